@@ -1,0 +1,1 @@
+//! Backstop's load: reflecting servers, bots, honest senders.

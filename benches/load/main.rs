@@ -1,0 +1,2 @@
+//! Makes load.
+fn main() {}

@@ -1,0 +1,133 @@
+//! Filters and their verdicts: what becomes of a message with a null reverse-path.
+
+use serde::{Deserialize, Serialize};
+
+use crate::mailbox::Mailbox;
+use crate::signature::Proof;
+
+/// What a filter does with an unproven bounce.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Deliver it unchanged, and log what would have been done.
+    #[default]
+    Monitor,
+    /// Deliver it unchanged.
+    Deliver,
+    /// Deliver it with the field `Backstop-Verdict: unproven` in front.
+    Mark,
+    /// 550 5.7.1 after the final dot.
+    Reject,
+    /// 250 after the final dot, and nothing is kept.
+    Discard,
+}
+
+/// When a domain refuses untagged bounces in answer to DATA.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequireTag {
+    /// Never.
+    #[default]
+    Never,
+    /// During a flood.
+    Flood,
+    /// Always.
+    Always,
+}
+
+/// Whom a filter covers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Cover {
+    /// `*`: everybody.
+    All,
+    /// A domain, as a lowercase A-label.
+    Domain(String),
+    /// One mailbox.
+    Mailbox(Mailbox),
+}
+
+/// One filter.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Filter {
+    /// The operator's note, at most 80 characters.
+    pub memo: String,
+    /// Whom it covers.
+    pub covers: Vec<Cover>,
+    /// What it does.
+    pub action: Action,
+    /// Whether it is on.
+    pub on: bool,
+}
+
+/// All filters, and what stands beside them. The first filter that is on and covers the recipient decides.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// In the configuration's order.
+    pub filters: Vec<Filter>,
+    /// `require_tag` by domain (lowercase A-label).
+    pub require_tag: Vec<(String, RequireTag)>,
+    /// Recipients whose bounces are delivered unproven: a local part with `@` (`postmaster@`), or an address.
+    pub exempt_recipients: Vec<String>,
+    /// What becomes of a bounce whose token was used too often, outside a flood `deliver`.
+    pub overused_in_flood: Action,
+}
+
+/// What is known of a bounce when it is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Its recipient, tag removed.
+    pub recipient: &'a Mailbox,
+    /// What proved it.
+    pub proof: Option<Proof>,
+    /// The token that proved it was used too often.
+    pub overused: bool,
+    /// The hold was full before a proof was found.
+    pub too_big_to_prove: bool,
+    /// A flood is on.
+    pub flood: bool,
+}
+
+/// Why a verdict is what it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It was proven.
+    Proven,
+    /// Nothing proved it.
+    Unproven,
+    /// Larger than the hold, without a proof before.
+    TooBigToProve,
+    /// Its token was used too often.
+    Overused,
+    /// The recipient is exempt.
+    ExemptRecipient,
+    /// The domain requires a tag (in answer to DATA).
+    TagRequired,
+    /// No filter covers the recipient.
+    NoFilter,
+}
+
+/// What was decided for one bounce.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    /// What to do. A proven bounce has `Deliver`.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// The filter that decided, by its place in the configuration.
+    pub filter: Option<usize>,
+}
+
+impl Policy {
+    /// Whether the domain's `require_tag` refuses here, in answer to DATA: no valid tag, and the recipient is not exempt.
+    #[must_use]
+    pub fn refuses_at_data(&self, _recipient: &Mailbox, _proof: Option<Proof>, _flood: bool) -> bool {
+        todo!()
+    }
+
+    /// The verdict for a bounce at its end, or where the hold is full.
+    #[must_use]
+    pub fn judge(&self, _facts: &Facts<'_>) -> Verdict {
+        todo!()
+    }
+}

@@ -1,0 +1,32 @@
+//! What proves that a bounce answers our own mail: tags (BATV) and tokens, the keys that make them, and the count
+//! of their uses.
+
+mod key;
+mod tag;
+mod token;
+mod uses;
+
+pub use key::{Key, Keys, KeysError};
+pub use tag::{TagFault, TagProof, Tagged};
+pub use token::{Candidate, FIELD_NAME, MAGIC, Nonce, Token, TokenFault, TokenText};
+pub use uses::{Reservation, Uses};
+
+pub mod tags {
+    //! Making and checking tags.
+    pub use super::tag::{issue, split, verify};
+}
+
+pub mod tokens {
+    //! Making and checking tokens.
+    pub use super::token::{issue, verify};
+}
+
+/// What proved a bounce.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// A valid BATV tag in the recipient.
+    Tag,
+    /// A valid token in the message.
+    Token,
+}

@@ -1,0 +1,1 @@
+//! Lines: only CRLF ends one.

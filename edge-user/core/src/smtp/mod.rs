@@ -1,0 +1,14 @@
+//! The protocol of RFC 5321: lines, commands, replies and the order they may come in. Sans-I/O.
+
+mod address;
+mod capabilities;
+mod command;
+mod data;
+mod line;
+mod reply;
+mod session;
+
+pub use address::Address;
+pub use capabilities::Capabilities;
+pub use reply::{Enhanced, NotAReply, Reply, UpstreamReply, read_reply};
+pub use session::{CloseCause, EndOfData, Event, Limits, Mail, Offer, Rcpt, Session, Step};

@@ -1,0 +1,2 @@
+//! Developer and operator tasks.
+fn main() {}
