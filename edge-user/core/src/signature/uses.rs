@@ -1,40 +1,197 @@
 //! How often each token was used: a bounded table whose entries expire.
+//!
+//! A token enters at its first proof, so only those with a right MAC ever take a place. It leaves `max_age` after
+//! that (by then it is dead), or when the table is full and it is the oldest: the worst that comes of it is that a
+//! replayed token starts again at zero. Every call takes constant time.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Duration;
 
 use super::{Nonce, Token};
 use crate::time::UnixMillis;
 
+/// How many expired entries a reservation clears at most: more than it can add, so that they never pile up.
+const CLEARED_MAX: usize = 2;
+
 /// The counts of uses.
 #[derive(Debug)]
-pub struct Uses {}
+pub struct Uses {
+    entries_max: usize,
+    max_age: Duration,
+    counts: HashMap<u64, Count, BuildHasherDefault<NonceHasher>>,
+    /// The nonces in `counts`, each with its first use, oldest first.
+    order: VecDeque<(u64, UnixMillis)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    reserved: u32,
+    committed: u32,
+}
 
 /// The answer to a reservation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reservation {
     /// One use is reserved: commit or release it.
     Reserved,
-    /// The token was used as often as it may be.
+    /// The token was used as often as it may be. Nothing is reserved.
     Overused,
 }
 
 impl Uses {
-    /// A table of at most `entries_max` tokens; the oldest make room.
+    /// A table of at most `entries_max` tokens (at least one); the oldest make room. `max_age`: how long a token is believed.
     #[must_use]
-    pub fn new(_entries_max: usize) -> Self {
-        todo!()
+    pub fn new(entries_max: usize, max_age: Duration) -> Self {
+        Self { entries_max: entries_max.max(1), max_age, counts: HashMap::default(), order: VecDeque::new() }
     }
 
     /// Reserves a use at the proof.
-    pub fn reserve(&mut self, _token: &Token, _now: UnixMillis) -> Reservation {
-        todo!()
+    pub fn reserve(&mut self, token: &Token, now: UnixMillis) -> Reservation {
+        self.clear_expired(now);
+        let nonce = number(&token.nonce);
+        if !self.counts.contains_key(&nonce) {
+            if self.counts.len() >= self.entries_max {
+                self.remove_oldest();
+            }
+            self.order.push_back((nonce, now));
+        }
+        let count = self.counts.entry(nonce).or_default();
+        if count.reserved.saturating_add(count.committed) >= token.uses_max() {
+            return Reservation::Overused;
+        }
+        count.reserved += 1;
+        Reservation::Reserved
     }
 
     /// The upstream said 2xx: the use counts.
-    pub fn commit(&mut self, _nonce: &Nonce) {
-        todo!()
+    pub fn commit(&mut self, nonce: &Nonce) {
+        if let Some(count) = self.counts.get_mut(&number(nonce)) {
+            count.reserved = count.reserved.saturating_sub(1);
+            count.committed = count.committed.saturating_add(1);
+        }
     }
 
     /// The message did not arrive: the use does not count.
-    pub fn release(&mut self, _nonce: &Nonce) {
-        todo!()
+    pub fn release(&mut self, nonce: &Nonce) {
+        if let Some(count) = self.counts.get_mut(&number(nonce)) {
+            count.reserved = count.reserved.saturating_sub(1);
+        }
+    }
+
+    /// How many tokens are counted now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    fn clear_expired(&mut self, now: UnixMillis) {
+        for _ in 0..CLEARED_MAX {
+            match self.order.front() {
+                Some(&(_, first_used)) if now.since(first_used) > self.max_age => self.remove_oldest(),
+                Some(_) | None => return,
+            }
+        }
+    }
+
+    fn remove_oldest(&mut self) {
+        if let Some((nonce, _)) = self.order.pop_front() {
+            self.counts.remove(&nonce);
+        }
+    }
+}
+
+fn number(nonce: &Nonce) -> u64 {
+    let [a, b, c, d, e, f] = *nonce;
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+}
+
+/// Spreads a nonce over 64 bits. Nonces are random and come with a MAC: nobody can choose colliding ones.
+#[derive(Default)]
+struct NonceHasher(u64);
+
+impl Hasher for NonceHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0 ^ u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX_AGE: Duration = Duration::from_secs(100);
+
+    fn token(n: u8) -> Token {
+        Token { key_id: 0, recipients_log2: 0, issued_hours: 0, nonce: [n, 0, 0, 0, 0, n] }
+    }
+
+    fn at(secs: u64) -> UnixMillis {
+        UnixMillis::from_secs(secs)
+    }
+
+    /// How many more uses are reserved until the table says no.
+    fn left(uses: &mut Uses, token: &Token, now: UnixMillis) -> usize {
+        (0..1000).take_while(|_| uses.reserve(token, now) == Reservation::Reserved).count()
+    }
+
+    #[test]
+    fn a_token_is_used_sixteen_times_and_no_more() {
+        let mut uses = Uses::new(10, MAX_AGE);
+        assert_eq!(left(&mut uses, &token(1), at(0)), 16);
+        (0..16).for_each(|_| uses.commit(&token(1).nonce));
+        assert_eq!(left(&mut uses, &token(1), at(0)), 0, "committed uses count");
+        assert_eq!(left(&mut uses, &token(2), at(0)), 16, "each token counts for itself");
+    }
+
+    #[test]
+    fn a_released_use_can_be_had_again() {
+        let mut uses = Uses::new(10, MAX_AGE);
+        assert_eq!(left(&mut uses, &token(1), at(0)), 16);
+        (0..5).for_each(|_| uses.release(&token(1).nonce));
+        assert_eq!(left(&mut uses, &token(1), at(0)), 5);
+    }
+
+    #[test]
+    fn the_oldest_token_makes_room() {
+        let mut uses = Uses::new(3, MAX_AGE);
+        for n in 1..=4 {
+            assert_eq!(left(&mut uses, &token(n), at(u64::from(n))), 16);
+            assert!(uses.len() <= 3);
+        }
+        assert_eq!(left(&mut uses, &token(3), at(5)), 0, "still known");
+        assert_eq!(left(&mut uses, &token(1), at(5)), 16, "had made room");
+        uses.commit(&token(2).nonce);
+        uses.release(&token(2).nonce);
+        assert_eq!(uses.len(), 3, "what is gone does not come back by its end");
+    }
+
+    #[test]
+    fn entries_expire_with_their_tokens() {
+        let mut uses = Uses::new(1000, MAX_AGE);
+        for n in 1..=100 {
+            let _ = uses.reserve(&token(n), at(u64::from(n)));
+        }
+        for n in 101..=150 {
+            let _ = uses.reserve(&token(n), at(1000));
+        }
+        assert_eq!(uses.len(), 50, "the first hundred are gone");
     }
 }
