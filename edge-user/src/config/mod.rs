@@ -369,13 +369,21 @@ impl Default for Control {
 }
 
 /// `[log]`
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// `human` or `json`.
     pub format: LogFormat,
-    /// Hash mailboxes in log lines.
+    /// Write local parts of mailboxes as keyed hashes; domains stay readable.
     pub hash_addresses: bool,
+    /// Most lines that wait to be written; what comes beyond is lost and counted.
+    pub queue_lines_max: usize,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, hash_addresses: false, queue_lines_max: 16_384 }
+    }
 }
 
 /// How log lines look.

@@ -1,0 +1,237 @@
+//! What the log tells: a verdict on a message, or something that happened to the edge.
+
+use std::net::{IpAddr, SocketAddr};
+
+use edge_core::policy::{Action, Reason};
+use edge_core::reputation::Cause;
+use edge_core::signature::Proof;
+use edge_core::source::Source;
+use edge_core::time::UnixMillis;
+use serde::{Serialize, Serializer};
+
+/// One line of the log. In JSON the variant's name stands under `event`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// What was decided for one message.
+    Verdict(VerdictLine),
+    /// The edge serves.
+    Started {
+        /// Its version.
+        version: &'static str,
+        /// Where mail from the Internet comes in.
+        inbound: Vec<SocketAddr>,
+        /// Where the operator's own mail comes in.
+        outbound: Vec<SocketAddr>,
+        /// How the NIC is protected: `native`, `generic` or `none`.
+        xdp: &'static str,
+    },
+    /// The edge was asked to stop, and by what.
+    Stopping {
+        /// The signal's name.
+        signal: &'static str,
+    },
+    /// The edge has stopped: no session is left.
+    Stopped {},
+    /// The program at the NIC is in place.
+    XdpAttached {
+        /// At which interface.
+        interface: String,
+        /// `native` or `generic`.
+        mode: &'static str,
+        /// Whether it was found pinned, and taken over.
+        adopted: bool,
+        /// Whether it only counts what it would drop.
+        watch: bool,
+    },
+    /// Bans that outlived the last daemon were found in the kernel and taken over.
+    BansAdopted {
+        /// How many.
+        bans: usize,
+    },
+    /// A source is banned from now on.
+    Ban {
+        /// Who.
+        #[serde(serialize_with = "text")]
+        source: Source,
+        /// Why.
+        cause: Cause,
+        /// For how long, in seconds.
+        secs: u64,
+        /// Whether the NIC enforces it; else the edge alone answers 421.
+        at_nic: bool,
+    },
+    /// The NIC did not take a ban; the edge answers the source 421 meanwhile.
+    BanFailed {
+        /// Who.
+        #[serde(serialize_with = "text")]
+        source: Source,
+        /// What the kernel said.
+        error: String,
+    },
+    /// A ban was lifted before its time.
+    BanLifted {
+        /// Who.
+        #[serde(serialize_with = "text")]
+        source: Source,
+    },
+    /// A wave of unproven bounces began.
+    FloodBegin {
+        /// Unproven bounces so far.
+        unproven: u64,
+    },
+    /// The wave is over.
+    FloodEnd {
+        /// How long it lasted, in seconds.
+        secs: u64,
+        /// Unproven bounces in it.
+        unproven: u64,
+    },
+    /// An upstream died between the final dot and its reply (RFC 1047): the message may arrive twice.
+    InDoubt {
+        /// Which upstream.
+        upstream: SocketAddr,
+        /// The message's first recipient.
+        recipient: String,
+    },
+    /// An upstream cannot be reached, or does not answer as it should.
+    UpstreamDown {
+        /// Which.
+        upstream: SocketAddr,
+        /// What went wrong.
+        error: String,
+    },
+    /// It answers again.
+    UpstreamUp {
+        /// Which.
+        upstream: SocketAddr,
+    },
+    /// Filters and keys were read anew.
+    Reloaded {
+        /// Filters in force.
+        filters: usize,
+        /// Keys in force.
+        keys: usize,
+    },
+    /// They could not be; the old ones stay in force.
+    ReloadFailed {
+        /// Why.
+        error: String,
+    },
+    /// Somebody changed something, or tried to, by the control socket.
+    Control {
+        /// The caller's user id.
+        uid: u32,
+        /// What was asked.
+        request: String,
+        /// `done`, or why it was refused.
+        outcome: String,
+    },
+    /// The log's queue was full: these lines are missing.
+    LinesLost {
+        /// How many since the last such line.
+        lines: u64,
+    },
+    /// A message of the program about itself.
+    Diagnostic {
+        /// How much it matters.
+        level: Level,
+        /// The module that says it.
+        target: String,
+        /// What it says.
+        message: String,
+    },
+}
+
+/// How much a line matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something should be looked at.
+    Warn,
+    /// For the record.
+    Info,
+    /// For those who search a fault.
+    Debug,
+}
+
+impl Event {
+    /// How much it matters.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Self::BanFailed { .. } | Self::UpstreamDown { .. } | Self::ReloadFailed { .. } => Level::Error,
+            Self::FloodBegin { .. } | Self::InDoubt { .. } | Self::LinesLost { .. } => Level::Warn,
+            Self::Verdict(_)
+            | Self::Started { .. }
+            | Self::Stopping { .. }
+            | Self::Stopped {}
+            | Self::XdpAttached { .. }
+            | Self::BansAdopted { .. }
+            | Self::Ban { .. }
+            | Self::BanLifted { .. }
+            | Self::FloodEnd { .. }
+            | Self::UpstreamUp { .. }
+            | Self::Reloaded { .. }
+            | Self::Control { .. } => Level::Info,
+            Self::Diagnostic { level, .. } => *level,
+        }
+    }
+}
+
+fn text<S: Serializer>(value: &impl std::fmt::Display, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+/// What was decided for one message, as it is logged.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerdictLine {
+    /// When.
+    #[serde(skip)]
+    pub at: UnixMillis,
+    /// The client.
+    pub source: IpAddr,
+    /// The envelope sender; empty is `<>`.
+    pub sender: String,
+    /// The first recipient, as the upstream sees it.
+    pub recipient: String,
+    /// Whether it came by the inbound or the outbound listener.
+    pub direction: Direction,
+    /// What the filter decided; none for mail with a sender.
+    pub action: Option<Action>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// What proved it.
+    pub proof: Option<Proof>,
+    /// The filter's place in the configuration.
+    pub filter: Option<usize>,
+    /// The reply's code to the final dot (or to DATA).
+    pub reply: u16,
+    /// Octets of the message.
+    pub bytes: u64,
+    /// What the report in the bounce says: its type, status and reporting server.
+    pub report: Option<Report>,
+}
+
+/// Which way a message goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From the Internet.
+    Inbound,
+    /// To the Internet.
+    Outbound,
+}
+
+/// What a bounce's machine-readable part says (RFC 3464).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// `report-type` of `multipart/report`.
+    pub kind: Option<String>,
+    /// The first `Status` field.
+    pub status: Option<String>,
+    /// The `Reporting-MTA` field.
+    pub reporting_mta: Option<String>,
+}

@@ -1,0 +1,268 @@
+//! How an event looks: a line for eyes, or a JSON object.
+
+use std::fmt::{self, Display, Write as _};
+
+use edge_core::time::UnixMillis;
+use serde::Serialize;
+
+use super::event::{Direction, Event, Level, VerdictLine};
+use crate::config::LogFormat;
+
+/// Appends one line, newline included.
+pub(super) fn line(to: &mut String, format: LogFormat, at: UnixMillis, event: &Event) {
+    match format {
+        LogFormat::Human => human(to, at, event),
+        LogFormat::Json => json(to, at, event),
+    }
+    to.push('\n');
+}
+
+fn json(to: &mut String, at: UnixMillis, event: &Event) {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        at: String,
+        level: Level,
+        #[serde(flatten)]
+        event: &'a Event,
+    }
+    let line = Line { at: rfc3339(at), level: event.level(), event };
+    to.push_str(
+        &serde_json::to_string(&line).expect("an event has only string keys and no failing serializer"),
+    );
+}
+
+fn human(to: &mut String, at: UnixMillis, event: &Event) {
+    let mark = match event.level() {
+        Level::Error => "ERROR ",
+        Level::Warn => "WARN ",
+        Level::Info | Level::Debug => "",
+    };
+    // Writing to a String cannot fail.
+    let _ = write!(to, "{} {mark}{}", rfc3339(at), Human(event));
+}
+
+/// An event in words.
+struct Human<'a>(&'a Event);
+
+impl Display for Human<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Event::Verdict(line) => verdict(f, line),
+            Event::Started { version, inbound, outbound, xdp } => {
+                write!(
+                    f,
+                    "started backstop {version}: inbound {}, outbound {}, xdp {xdp}",
+                    List(inbound),
+                    List(outbound)
+                )
+            }
+            Event::Stopping { signal } => write!(f, "stopping on {signal}: open transactions may end"),
+            Event::Stopped {} => write!(f, "stopped"),
+            Event::XdpAttached { interface, mode, adopted, watch } => {
+                let how = if *adopted { "adopted" } else { "attached" };
+                let watch =
+                    if *watch { ", watch mode: it drops nothing and counts what it would" } else { "" };
+                write!(f, "xdp {how} at {interface}, {mode}{watch}")
+            }
+            Event::BansAdopted { bans } => write!(f, "bans adopted from the kernel: {bans}"),
+            Event::Ban { source, cause, secs, at_nic } => {
+                let place = if *at_nic { "at the NIC" } else { "at SMTP only" };
+                write!(f, "ban {source} for {secs} s, {}, {place}", Name(cause))
+            }
+            Event::BanFailed { source, error } => {
+                write!(f, "ban {source} failed at the NIC: {}", Plain(error))
+            }
+            Event::BanLifted { source } => write!(f, "ban lifted {source}"),
+            Event::FloodBegin { unproven } => write!(f, "flood begins: {unproven} unproven bounces so far"),
+            Event::FloodEnd { secs, unproven } => {
+                write!(f, "flood over after {secs} s: {unproven} unproven bounces")
+            }
+            Event::InDoubt { upstream, recipient } => write!(
+                f,
+                "in doubt: {upstream} died after the final dot, a message to {} may arrive twice",
+                Plain(recipient)
+            ),
+            Event::UpstreamDown { upstream, error } => {
+                write!(f, "upstream {upstream} down, mail for it gets 4xx: {}", Plain(error))
+            }
+            Event::UpstreamUp { upstream } => write!(f, "upstream {upstream} up"),
+            Event::Reloaded { filters, keys } => write!(f, "reloaded: {filters} filters, {keys} keys"),
+            Event::ReloadFailed { error } => {
+                write!(f, "reload failed, all stays as it was: {}", Plain(error))
+            }
+            Event::Control { uid, request, outcome } => {
+                write!(f, "control by uid {uid}: {}: {}", Plain(request), Plain(outcome))
+            }
+            Event::LinesLost { lines } => write!(f, "log: {lines} lines lost, its queue was full"),
+            Event::Diagnostic { level: _, target, message } => write!(f, "{target}: {}", Plain(message)),
+        }
+    }
+}
+
+fn verdict(f: &mut fmt::Formatter<'_>, line: &VerdictLine) -> fmt::Result {
+    let way = match (line.direction, line.sender.is_empty()) {
+        (Direction::Inbound, true) => "bounce",
+        (Direction::Inbound, false) => "mail",
+        (Direction::Outbound, _) => "outgoing",
+    };
+    write!(f, "{way} {}", line.reply)?;
+    if let Some(action) = &line.action {
+        write!(f, " {}", Name(action))?;
+    }
+    if let Some(reason) = &line.reason {
+        write!(f, " {}", Name(reason))?;
+    }
+    if let Some(proof) = &line.proof {
+        write!(f, " by {}", Name(proof))?;
+    }
+    if let Some(filter) = line.filter {
+        write!(f, " filter {}", filter + 1)?;
+    }
+    write!(
+        f,
+        " from {} <{}> to <{}>, {} bytes",
+        line.source,
+        Plain(&line.sender),
+        Plain(&line.recipient),
+        line.bytes
+    )?;
+    if let Some(report) = &line.report {
+        let words = [&report.kind, &report.status, &report.reporting_mta];
+        for word in words.into_iter().flatten() {
+            write!(f, ", {}", Plain(word))?;
+        }
+    }
+    Ok(())
+}
+
+/// The name under which serde knows a variant without fields, so that words are the same in both formats.
+struct Name<T>(T);
+
+impl<T: Serialize> Display for Name<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match serde_json::to_value(&self.0) {
+            Ok(serde_json::Value::String(name)) => f.write_str(&name),
+            Ok(other) => write!(f, "{other}"),
+            Err(_) => Err(fmt::Error),
+        }
+    }
+}
+
+/// Text that a stranger may have written: what could move a terminal's cursor or begin a new line is escaped.
+struct Plain<'a>(&'a str);
+
+impl Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            if character == '\'' || character == '"' {
+                f.write_char(character)?;
+            } else {
+                // Escapes controls and what has no picture of its own, bidirectional marks among them.
+                write!(f, "{}", character.escape_debug())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A list, or `none`.
+struct List<'a, T>(&'a [T]);
+
+impl<T: Display> Display for List<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (place, item) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { " " };
+            write!(f, "{comma}{item}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `2026-01-02T03:04:05.678Z`.
+fn rfc3339(at: UnixMillis) -> String {
+    let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
+    // A time that the calendar does not hold (after the year 9999) is written as the last one that it does.
+    let at = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+    format!("{at:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_core::policy::{Action, Reason};
+
+    use super::*;
+
+    fn bounce() -> VerdictLine {
+        VerdictLine {
+            at: UnixMillis(0),
+            source: "198.18.0.7".parse().unwrap(),
+            sender: String::new(),
+            recipient: "user@example.jp".into(),
+            direction: Direction::Inbound,
+            action: Some(Action::Reject),
+            reason: Some(Reason::Unproven),
+            proof: None,
+            filter: Some(0),
+            reply: 550,
+            bytes: 4096,
+            report: Some(crate::telemetry::Report {
+                kind: Some("delivery-status".into()),
+                status: Some("5.1.1".into()),
+                reporting_mta: None,
+            }),
+        }
+    }
+
+    fn rendered(format: LogFormat, event: Event) -> String {
+        let mut to = String::new();
+        line(&mut to, format, UnixMillis(1_767_323_045_678), &event);
+        to
+    }
+
+    #[test]
+    fn a_verdict_reads_as_one_sentence() {
+        assert_eq!(
+            rendered(LogFormat::Human, Event::Verdict(bounce())),
+            "2026-01-02T03:04:05.678Z bounce 550 reject unproven filter 1 from 198.18.0.7 <> to <user@example.jp>, \
+             4096 bytes, delivery-status, 5.1.1\n"
+        );
+    }
+
+    #[test]
+    fn a_json_line_has_time_level_and_event_beside_the_fields() {
+        let text = rendered(LogFormat::Json, Event::Verdict(bounce()));
+        let object: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for (key, value) in [
+            ("at", "2026-01-02T03:04:05.678Z"),
+            ("level", "info"),
+            ("event", "verdict"),
+            ("action", "reject"),
+            ("reason", "unproven"),
+            ("recipient", "user@example.jp"),
+        ] {
+            assert_eq!(object[key], value, "{key} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_stranger_cannot_write_a_line_of_his_own() {
+        let mut forged = bounce();
+        forged.recipient = "a\n2026 started\u{1b}[2J\u{202e}@example.jp".into();
+        for format in [LogFormat::Human, LogFormat::Json] {
+            let text = rendered(format, Event::Verdict(forged.clone()));
+            assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+            assert!(!text.contains('\u{1b}'), "{text:?}");
+        }
+        assert!(!rendered(LogFormat::Human, Event::Verdict(forged)).contains('\u{202e}'));
+    }
+
+    #[test]
+    fn every_time_can_be_written() {
+        for at in [0, 1, u64::MAX] {
+            assert!(rfc3339(UnixMillis(at)).ends_with('Z'));
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The event log: a bounded queue that a thread of its own writes out, so that the hot path never waits.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam::channel::{self, Receiver, Sender, TrySendError};
+use edge_core::time::UnixMillis;
+
+use super::event::{Event, VerdictLine};
+use super::format;
+use super::hashing::AddressHasher;
+use super::metrics::Counter;
+use crate::config::LogFormat;
+
+/// Lines are written together up to this size, in octets.
+const BATCH_BYTES_MAX: usize = 64 << 10;
+
+/// How the log looks, and how much may wait in it.
+#[derive(Debug)]
+pub struct Settings {
+    /// For eyes, or JSON.
+    pub format: LogFormat,
+    /// Replaces local parts of mailboxes, where the configuration asks for it.
+    pub hasher: Option<AddressHasher>,
+    /// Most lines that wait to be written.
+    pub queue_lines_max: usize,
+    /// What time it is, for events that do not bring their own.
+    pub clock: fn() -> UnixMillis,
+}
+
+/// Where events go. Clones write to the same place.
+#[derive(Clone, Debug)]
+pub struct EventLog {
+    queue: Sender<Message>,
+    lost: Arc<Counter>,
+    clock: fn() -> UnixMillis,
+}
+
+enum Message {
+    Event(UnixMillis, Event),
+    /// Everything queued before it is written: say so.
+    Flush(Sender<()>),
+}
+
+impl EventLog {
+    /// Starts the thread that writes to `to` (the daemon's: stderr).
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(settings: Settings, to: impl Write + Send + 'static) -> io::Result<Self> {
+        let (queue, waiting) = channel::bounded(settings.queue_lines_max.max(1));
+        let lost = Arc::new(Counter::default());
+        let clock = settings.clock;
+        let writer = Writer { settings, waiting, lost: Arc::clone(&lost), lost_told: 0, to };
+        thread::Builder::new().name("log".into()).spawn(move || writer.run())?;
+        Ok(Self { queue, lost, clock })
+    }
+
+    /// Queues a verdict. When the queue is full the line is lost and counted.
+    pub fn verdict(&self, line: VerdictLine) {
+        self.queue(line.at, Event::Verdict(line));
+    }
+
+    /// Queues an event that happens now. When the queue is full the line is lost and counted.
+    pub fn event(&self, event: Event) {
+        self.queue((self.clock)(), event);
+    }
+
+    /// Lines lost so far: the queue was full, or what they are written to took no more.
+    #[must_use]
+    pub fn lines_lost(&self) -> u64 {
+        self.lost.get()
+    }
+
+    /// Waits until all that was queued before is written, `deadline` at most. `false`: it was not in time.
+    pub fn flush(&self, deadline: Duration) -> bool {
+        let (done, told) = channel::bounded(1);
+        self.queue.send_timeout(Message::Flush(done), deadline).is_ok() && told.recv_timeout(deadline).is_ok()
+    }
+
+    fn queue(&self, at: UnixMillis, event: Event) {
+        match self.queue.try_send(Message::Event(at, event)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost.add(1),
+        }
+    }
+}
+
+/// The thread's side.
+struct Writer<W> {
+    settings: Settings,
+    waiting: Receiver<Message>,
+    lost: Arc<Counter>,
+    /// How many lost lines the log itself has told of.
+    lost_told: u64,
+    to: W,
+}
+
+impl<W: Write> Writer<W> {
+    /// Ends when every [`EventLog`] is gone.
+    fn run(mut self) {
+        let mut batch = String::new();
+        while let Ok(first) = self.waiting.recv() {
+            let (mut lines, mut flushed) = (0, Vec::new());
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Event(at, event) => {
+                        self.append(&mut batch, at, event);
+                        lines += 1;
+                    }
+                    Message::Flush(done) => flushed.push(done),
+                }
+                next = if batch.len() < BATCH_BYTES_MAX { self.waiting.try_recv().ok() } else { None };
+            }
+            self.tell_of_losses(&mut batch);
+            if self.to.write_all(batch.as_bytes()).and_then(|()| self.to.flush()).is_err() {
+                self.lost.add(lines);
+            }
+            batch.clear();
+            for done in flushed {
+                // Who asked may have given up waiting.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn append(&self, batch: &mut String, at: UnixMillis, mut event: Event) {
+        if let Some(hasher) = &self.settings.hasher {
+            hash_mailboxes(hasher, &mut event);
+        }
+        format::line(batch, self.settings.format, at, &event);
+    }
+
+    fn tell_of_losses(&mut self, batch: &mut String) {
+        let lost = self.lost.get();
+        if lost > self.lost_told {
+            let event = Event::LinesLost { lines: lost - self.lost_told };
+            self.append(batch, (self.settings.clock)(), event);
+            self.lost_told = lost;
+        }
+    }
+}
+
+fn hash_mailboxes(hasher: &AddressHasher, event: &mut Event) {
+    match event {
+        Event::Verdict(line) => {
+            line.sender = hasher.hash(&line.sender);
+            line.recipient = hasher.hash(&line.recipient);
+        }
+        Event::InDoubt { recipient, .. } => *recipient = hasher.hash(recipient),
+        Event::Started { .. }
+        | Event::Stopping { .. }
+        | Event::Stopped {}
+        | Event::XdpAttached { .. }
+        | Event::BansAdopted { .. }
+        | Event::Ban { .. }
+        | Event::BanFailed { .. }
+        | Event::BanLifted { .. }
+        | Event::FloodBegin { .. }
+        | Event::FloodEnd { .. }
+        | Event::UpstreamDown { .. }
+        | Event::UpstreamUp { .. }
+        | Event::Reloaded { .. }
+        | Event::ReloadFailed { .. }
+        | Event::Control { .. }
+        | Event::LinesLost { .. }
+        | Event::Diagnostic { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::telemetry::Level;
+
+    /// A place to write to that opens when the test says so.
+    #[derive(Clone, Default)]
+    struct Gate {
+        open: Arc<(Mutex<bool>, std::sync::Condvar)>,
+        written: Arc<Mutex<String>>,
+    }
+
+    impl Gate {
+        fn open(&self) {
+            *self.open.0.lock().unwrap() = true;
+            self.open.1.notify_all();
+        }
+
+        fn lines(&self) -> Vec<String> {
+            self.written.lock().unwrap().lines().map(str::to_owned).collect()
+        }
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let open = self.open.1.wait_while(self.open.0.lock().unwrap(), |open| !*open).unwrap();
+            drop(open);
+            self.written.lock().unwrap().push_str(std::str::from_utf8(bytes).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn settings(queue_lines_max: usize) -> Settings {
+        Settings { format: LogFormat::Human, hasher: None, queue_lines_max, clock: || UnixMillis(0) }
+    }
+
+    fn numbered(number: usize) -> Event {
+        Event::Diagnostic { level: Level::Info, target: "test".into(), message: format!("line {number}") }
+    }
+
+    #[test]
+    fn lines_come_out_in_their_order() {
+        let gate = Gate::default();
+        gate.open();
+        let log = EventLog::start(settings(100), gate.clone()).unwrap();
+        (0..50).for_each(|number| log.event(numbered(number)));
+        assert!(log.flush(LONG));
+        let lines = gate.lines();
+        assert_eq!(lines.len(), 50);
+        assert!(lines.iter().enumerate().all(|(number, line)| line.ends_with(&format!("line {number}"))));
+        assert_eq!(log.lines_lost(), 0);
+    }
+
+    #[test]
+    fn a_full_queue_loses_lines_counts_them_and_says_so() {
+        let gate = Gate::default();
+        let log = EventLog::start(settings(4), gate.clone()).unwrap();
+        // Nothing can be written yet: what does not fit is lost, and nobody waits.
+        (0..100).for_each(|number| log.event(numbered(number)));
+        let lost = log.lines_lost();
+        gate.open();
+        assert!(log.flush(LONG));
+        assert!(log.flush(LONG), "the loss is told by the next batch at the latest");
+        let lines = gate.lines();
+        let told: u64 = lines
+            .iter()
+            .filter_map(|line| line.split_once("log: ")?.1.split_once(" lines lost")?.0.parse::<u64>().ok())
+            .sum();
+        let kept = lines.iter().filter(|line| line.contains("test: line")).count();
+        assert!(lost > 0);
+        assert_eq!((kept as u64 + lost, told), (100, lost), "{lines:#?}");
+    }
+
+    #[test]
+    fn hashed_addresses_are_nowhere_in_clear() {
+        let gate = Gate::default();
+        gate.open();
+        let hasher = Some(AddressHasher::from_secret(b"secret"));
+        let log = EventLog::start(Settings { hasher, ..settings(10) }, gate.clone()).unwrap();
+        log.event(Event::InDoubt {
+            upstream: "127.0.0.1:25".parse().unwrap(),
+            recipient: "user@example.jp".into(),
+        });
+        assert!(log.flush(LONG));
+        let text = gate.lines().concat();
+        assert!(!text.contains("user@") && text.contains("@example.jp"), "{text}");
+    }
+}

@@ -1,0 +1,95 @@
+//! Counters for work done by the daemon. The kernel's own are the dataplane's.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `by`.
+    pub fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Declares the counters once: their fields, and the list by which `status` shows them.
+macro_rules! metrics {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// All counters of the daemon (the kernel's own are the dataplane's).
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $($(#[$doc])+ pub $name: Counter,)+
+        }
+
+        impl Metrics {
+            /// Every counter by its name, in the order they are declared in.
+            #[must_use]
+            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.get()),)+]
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Connections accepted, inbound.
+    connections_inbound,
+    /// Connections accepted, outbound.
+    connections_outbound,
+    /// Connections answered 421: over a budget or banned.
+    refused_budget,
+    /// Connections answered 421: no slot free.
+    refused_full,
+    /// Octets read from clients.
+    bytes_in,
+    /// Octets of messages sent to upstreams.
+    bytes_upstream,
+    /// Recipients refused.
+    recipients_refused,
+    /// Mail with a sender that the upstream accepted.
+    mail_delivered,
+    /// Mail with a sender that was refused (5xx).
+    mail_refused,
+    /// Messages answered 4xx.
+    deferred,
+    /// Bounces proven by a tag and delivered.
+    bounces_tag,
+    /// Bounces proven by a token and delivered.
+    bounces_token,
+    /// Unproven bounces delivered (monitor, deliver, mark, exempt).
+    bounces_unproven_delivered,
+    /// Unproven bounces rejected.
+    bounces_rejected,
+    /// Unproven bounces discarded.
+    bounces_discarded,
+    /// Outgoing messages signed.
+    signed,
+    /// Outgoing messages passed on unsigned.
+    relayed_unsigned,
+    /// Messages whose upstream died between the final dot and its reply (RFC 1047): they may arrive twice.
+    in_doubt,
+    /// Bans ordered.
+    bans,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_snapshot_names_each_counter_with_its_value() {
+        let metrics = Metrics::default();
+        metrics.bounces_token.add(2);
+        metrics.bounces_token.add(1);
+        let snapshot = metrics.snapshot();
+        assert!(snapshot.contains(&("bounces_token", 3)));
+        assert_eq!(snapshot.iter().map(|(_, value)| value).sum::<u64>(), 3);
+    }
+}
