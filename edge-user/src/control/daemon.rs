@@ -1,0 +1,162 @@
+//! Answers from a running edge.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use edge_core::incident::State;
+use edge_core::reputation::{Ban, Cause};
+use edge_core::source::Source;
+use edge_core::time::UnixMillis;
+
+use super::listener::Daemon;
+use super::protocol::{BanRow, Explained, Reply, Request, Status, XdpStatus};
+use crate::dataplane::AttachedMode;
+use crate::engine::Edge;
+use crate::telemetry::Event;
+
+/// The longest ban that an operator may order: a year. What should last longer belongs into `block` of `[xdp]`.
+const BAN_MAX: Duration = Duration::from_secs(366 * 86_400);
+
+/// What `reload` does: reads filters and keys anew, and says how many there are of each.
+pub type Reload = dyn Fn() -> anyhow::Result<(usize, usize)> + Send + Sync;
+
+/// A running edge as the control socket sees it.
+pub struct EdgeDaemon {
+    edge: Arc<Edge>,
+    clock: fn() -> UnixMillis,
+    started: UnixMillis,
+    reload: Box<Reload>,
+}
+
+impl EdgeDaemon {
+    /// Answers for `edge`, which starts now.
+    #[must_use]
+    pub fn new(edge: Arc<Edge>, clock: fn() -> UnixMillis, reload: Box<Reload>) -> Self {
+        Self { edge, clock, started: clock(), reload }
+    }
+
+    fn status(&self, now: UnixMillis) -> Result<Status, String> {
+        let edge = &self.edge;
+        let flood = edge.flood.lock().unwrap_or_else(PoisonError::into_inner).state(now);
+        let bans = edge.reputation.lock().unwrap_or_else(PoisonError::into_inner).bans(now).len();
+        let flood_secs = match flood {
+            State::Calm => None,
+            State::Flood { since } => Some(now.since(since).as_secs()),
+        };
+        let names = |counters: Vec<(&'static str, u64)>| -> BTreeMap<String, u64> {
+            counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        };
+        let xdp = match (&edge.dataplane, &edge.config.xdp) {
+            (Some(dataplane), Some(settings)) => Some(XdpStatus {
+                interface: settings.interface.clone(),
+                mode: match dataplane.mode() {
+                    AttachedMode::Native => "native".into(),
+                    AttachedMode::Generic => "generic".into(),
+                },
+                adopted: dataplane.adopted(),
+                watch: settings.watch,
+                packets: names(dataplane.counters().map_err(|error| error.to_string())?),
+            }),
+            (Some(_) | None, _) => None,
+        };
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_secs: now.since(self.started).as_secs(),
+            sessions: 0,
+            bans,
+            flood_secs,
+            xdp,
+            counters: names(edge.metrics.snapshot()),
+            log_lines_lost: edge.log.lines_lost(),
+        })
+    }
+
+    fn bans(&self, now: UnixMillis) -> Vec<BanRow> {
+        let mut bans = self.edge.reputation.lock().unwrap_or_else(PoisonError::into_inner).bans(now);
+        bans.sort_by_key(|ban| ban.source);
+        bans.into_iter().map(|ban| row(ban, now)).collect()
+    }
+
+    fn ban(&self, source: &str, secs: u64, now: UnixMillis) -> Result<Reply, String> {
+        let source = parse(source)?;
+        let length = Duration::from_secs(secs);
+        if length.is_zero() || length > BAN_MAX {
+            return Err(format!("a ban lasts from 1 second to {} days", BAN_MAX.as_secs() / 86_400));
+        }
+        let ban = Ban { source, until: now.plus(length), cause: Cause::Operator };
+        self.edge
+            .reputation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .ban(ban.source, ban.until, ban.cause)
+            .map_err(|refused| format!("{refused}; take it out of `never_ban` or `trusted_relays` first"))?;
+        Ok(Reply::Banned(row(ban, now)))
+    }
+
+    fn unban(&self, source: &str, now: UnixMillis) -> Result<Reply, String> {
+        let source = parse(source)?;
+        let known = self.edge.reputation.lock().unwrap_or_else(PoisonError::into_inner).unban(source, now);
+        let at_nic = match &self.edge.dataplane {
+            Some(dataplane) => dataplane.unban(source).map_err(|error| error.to_string())?,
+            None => false,
+        };
+        let was_banned = known || at_nic;
+        if was_banned {
+            self.edge.log.event(Event::BanLifted { source });
+        }
+        Ok(Reply::Unbanned { was_banned })
+    }
+
+    fn explain(&self, source: &str, now: UnixMillis) -> Result<Reply, String> {
+        let source = parse(source)?;
+        let known = self.edge.reputation.lock().unwrap_or_else(PoisonError::into_inner).explain(source, now);
+        Ok(Reply::Explained(Explained {
+            source: known.source.to_string(),
+            ban: known.ban.map(|ban| row(ban, now)),
+            credit: known.credit,
+            bans_before: known.bans_before,
+            proven: known.proven,
+            unproven: known.unproven,
+            wanted: known.wanted,
+            connections_left: known.connections_left,
+            unproven_left: known.unproven_left,
+            never_ban: known.never_ban,
+        }))
+    }
+
+    fn reload(&self) -> Result<Reply, String> {
+        match (self.reload)() {
+            Ok((filters, keys)) => Ok(Reply::Reloaded { filters, keys }),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    }
+}
+
+impl Daemon for EdgeDaemon {
+    fn answer(&self, request: &Request) -> Reply {
+        let now = (self.clock)();
+        let reply = match request {
+            Request::Version => Ok(Reply::Version { version: env!("CARGO_PKG_VERSION").into() }),
+            Request::Status => self.status(now).map(|status| Reply::Status(Box::new(status))),
+            Request::Bans => Ok(Reply::Bans { bans: self.bans(now) }),
+            Request::Ban { source, secs } => self.ban(source, *secs, now),
+            Request::Unban { source } => self.unban(source, now),
+            Request::Explain { source } => self.explain(source, now),
+            Request::Reload => self.reload(),
+        };
+        reply.unwrap_or_else(|error| Reply::Failed { error })
+    }
+
+    fn log(&self, uid: u32, request: String, outcome: String) {
+        self.edge.log.event(Event::Control { uid, request, outcome });
+    }
+}
+
+fn parse(source: &str) -> Result<Source, String> {
+    source.parse().map_err(|error: edge_core::source::NotASource| error.to_string())
+}
+
+fn row(ban: Ban, now: UnixMillis) -> BanRow {
+    BanRow { source: ban.source.to_string(), cause: ban.cause, left_secs: ban.until.since(now).as_secs() }
+}

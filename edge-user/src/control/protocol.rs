@@ -1,0 +1,179 @@
+//! What is asked and answered over the control socket.
+
+use std::collections::BTreeMap;
+
+use edge_core::reputation::Cause;
+use serde::{Deserialize, Serialize};
+
+/// One request: one line of JSON, e.g. `{"request":"ban","source":"192.0.2.7","secs":3600}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Which version runs?
+    Version,
+    /// How is the edge doing?
+    Status,
+    /// Which bans are in force?
+    Bans,
+    /// Ban a source.
+    Ban {
+        /// An address, or an IPv6 `/64`.
+        source: String,
+        /// For how long.
+        secs: u64,
+    },
+    /// Lift a ban.
+    Unban {
+        /// An address, or an IPv6 `/64`.
+        source: String,
+    },
+    /// What is known of a source?
+    Explain {
+        /// An address, or an IPv6 `/64`.
+        source: String,
+    },
+    /// Read filters and keys anew.
+    Reload,
+}
+
+/// What a request needs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Access {
+    /// To ask.
+    Read,
+    /// To change something.
+    Change,
+}
+
+impl Request {
+    pub(super) fn needs(&self) -> Access {
+        match self {
+            Self::Version | Self::Status | Self::Bans | Self::Explain { .. } => Access::Read,
+            Self::Ban { .. } | Self::Unban { .. } | Self::Reload => Access::Change,
+        }
+    }
+
+    /// The request in words, for the log.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Version => "version".into(),
+            Self::Status => "status".into(),
+            Self::Bans => "ban list".into(),
+            Self::Ban { source, secs } => format!("ban add {source} for {secs} s"),
+            Self::Unban { source } => format!("ban del {source}"),
+            Self::Explain { source } => format!("ban explain {source}"),
+            Self::Reload => "reload".into(),
+        }
+    }
+}
+
+/// One reply: one line of JSON.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// The daemon's version.
+    Version {
+        /// As in `backstop --version`.
+        version: String,
+    },
+    /// How the edge is doing.
+    Status(Box<Status>),
+    /// The bans in force.
+    Bans {
+        /// Sorted by source.
+        bans: Vec<BanRow>,
+    },
+    /// The source is banned.
+    Banned(BanRow),
+    /// The ban is lifted.
+    Unbanned {
+        /// Whether there was one.
+        was_banned: bool,
+    },
+    /// What is known of a source.
+    Explained(Explained),
+    /// Filters and keys were read anew.
+    Reloaded {
+        /// Filters in force.
+        filters: usize,
+        /// Keys in force.
+        keys: usize,
+    },
+    /// It could not be done.
+    Failed {
+        /// Why, and what to do.
+        error: String,
+    },
+}
+
+/// How the edge is doing.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Since when it runs, in seconds.
+    pub uptime_secs: u64,
+    /// Sessions open now.
+    pub sessions: usize,
+    /// Bans in force.
+    pub bans: usize,
+    /// A flood is on, for how many seconds.
+    pub flood_secs: Option<u64>,
+    /// The NIC's protection; none where there is none.
+    pub xdp: Option<XdpStatus>,
+    /// The daemon's counters ([`crate::telemetry::Metrics`]), since its start.
+    pub counters: BTreeMap<String, u64>,
+    /// Log lines lost because the log's queue was full.
+    pub log_lines_lost: u64,
+}
+
+/// How the NIC's protection is doing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct XdpStatus {
+    /// At which interface.
+    pub interface: String,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// Whether it was taken over from an earlier daemon.
+    pub adopted: bool,
+    /// Whether it only counts what it would drop.
+    pub watch: bool,
+    /// Packets by reason, since the program was attached.
+    pub packets: BTreeMap<String, u64>,
+}
+
+/// A ban in force.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BanRow {
+    /// Who.
+    pub source: String,
+    /// Why.
+    pub cause: Cause,
+    /// How long it still lasts, in seconds.
+    pub left_secs: u64,
+}
+
+/// What is known of a source.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Explained {
+    /// Who.
+    pub source: String,
+    /// The ban in force, if any.
+    pub ban: Option<BanRow>,
+    /// What it earned: proven bounces and wanted mail, halved with time.
+    pub credit: f64,
+    /// How often it was banned within memory.
+    pub bans_before: u32,
+    /// Proven bounces seen.
+    pub proven: u64,
+    /// Unproven bounces seen.
+    pub unproven: u64,
+    /// Wanted mail seen.
+    pub wanted: u64,
+    /// Connections it may still make at once.
+    pub connections_left: f64,
+    /// Unproven bounces it may still send at once.
+    pub unproven_left: f64,
+    /// Whether it lies in a prefix that is never banned.
+    pub never_ban: bool,
+}
