@@ -60,7 +60,7 @@ fn has_core_source(sysroot: &str) -> bool {
 /// Cargo's progress would come out as warnings of this package, so it is told to be quiet.
 #[expect(unsafe_code, reason = "the cargo that aya-build starts inherits this process's environment")]
 fn set_environment() {
-    // SAFETY (both): no other thread of this process runs yet.
+    // SAFETY: no other thread of this process runs yet.
     unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "aya_ebpf,edge_ebpf") };
     // SAFETY: as above.
     unsafe { std::env::set_var("CARGO_TERM_QUIET", "true") };
