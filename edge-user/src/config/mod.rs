@@ -1,5 +1,9 @@
 //! The configuration: one TOML file. Each field's doc comment is its manual.
 
+mod load;
+
+pub use load::load;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

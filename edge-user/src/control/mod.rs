@@ -16,7 +16,7 @@ mod tests;
 use std::time::Duration;
 
 pub use client::{Client, ClientError};
-pub use daemon::EdgeDaemon;
+pub use daemon::{EdgeDaemon, Reload};
 pub use listener::{BindError, Daemon, Listener, Server};
 pub use protocol::{BanRow, Explained, Reply, Request, Status, XdpStatus};
 
