@@ -1,9 +1,18 @@
 //! Filters and their verdicts: what becomes of a message with a null reverse-path.
+//!
+//! In: what is known of one bounce ([`Facts`]). Out: one [`Verdict`], with its reason. This is the only place that
+//! decides it; the engine carries it out, `reputation` hears of it, the log names it. Nothing here keeps state, so a
+//! [`Policy`] is swapped whole when the configuration is read again.
+
+mod judge;
 
 use serde::{Deserialize, Serialize};
 
 use crate::mailbox::Mailbox;
 use crate::signature::Proof;
+
+/// The longest memo of a filter, in characters of any language (not octets).
+pub const MEMO_CHARS_MAX: usize = 80;
 
 /// What a filter does with an unproven bounce.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
@@ -49,7 +58,7 @@ pub enum Cover {
 /// One filter.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Filter {
-    /// The operator's note, at most 80 characters.
+    /// The operator's note, at most [`MEMO_CHARS_MAX`] characters.
     pub memo: String,
     /// Whom it covers.
     pub covers: Vec<Cover>,
@@ -66,7 +75,8 @@ pub struct Policy {
     pub filters: Vec<Filter>,
     /// `require_tag` by domain (lowercase A-label).
     pub require_tag: Vec<(String, RequireTag)>,
-    /// Recipients whose bounces are delivered unproven: a local part with `@` (`postmaster@`), or an address.
+    /// Recipients whose bounces are delivered unproven: a local part with `@` (`postmaster@`), or an address; both
+    /// in canonical form, as [`Mailbox`] has it.
     pub exempt_recipients: Vec<String>,
     /// What becomes of a bounce whose token was used too often, outside a flood `deliver`.
     pub overused_in_flood: Action,
@@ -110,24 +120,10 @@ pub enum Reason {
 /// What was decided for one bounce.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verdict {
-    /// What to do. A proven bounce has `Deliver`.
+    /// What to do. A proven bounce has `Deliver`, unless its token was used too often and a flood is on.
     pub action: Action,
     /// Why.
     pub reason: Reason,
     /// The filter that decided, by its place in the configuration.
     pub filter: Option<usize>,
-}
-
-impl Policy {
-    /// Whether the domain's `require_tag` refuses here, in answer to DATA: no valid tag, and the recipient is not exempt.
-    #[must_use]
-    pub fn refuses_at_data(&self, _recipient: &Mailbox, _proof: Option<Proof>, _flood: bool) -> bool {
-        todo!()
-    }
-
-    /// The verdict for a bounce at its end, or where the hold is full.
-    #[must_use]
-    pub fn judge(&self, _facts: &Facts<'_>) -> Verdict {
-        todo!()
-    }
 }
