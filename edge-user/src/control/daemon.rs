@@ -89,7 +89,7 @@ impl EdgeDaemon {
             .reputation
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .ban(ban.source, ban.until, ban.cause)
+            .ban(ban.source, ban.until, ban.cause, now)
             .map_err(|refused| format!("{refused}; take it out of `never_ban` or `trusted_relays` first"))?;
         Ok(Reply::Banned(row(ban, now)))
     }
