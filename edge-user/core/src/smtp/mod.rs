@@ -5,10 +5,12 @@ mod capabilities;
 mod command;
 mod data;
 mod line;
+mod params;
 mod reply;
 mod session;
 
 pub use address::Address;
+pub(crate) use address::{is_atext, is_domain_name};
 pub use capabilities::Capabilities;
 pub use reply::{Enhanced, NotAReply, Reply, UpstreamReply, read_reply};
 pub use session::{CloseCause, EndOfData, Event, Limits, Mail, Offer, Rcpt, Session, Step};

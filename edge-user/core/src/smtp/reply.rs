@@ -1,6 +1,16 @@
 //! Replies (RFC 5321 section 4.2), ours and the upstream's.
 
 use std::borrow::Cow;
+use std::io::Write as _;
+
+use memchr::memchr2;
+
+/// Longest line of a reply of ours, CRLF included, in octets (RFC 5321 section 4.5.3.1.5).
+const REPLY_LINE_BYTES_MAX: usize = 512;
+/// Longest line of an upstream's reply that is taken, CRLF included, in octets.
+const UPSTREAM_LINE_BYTES_MAX: usize = 2048;
+/// Most lines of an upstream's reply.
+const UPSTREAM_LINES_MAX: usize = 64;
 
 /// An enhanced status code (RFC 3463), e.g. 5.7.1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,9 +34,20 @@ impl Reply {
         Self { code, enhanced: Some(enhanced), text: Cow::Borrowed(text) }
     }
 
-    /// Appends the reply's line, CRLF included.
-    pub fn write(&self, _out: &mut Vec<u8>) {
-        todo!()
+    /// Appends the reply's line, CRLF included. What is not printable ASCII in the text becomes `?`, and a text too
+    /// long for a line is cut: a reply can never become two.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        match self.enhanced {
+            Some(Enhanced(class, subject, detail)) => {
+                write!(out, "{} {class}.{subject}.{detail} ", self.code).expect("a Vec takes all bytes");
+            }
+            None => write!(out, "{} ", self.code).expect("a Vec takes all bytes"),
+        }
+        let room = REPLY_LINE_BYTES_MAX - 2 - (out.len() - start);
+        let printable = |octet: u8| if matches!(octet, b' '..=b'~') { octet } else { b'?' };
+        out.extend(self.text.bytes().take(room).map(printable));
+        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -47,8 +68,101 @@ pub struct NotAReply;
 /// Reads one whole reply from the start of `input`. `Ok(None)`: not all of it is there yet.
 ///
 /// # Errors
-/// What stands there can never become a reply (codes that change between lines, no digits, a line over 2,048 octets,
-/// more than 64 lines).
-pub fn read_reply(_input: &[u8]) -> Result<Option<UpstreamReply<'_>>, NotAReply> {
-    todo!()
+/// What stands there can never become a reply (codes that change between lines, no digits, a bare CR or LF, a line
+/// over 2,048 octets, more than 64 lines).
+pub fn read_reply(input: &[u8]) -> Result<Option<UpstreamReply<'_>>, NotAReply> {
+    let (mut start, mut first_code) = (0, None);
+    for _ in 0..UPSTREAM_LINES_MAX {
+        let rest = &input[start..];
+        let window = &rest[..rest.len().min(UPSTREAM_LINE_BYTES_MAX)];
+        let line = match memchr2(b'\r', b'\n', window) {
+            Some(at) if window[at..].starts_with(b"\r\n") => &window[..at],
+            Some(at) if at + 1 < window.len() || window[at] == b'\n' => return Err(NotAReply),
+            Some(_) | None if window.len() == UPSTREAM_LINE_BYTES_MAX => return Err(NotAReply),
+            Some(_) | None => {
+                let digits = &window[..window.len().min(3)];
+                return if digits.iter().all(u8::is_ascii_digit) { Ok(None) } else { Err(NotAReply) };
+            }
+        };
+        let (code, last) = code_of(line).ok_or(NotAReply)?;
+        if *first_code.get_or_insert(code) != code {
+            return Err(NotAReply);
+        }
+        start += line.len() + 2;
+        if last {
+            return Ok(Some(UpstreamReply { code, raw: &input[..start] }));
+        }
+    }
+    Err(NotAReply)
+}
+
+/// A reply line's code, and whether it is the reply's last line.
+fn code_of(line: &[u8]) -> Option<(u16, bool)> {
+    let (digits, rest) = line.split_at_checked(3)?;
+    let [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9'] = digits else { return None };
+    let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+    match rest.first() {
+        None | Some(b' ') => Some((code, true)),
+        Some(b'-') => Some((code, false)),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(reply: &Reply) -> String {
+        let mut out = Vec::new();
+        reply.write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_reply_is_one_line_whatever_its_text() {
+        let reply = Reply::new(550, Enhanced(5, 7, 1), "Not ours");
+        assert_eq!(written(&reply), "550 5.7.1 Not ours\r\n");
+        let reply = Reply { code: 220, enhanced: None, text: "edge\r\n250 yes é".into() };
+        assert_eq!(written(&reply), "220 edge??250 yes ??\r\n");
+        let reply = Reply { code: 220, enhanced: None, text: "x".repeat(2000).into() };
+        assert_eq!(written(&reply).len(), 512);
+    }
+
+    #[test]
+    fn a_reply_is_read_once_it_is_whole() {
+        for reply in [
+            &b"250 ok\r\n"[..],
+            b"250\r\n",
+            b"250-a\r\n250-b c\r\n250 d\r\n",
+            b"550-5.1.1 no\r\n550 5.1.1 x\r\n",
+        ] {
+            for cut in 0..reply.len() {
+                assert_eq!(read_reply(&reply[..cut]), Ok(None), "cut at {cut}");
+            }
+            let with_more = [reply, b"250 next\r\n"].concat();
+            let code = if reply[0] == b'2' { 250 } else { 550 };
+            assert_eq!(read_reply(&with_more), Ok(Some(UpstreamReply { code, raw: reply })));
+        }
+    }
+
+    #[test]
+    fn what_can_never_be_a_reply_is_an_error() {
+        for raw in [
+            &b"hello\r\n"[..],
+            b"2x",
+            b"25\r\n",
+            b"250_ok\r\n",
+            b"650 ok\r\n",
+            b"150 ok\r\n",
+            b"250-a\r\n550 b\r\n",
+            b"250 ok\n",
+            b"250 o\rk\r\n",
+            b"\r\n",
+        ] {
+            assert_eq!(read_reply(raw), Err(NotAReply), "{}", raw.escape_ascii());
+        }
+        assert_eq!(read_reply(&[b"250 ", "x".repeat(2044).as_bytes()].concat()), Err(NotAReply));
+        assert_eq!(read_reply(&b"250-x\r\n".repeat(64)), Err(NotAReply));
+        assert_eq!(read_reply(&b"250-x\r\n".repeat(63)), Ok(None));
+    }
 }

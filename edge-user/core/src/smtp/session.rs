@@ -3,8 +3,16 @@
 //! The session answers by itself what needs no decision (EHLO, HELO, NOOP, VRFY, RSET, QUIT, syntax and order
 //! errors) and hands the rest out as events. After `Mail`, `Rcpt`, `Data` and `End` it waits for exactly one
 //! answer (`accept`, `refuse` or `pass_on`) before `next` may be called again.
+//!
+//! Memory: the client's name, at most 255 octets; nothing else is kept. The read buffer must hold `line_bytes_max`
+//! octets.
 
-use super::{Address, Reply, UpstreamReply};
+use std::sync::Arc;
+
+use super::command::{self, Argument, Command, Needs, Said, Verb};
+use super::data::{Piece, Scanner, TERMINATOR};
+use super::line::{self, Line, Skip, Skipped};
+use super::{Address, Enhanced, Reply, UpstreamReply, params};
 
 /// The limits of a session (RFC 5321 section 4.5.3.1 where it names one).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +47,8 @@ pub struct Mail<'b> {
     pub sender: Option<Address<'b>>,
     /// SIZE=, in octets.
     pub size: Option<u64>,
+    /// SMTPUTF8 was said (RFC 6531).
+    pub smtputf8: bool,
     /// All parameters as written (`SIZE=100 BODY=8BITMIME`), to be passed on; empty when there are none.
     pub params: &'b [u8],
 }
@@ -66,9 +76,10 @@ pub enum CloseCause {
 /// What the next bytes mean.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event<'b> {
-    /// Nothing whole is there: read more, and come again with all unconsumed bytes first.
+    /// Nothing whole is there: read more, and come again with all unconsumed bytes first. Consumes nothing; every other
+    /// event but `Close` consumes at least one octet.
     NeedMore,
-    /// The session answered by itself.
+    /// The session dealt with the bytes by itself; there may be a reply in `out`.
     Answered,
     /// A new transaction may begin. Answer it.
     Mail(Mail<'b>),
@@ -76,9 +87,11 @@ pub enum Event<'b> {
     Rcpt(Rcpt<'b>),
     /// DATA, with at least one accepted recipient. Answer it; accepted is 354, and the body follows.
     Data,
-    /// A piece of the message as it stands on the wire: dots still stuffed, never a part of the terminator.
+    /// A piece of the message as it stands on the wire: dots still stuffed, never a part of the terminator `.CRLF`. The
+    /// message's last CRLF is part of it, so that `.CRLF` behind the pieces ends the message for an upstream too. What
+    /// follows the first bare CR or LF, or exceeds `message_bytes_max`, is not handed out.
     Body(&'b [u8]),
-    /// CRLF.CRLF was seen. Answer it; the transaction is over then.
+    /// CRLF.CRLF was seen. Answer it; the transaction is over then. With a flag set in it, yes becomes a refusal.
     End(EndOfData),
     /// RSET, EHLO or HELO dropped the transaction that was open. Already answered.
     Reset,
@@ -87,6 +100,8 @@ pub enum Event<'b> {
 }
 
 /// How a message ended.
+///
+/// A message with a flag set was not handed out whole: it must never be ended at an upstream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EndOfData {
     /// A CR or LF stood alone in the message: it must be refused, whoever sent it (SMTP smuggling).
@@ -106,51 +121,415 @@ pub struct Step<'b> {
     pub event: Event<'b>,
 }
 
+/// Where a session stands.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Between commands.
+    Command,
+    /// Inside a refused line.
+    Skip(Skip),
+    /// Inside a message.
+    Message(Scanner),
+    /// Over.
+    Closed(CloseCause),
+}
+
+/// What was handed out and not answered yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asked {
+    Nothing,
+    Mail { smtputf8: bool },
+    Rcpt,
+    Data,
+    End(EndOfData),
+}
+
+/// An open transaction (RFC 5321 section 3.3).
+#[derive(Clone, Copy, Debug)]
+struct Transaction {
+    recipients: usize,
+    smtputf8: bool,
+}
+
 /// The server's side of one session.
 #[derive(Debug)]
-pub struct Session {}
+pub struct Session {
+    hostname: Arc<str>,
+    limits: Limits,
+    offer: Offer,
+    phase: Phase,
+    asked: Asked,
+    transaction: Option<Transaction>,
+    client_name: Vec<u8>,
+    extended: bool,
+    /// Whether any line was a command of SMTP.
+    spoke_smtp: bool,
+    /// Whether any octet came.
+    began: bool,
+    errors: u32,
+}
+
+const MAIL_OK: Reply = Reply::new(250, Enhanced(2, 1, 0), "Sender ok");
+const RCPT_OK: Reply = Reply::new(250, Enhanced(2, 1, 5), "Recipient ok");
+const MESSAGE_OK: Reply = Reply::new(250, Enhanced(2, 6, 0), "Message accepted");
+const OK: Reply = Reply::new(250, Enhanced(2, 0, 0), "Ok");
+// RFC 5321 section 3.5.3.
+const VRFY: Reply = Reply::new(252, Enhanced(2, 5, 0), "Cannot VRFY user, but will take mail for it");
+const HELP: Reply = Reply::new(214, Enhanced(2, 0, 0), "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
+const BYE: Reply = Reply::new(221, Enhanced(2, 0, 0), "Bye");
+const GO_AHEAD: &[u8] = b"354 End data with <CR><LF>.<CR><LF>\r\n";
+
+const UNKNOWN: Reply = Reply::new(500, Enhanced(5, 5, 2), "Command not recognized");
+const BARE: Reply = Reply::new(500, Enhanced(5, 5, 2), "Bare CR or LF: lines end with CRLF");
+const TOO_LONG: Reply = Reply::new(500, Enhanced(5, 5, 2), "Line too long");
+const NOT_SMTP: Reply = Reply::new(500, Enhanced(5, 5, 2), "This is SMTP");
+const NOT_IMPLEMENTED: Reply = Reply::new(502, Enhanced(5, 5, 1), "Command not implemented");
+const NO_TLS: Reply = Reply::new(454, Enhanced(4, 7, 0), "TLS not available");
+const SAY_EHLO: Reply = Reply::new(503, Enhanced(5, 5, 1), "Say EHLO first");
+const NESTED_MAIL: Reply = Reply::new(503, Enhanced(5, 5, 1), "Sender already given");
+const NEED_MAIL: Reply = Reply::new(503, Enhanced(5, 5, 1), "Need MAIL first");
+const NEED_RCPT: Reply = Reply::new(554, Enhanced(5, 5, 1), "No valid recipients");
+const TOO_MANY_RECIPIENTS: Reply = Reply::new(452, Enhanced(4, 5, 3), "Too many recipients");
+const TOO_MANY_ERRORS: Reply = Reply::new(421, Enhanced(4, 7, 0), "Too many errors");
+const BARE_IN_MESSAGE: Reply =
+    Reply::new(550, Enhanced(5, 6, 0), "Bare CR or LF in the message: lines end with CRLF");
+const MESSAGE_TOO_BIG: Reply = Reply::new(552, Enhanced(5, 3, 4), "Message too big");
+// Ours to say when the upstream's yes is none (e.g. 354 to RCPT).
+const UPSTREAM_CONFUSED: Reply = Reply::new(451, Enhanced(4, 3, 0), "Mail server gave an unexpected reply");
 
 impl Session {
     /// A session of the host `hostname`. Nothing is written yet.
     #[must_use]
-    pub fn new(_hostname: std::sync::Arc<str>, _limits: Limits, _offer: Offer) -> Self {
-        todo!()
+    pub fn new(hostname: Arc<str>, limits: Limits, offer: Offer) -> Self {
+        Self {
+            hostname,
+            limits,
+            offer,
+            phase: Phase::Command,
+            asked: Asked::Nothing,
+            transaction: None,
+            client_name: Vec::new(),
+            extended: false,
+            spoke_smtp: false,
+            began: false,
+            errors: 0,
+        }
     }
 
     /// Writes the greeting (220).
-    pub fn greet(&mut self, _out: &mut Vec<u8>) {
-        todo!()
+    pub fn greet(&mut self, out: &mut Vec<u8>) {
+        for part in [b"220 ", self.hostname.as_bytes(), b" ESMTP\r\n"] {
+            out.extend_from_slice(part);
+        }
     }
 
     /// What the bytes at the start of `input` mean. Replies go to `out`.
-    pub fn next<'b>(&mut self, _input: &'b [u8], _out: &mut Vec<u8>) -> Step<'b> {
-        todo!()
+    pub fn next<'b>(&mut self, input: &'b [u8], out: &mut Vec<u8>) -> Step<'b> {
+        debug_assert_eq!(self.asked, Asked::Nothing, "an event was not answered");
+        if self.asked != Asked::Nothing {
+            return Step { consumed: 0, event: Event::NeedMore };
+        }
+        if self.errors > self.limits.errors_max && matches!(self.phase, Phase::Command | Phase::Skip(_)) {
+            let cause = if self.spoke_smtp { CloseCause::TooManyErrors } else { CloseCause::NotSmtp };
+            return self.close(0, cause, &TOO_MANY_ERRORS, out);
+        }
+        match self.phase {
+            Phase::Command => self.command_line(input, out),
+            Phase::Skip(skip) => self.skip(skip, input, out),
+            Phase::Message(scanner) => self.message(scanner, input),
+            Phase::Closed(cause) => Step { consumed: 0, event: Event::Close(cause) },
+        }
     }
 
-    /// Yes to the `Mail`, `Rcpt`, `Data` or `End` that was handed out: 250, or 354 for `Data`.
-    pub fn accept(&mut self, _out: &mut Vec<u8>) {
-        todo!()
+    fn command_line<'b>(&mut self, input: &'b [u8], out: &mut Vec<u8>) -> Step<'b> {
+        if let (Some(&first), false) = (input.first(), self.began) {
+            self.began = true;
+            if command::is_binary(first) {
+                return self.close(input.len(), CloseCause::NotSmtp, &NOT_SMTP, out);
+            }
+        }
+        match line::read(input, self.limits.line_bytes_max) {
+            Line::Partial => Step { consumed: 0, event: Event::NeedMore },
+            Line::Whole(line) => self.command(line, out),
+            Line::Bare { consumed } => {
+                self.phase = Phase::Skip(Skip::default());
+                self.error(consumed, &BARE, out)
+            }
+            Line::TooLong { consumed } if !self.spoke_smtp => {
+                self.close(consumed, CloseCause::NotSmtp, &TOO_LONG, out)
+            }
+            Line::TooLong { consumed } => {
+                self.phase = Phase::Skip(Skip::default());
+                self.error(consumed, &TOO_LONG, out)
+            }
+        }
+    }
+
+    fn skip<'b>(&mut self, mut skip: Skip, input: &'b [u8], out: &mut Vec<u8>) -> Step<'b> {
+        let skipped = skip.read(input, self.limits.line_bytes_max);
+        self.phase = Phase::Skip(skip);
+        match skipped {
+            Skipped::Partial => Step { consumed: 0, event: Event::NeedMore },
+            Skipped::Some { consumed } => Step { consumed, event: Event::Answered },
+            Skipped::BareLf { consumed } => self.error(consumed, &BARE, out),
+            Skipped::End { consumed } => {
+                self.phase = Phase::Command;
+                Step { consumed, event: Event::Answered }
+            }
+            Skipped::Endless => self.close(0, CloseCause::NotSmtp, &TOO_LONG, out),
+        }
+    }
+
+    fn message<'b>(&mut self, mut scanner: Scanner, input: &'b [u8]) -> Step<'b> {
+        let piece = scanner.next(input);
+        self.phase = Phase::Message(scanner);
+        match piece {
+            Piece::Partial => Step { consumed: 0, event: Event::NeedMore },
+            Piece::Body(body) => Step { consumed: body.len(), event: Event::Body(body) },
+            Piece::Swallowed(consumed) => Step { consumed, event: Event::Answered },
+            Piece::End(end) => {
+                self.phase = Phase::Command;
+                self.asked = Asked::End(end);
+                Step { consumed: TERMINATOR.len(), event: Event::End(end) }
+            }
+        }
+    }
+
+    fn command<'b>(&mut self, line: &'b [u8], out: &mut Vec<u8>) -> Step<'b> {
+        let consumed = line.len() + 2;
+        let (command, argument) = match command::read(line) {
+            Said::Garbage if !self.spoke_smtp => {
+                return self.close(consumed, CloseCause::NotSmtp, &NOT_SMTP, out);
+            }
+            Said::Garbage | Said::UnknownWord => return self.error(consumed, &UNKNOWN, out),
+            Said::Command(command, argument) => (command, argument),
+        };
+        self.spoke_smtp |= command.verb != Verb::Foreign;
+        match command.needs {
+            Needs::Greeting | Needs::NoTransaction | Needs::Transaction if self.client_name.is_empty() => {
+                return self.error(consumed, &SAY_EHLO, out);
+            }
+            Needs::NoTransaction if self.transaction.is_some() => {
+                return self.error(consumed, &NESTED_MAIL, out);
+            }
+            Needs::Transaction if self.transaction.is_none() => return self.error(consumed, &NEED_MAIL, out),
+            Needs::Nothing | Needs::Greeting | Needs::NoTransaction | Needs::Transaction => {}
+        }
+        match command.argument {
+            Argument::Required if argument.is_empty() => return self.syntax_error(consumed, command, out),
+            Argument::None if !argument.is_empty() => return self.syntax_error(consumed, command, out),
+            Argument::Required | Argument::Optional | Argument::None => {}
+        }
+        let answered = Step { consumed, event: Event::Answered };
+        match command.verb {
+            Verb::Ehlo | Verb::Helo => return self.hello(consumed, command, argument, out),
+            Verb::Mail => match params::mail(argument, &self.offer, &self.limits) {
+                Ok(mail) => {
+                    self.asked = Asked::Mail { smtputf8: mail.smtputf8 };
+                    return Step { consumed, event: Event::Mail(mail) };
+                }
+                Err(reply) => return self.error(consumed, &reply, out),
+            },
+            Verb::Rcpt => return self.rcpt(consumed, argument, out),
+            Verb::Data if self.recipients() == 0 => {
+                // RFC 2920 section 3.1: what a pipelining client sends after its recipients were refused is no error.
+                NEED_RCPT.write(out);
+            }
+            Verb::Data => {
+                self.asked = Asked::Data;
+                return Step { consumed, event: Event::Data };
+            }
+            Verb::Rset => {
+                OK.write(out);
+                return Step { consumed, event: self.drop_transaction() };
+            }
+            Verb::Noop => OK.write(out),
+            Verb::Vrfy => VRFY.write(out),
+            Verb::Help => HELP.write(out),
+            Verb::Quit => return self.close(consumed, CloseCause::Quit, &BYE, out),
+            Verb::StartTls if self.offer.starttls => NO_TLS.write(out),
+            Verb::StartTls | Verb::NotImplemented => return self.error(consumed, &NOT_IMPLEMENTED, out),
+            Verb::Foreign => return self.close(consumed, CloseCause::NotSmtp, &NOT_SMTP, out),
+        }
+        answered
+    }
+
+    /// EHLO and HELO (RFC 5321 section 4.1.1.1). The name is not checked against DNS nor grammar (section 4.1.4 forbids
+    /// refusal for what it says), but it is one word of printable ASCII, since it goes into `Received`.
+    fn hello<'b>(&mut self, consumed: usize, command: &Command, name: &[u8], out: &mut Vec<u8>) -> Step<'b> {
+        if name.len() > 255 || !name.iter().all(u8::is_ascii_graphic) {
+            return self.syntax_error(consumed, command, out);
+        }
+        self.client_name.clear();
+        self.client_name.extend_from_slice(name);
+        self.extended = command.verb == Verb::Ehlo;
+        if !self.extended {
+            for part in [b"250 ", self.hostname.as_bytes(), b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+            return Step { consumed, event: self.drop_transaction() };
+        }
+        for part in [b"250-", self.hostname.as_bytes(), b"\r\n250-PIPELINING\r\n250-SIZE "] {
+            out.extend_from_slice(part);
+        }
+        std::io::Write::write_fmt(out, format_args!("{}\r\n", self.limits.message_bytes_max))
+            .expect("a Vec takes all bytes");
+        let Offer { eight_bit_mime, smtputf8, dsn, starttls } = self.offer;
+        for (offered, line) in [
+            (eight_bit_mime, &b"250-8BITMIME\r\n"[..]),
+            (smtputf8, b"250-SMTPUTF8\r\n"),
+            (dsn, b"250-DSN\r\n"),
+            (starttls, b"250-STARTTLS\r\n"),
+            (true, b"250 ENHANCEDSTATUSCODES\r\n"),
+        ] {
+            if offered {
+                out.extend_from_slice(line);
+            }
+        }
+        Step { consumed, event: self.drop_transaction() }
+    }
+
+    fn rcpt<'b>(&mut self, consumed: usize, argument: &'b [u8], out: &mut Vec<u8>) -> Step<'b> {
+        let smtputf8 = self.transaction.is_some_and(|transaction| transaction.smtputf8);
+        match params::rcpt(argument, &self.offer, smtputf8) {
+            Ok(_) if self.recipients() >= self.limits.recipients_max => {
+                // RFC 5321 section 4.5.3.1.10: the client sends the rest in another transaction; no error.
+                TOO_MANY_RECIPIENTS.write(out);
+                Step { consumed, event: Event::Answered }
+            }
+            Ok(rcpt) => {
+                self.asked = Asked::Rcpt;
+                Step { consumed, event: Event::Rcpt(rcpt) }
+            }
+            Err(reply) => self.error(consumed, &reply, out),
+        }
+    }
+
+    fn drop_transaction(&mut self) -> Event<'static> {
+        match self.transaction.take() {
+            Some(_) => Event::Reset,
+            None => Event::Answered,
+        }
+    }
+
+    fn error<'b>(&mut self, consumed: usize, reply: &Reply, out: &mut Vec<u8>) -> Step<'b> {
+        self.errors = self.errors.saturating_add(1);
+        reply.write(out);
+        Step { consumed, event: Event::Answered }
+    }
+
+    fn syntax_error<'b>(&mut self, consumed: usize, command: &Command, out: &mut Vec<u8>) -> Step<'b> {
+        self.error(consumed, &Reply::new(501, Enhanced(5, 5, 4), command.syntax), out)
+    }
+
+    fn close<'b>(
+        &mut self,
+        consumed: usize,
+        cause: CloseCause,
+        reply: &Reply,
+        out: &mut Vec<u8>,
+    ) -> Step<'b> {
+        reply.write(out);
+        self.transaction = None;
+        self.phase = Phase::Closed(cause);
+        Step { consumed, event: Event::Close(cause) }
+    }
+
+    /// Yes to the `Mail`, `Rcpt`, `Data` or `End` that was handed out: 250, or 354 for `Data`. To an `End` with a flag
+    /// set it becomes the refusal that the flag asks for.
+    pub fn accept(&mut self, out: &mut Vec<u8>) {
+        match self.asked {
+            Asked::Nothing => debug_assert!(false, "nothing was asked"),
+            Asked::Mail { .. } => MAIL_OK.write(out),
+            Asked::Rcpt => RCPT_OK.write(out),
+            Asked::Data => out.extend_from_slice(GO_AHEAD),
+            Asked::End(end) => match flagged(end) {
+                Some(refusal) => return self.refuse(&refusal, out),
+                None => MESSAGE_OK.write(out),
+            },
+        }
+        self.answered(true, 250);
     }
 
     /// No to it. A 4xx or 5xx reply. A refused `Data` or `End` ends the transaction.
-    pub fn refuse(&mut self, _reply: &Reply, _out: &mut Vec<u8>) {
-        todo!()
+    pub fn refuse(&mut self, reply: &Reply, out: &mut Vec<u8>) {
+        debug_assert!(matches!(reply.code, 400..=599), "{} refuses nothing", reply.code);
+        reply.write(out);
+        self.answered(false, reply.code);
     }
 
-    /// The upstream's own words, yes or no by their code.
-    pub fn pass_on(&mut self, _reply: UpstreamReply<'_>, _out: &mut Vec<u8>) {
-        todo!()
+    /// The upstream's own words, yes or no by their code (yes is 2xx, and 354 for `Data`; what is neither yes nor no
+    /// becomes 451). Its 421 speaks of a channel that is not the client's (RFC 5321 section 3.8), and is passed on as 451.
+    pub fn pass_on(&mut self, reply: UpstreamReply<'_>, out: &mut Vec<u8>) {
+        let yes = match self.asked {
+            Asked::Data => reply.code == 354,
+            Asked::Nothing | Asked::Mail { .. } | Asked::Rcpt | Asked::End(_) => {
+                matches!(reply.code, 200..=299)
+            }
+        };
+        if yes
+            && let Asked::End(end) = self.asked
+            && let Some(refusal) = flagged(end)
+        {
+            return self.refuse(&refusal, out);
+        }
+        if !yes && !matches!(reply.code, 400..=599) {
+            return self.refuse(&UPSTREAM_CONFUSED, out);
+        }
+        if reply.code == 421 {
+            for line in reply.raw.split_inclusive(|&octet| octet == b'\n') {
+                out.extend_from_slice(b"451");
+                out.extend_from_slice(line.get(3..).unwrap_or_default());
+            }
+        } else {
+            out.extend_from_slice(reply.raw);
+        }
+        self.answered(yes, reply.code);
+    }
+
+    /// What an answer does to the session. Only a refused sender or recipient is the client's error: a refused message
+    /// is what the edge is for, and a 4xx is no fault.
+    fn answered(&mut self, yes: bool, code: u16) {
+        match (std::mem::replace(&mut self.asked, Asked::Nothing), yes) {
+            (Asked::Nothing, _) => debug_assert!(false, "nothing was asked"),
+            (Asked::Mail { smtputf8 }, true) => {
+                self.transaction = Some(Transaction { recipients: 0, smtputf8 });
+            }
+            (Asked::Rcpt, true) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.recipients += 1;
+                }
+            }
+            (Asked::Mail { .. } | Asked::Rcpt, false) => {
+                self.errors = self.errors.saturating_add(u32::from(code >= 500));
+            }
+            (Asked::Data, true) => self.phase = Phase::Message(Scanner::new(self.limits.message_bytes_max)),
+            (Asked::Data | Asked::End(_), false) => self.transaction = None,
+            (Asked::End(_), true) => {
+                self.transaction = None;
+                self.errors = 0;
+            }
+        }
     }
 
     /// The name the client gave in EHLO or HELO; empty before. And whether it was EHLO.
     #[must_use]
     pub fn client_name(&self) -> (&[u8], bool) {
-        todo!()
+        (&self.client_name, self.extended)
     }
 
     /// Recipients accepted in the open transaction.
     #[must_use]
     pub fn recipients(&self) -> usize {
-        todo!()
+        self.transaction.map_or(0, |transaction| transaction.recipients)
+    }
+}
+
+/// The refusal that a message's flags ask for.
+fn flagged(end: EndOfData) -> Option<Reply> {
+    match end {
+        EndOfData { bare_line_ending: true, .. } => Some(BARE_IN_MESSAGE),
+        EndOfData { too_big: true, .. } => Some(MESSAGE_TOO_BIG),
+        EndOfData { bare_line_ending: false, too_big: false, .. } => None,
     }
 }
