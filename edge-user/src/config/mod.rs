@@ -1,5 +1,6 @@
 //! The configuration: one TOML file. Each field's doc comment is its manual.
 
+mod convert;
 mod load;
 
 pub use load::load;
@@ -235,6 +236,10 @@ pub struct Reputation {
     pub newcomers_max: usize,
     /// Sources with credit that are remembered.
     pub credited_max: usize,
+    /// Bans that are remembered, in force or over.
+    pub bans_max: usize,
+    /// Domains our users wrote to that are remembered: mail from them earns its source credit.
+    pub correspondents_max: usize,
     /// Connections a second that a source may make.
     pub connections_per_sec: f64,
     /// Connections at once before the rate counts.
@@ -265,6 +270,8 @@ impl Default for Reputation {
             traps: Vec::new(),
             newcomers_max: 262_144,
             credited_max: 131_072,
+            bans_max: 131_072,
+            correspondents_max: 200_000,
             connections_per_sec: 10.0,
             connections_burst: 100.0,
             unproven_per_sec: 10.0,
