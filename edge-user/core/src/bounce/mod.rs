@@ -1,5 +1,9 @@
 //! What is inside a bounce: the scanner finds the tokens that came back.
 
+mod candidates;
+mod needle;
 mod scanner;
+mod unwrapping;
 
-pub use scanner::{Encoding, Found, Scanner};
+pub use needle::Encoding;
+pub use scanner::{CANDIDATES_MAX, Found, Scanner};

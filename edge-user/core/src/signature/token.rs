@@ -56,7 +56,7 @@ impl TokenText {
 }
 
 /// 36 base64url characters that stood behind the magic: perhaps a token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Candidate(pub [u8; 36]);
 
 /// What a valid token says.
