@@ -1,8 +1,7 @@
 //! The arguments of MAIL and RCPT: a path and parameters (RFC 5321 section 4.1.1.2, 4.1.1.3, 4.1.2).
 
 use super::address::{Address, take_path};
-use super::reply::{Enhanced, Reply};
-use super::session::{Limits, Mail, Offer, Rcpt};
+use super::{Enhanced, Limits, Mail, Offer, Rcpt, Reply};
 
 /// Longest ENVID, in octets (RFC 3461 section 4.4).
 const ENVID_BYTES_MAX: usize = 100;

@@ -9,117 +9,11 @@
 
 use std::sync::Arc;
 
+use super::answers::{self, flagged};
 use super::command::{self, Argument, Command, Needs, Said, Verb};
 use super::data::{Piece, Scanner, TERMINATOR};
 use super::line::{self, Line, Skip, Skipped};
-use super::{Address, Enhanced, Reply, UpstreamReply, params};
-
-/// The limits of a session (RFC 5321 section 4.5.3.1 where it names one).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Longest command line, CRLF included, in octets.
-    pub line_bytes_max: usize,
-    /// Most recipients a transaction.
-    pub recipients_max: usize,
-    /// Most refused commands (syntax, order, refused recipients) before 421 and close.
-    pub errors_max: u32,
-    /// Largest message, in octets; offered as SIZE.
-    pub message_bytes_max: u64,
-}
-
-/// What EHLO offers beside PIPELINING, SIZE and ENHANCEDSTATUSCODES.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Offer {
-    /// 8BITMIME.
-    pub eight_bit_mime: bool,
-    /// SMTPUTF8.
-    pub smtputf8: bool,
-    /// DSN.
-    pub dsn: bool,
-    /// STARTTLS.
-    pub starttls: bool,
-}
-
-/// The arguments of MAIL.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mail<'b> {
-    /// The reverse-path; `None` is the null one, `<>`.
-    pub sender: Option<Address<'b>>,
-    /// SIZE=, in octets.
-    pub size: Option<u64>,
-    /// SMTPUTF8 was said (RFC 6531).
-    pub smtputf8: bool,
-    /// All parameters as written (`SIZE=100 BODY=8BITMIME`), to be passed on; empty when there are none.
-    pub params: &'b [u8],
-}
-
-/// The arguments of RCPT.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rcpt<'b> {
-    /// The forward-path, source route removed. `<postmaster>` without a domain has an empty `domain`.
-    pub recipient: Address<'b>,
-    /// All parameters as written (`NOTIFY=NEVER`); empty when there are none.
-    pub params: &'b [u8],
-}
-
-/// Why a session ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CloseCause {
-    /// QUIT.
-    Quit,
-    /// More errors than `errors_max`.
-    TooManyErrors,
-    /// The client speaks no SMTP: an HTTP request, a line that never ends, binary garbage as its first command.
-    NotSmtp,
-}
-
-/// What the next bytes mean.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event<'b> {
-    /// Nothing whole is there: read more, and come again with all unconsumed bytes first. Consumes nothing; every other
-    /// event but `Close` consumes at least one octet.
-    NeedMore,
-    /// The session dealt with the bytes by itself; there may be a reply in `out`.
-    Answered,
-    /// A new transaction may begin. Answer it.
-    Mail(Mail<'b>),
-    /// A recipient. Answer it.
-    Rcpt(Rcpt<'b>),
-    /// DATA, with at least one accepted recipient. Answer it; accepted is 354, and the body follows.
-    Data,
-    /// A piece of the message as it stands on the wire: dots still stuffed, never a part of the terminator `.CRLF`. The
-    /// message's last CRLF is part of it, so that `.CRLF` behind the pieces ends the message for an upstream too. What
-    /// follows the first bare CR or LF, or exceeds `message_bytes_max`, is not handed out.
-    Body(&'b [u8]),
-    /// CRLF.CRLF was seen. Answer it; the transaction is over then. With a flag set in it, yes becomes a refusal.
-    End(EndOfData),
-    /// RSET, EHLO or HELO dropped the transaction that was open. Already answered.
-    Reset,
-    /// Write what is in `out`, then close.
-    Close(CloseCause),
-}
-
-/// How a message ended.
-///
-/// A message with a flag set was not handed out whole: it must never be ended at an upstream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EndOfData {
-    /// A CR or LF stood alone in the message: it must be refused, whoever sent it (SMTP smuggling).
-    pub bare_line_ending: bool,
-    /// More than `message_bytes_max` octets came: it must be refused (552 5.3.4).
-    pub too_big: bool,
-    /// Octets of the message on the wire, terminator excluded.
-    pub bytes: u64,
-}
-
-/// One step: how many bytes of the input are done with, and what they meant.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Step<'b> {
-    /// Consumed octets, from the start of the input.
-    pub consumed: usize,
-    /// What they meant.
-    pub event: Event<'b>,
-}
+use super::{CloseCause, EndOfData, Enhanced, Event, Limits, Offer, Reply, Step, UpstreamReply, params};
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug)]
@@ -169,34 +63,6 @@ pub struct Session {
     errors: u32,
 }
 
-const MAIL_OK: Reply = Reply::new(250, Enhanced(2, 1, 0), "Sender ok");
-const RCPT_OK: Reply = Reply::new(250, Enhanced(2, 1, 5), "Recipient ok");
-const MESSAGE_OK: Reply = Reply::new(250, Enhanced(2, 6, 0), "Message accepted");
-const OK: Reply = Reply::new(250, Enhanced(2, 0, 0), "Ok");
-// RFC 5321 section 3.5.3.
-const VRFY: Reply = Reply::new(252, Enhanced(2, 5, 0), "Cannot VRFY user, but will take mail for it");
-const HELP: Reply = Reply::new(214, Enhanced(2, 0, 0), "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
-const BYE: Reply = Reply::new(221, Enhanced(2, 0, 0), "Bye");
-const GO_AHEAD: &[u8] = b"354 End data with <CR><LF>.<CR><LF>\r\n";
-
-const UNKNOWN: Reply = Reply::new(500, Enhanced(5, 5, 2), "Command not recognized");
-const BARE: Reply = Reply::new(500, Enhanced(5, 5, 2), "Bare CR or LF: lines end with CRLF");
-const TOO_LONG: Reply = Reply::new(500, Enhanced(5, 5, 2), "Line too long");
-const NOT_SMTP: Reply = Reply::new(500, Enhanced(5, 5, 2), "This is SMTP");
-const NOT_IMPLEMENTED: Reply = Reply::new(502, Enhanced(5, 5, 1), "Command not implemented");
-const NO_TLS: Reply = Reply::new(454, Enhanced(4, 7, 0), "TLS not available");
-const SAY_EHLO: Reply = Reply::new(503, Enhanced(5, 5, 1), "Say EHLO first");
-const NESTED_MAIL: Reply = Reply::new(503, Enhanced(5, 5, 1), "Sender already given");
-const NEED_MAIL: Reply = Reply::new(503, Enhanced(5, 5, 1), "Need MAIL first");
-const NEED_RCPT: Reply = Reply::new(554, Enhanced(5, 5, 1), "No valid recipients");
-const TOO_MANY_RECIPIENTS: Reply = Reply::new(452, Enhanced(4, 5, 3), "Too many recipients");
-const TOO_MANY_ERRORS: Reply = Reply::new(421, Enhanced(4, 7, 0), "Too many errors");
-const BARE_IN_MESSAGE: Reply =
-    Reply::new(550, Enhanced(5, 6, 0), "Bare CR or LF in the message: lines end with CRLF");
-const MESSAGE_TOO_BIG: Reply = Reply::new(552, Enhanced(5, 3, 4), "Message too big");
-// Ours to say when the upstream's yes is none (e.g. 354 to RCPT).
-const UPSTREAM_CONFUSED: Reply = Reply::new(451, Enhanced(4, 3, 0), "Mail server gave an unexpected reply");
-
 impl Session {
     /// A session of the host `hostname`. Nothing is written yet.
     #[must_use]
@@ -231,7 +97,7 @@ impl Session {
         }
         if self.errors > self.limits.errors_max && matches!(self.phase, Phase::Command | Phase::Skip(_)) {
             let cause = if self.spoke_smtp { CloseCause::TooManyErrors } else { CloseCause::NotSmtp };
-            return self.close(0, cause, &TOO_MANY_ERRORS, out);
+            return self.close(0, cause, &answers::TOO_MANY_ERRORS, out);
         }
         match self.phase {
             Phase::Command => self.command_line(input, out),
@@ -245,7 +111,7 @@ impl Session {
         if let (Some(&first), false) = (input.first(), self.began) {
             self.began = true;
             if command::is_binary(first) {
-                return self.close(input.len(), CloseCause::NotSmtp, &NOT_SMTP, out);
+                return self.close(input.len(), CloseCause::NotSmtp, &answers::NOT_SMTP, out);
             }
         }
         match line::read(input, self.limits.line_bytes_max) {
@@ -253,14 +119,14 @@ impl Session {
             Line::Whole(line) => self.command(line, out),
             Line::Bare { consumed } => {
                 self.phase = Phase::Skip(Skip::default());
-                self.error(consumed, &BARE, out)
+                self.error(consumed, &answers::BARE, out)
             }
             Line::TooLong { consumed } if !self.spoke_smtp => {
-                self.close(consumed, CloseCause::NotSmtp, &TOO_LONG, out)
+                self.close(consumed, CloseCause::NotSmtp, &answers::TOO_LONG, out)
             }
             Line::TooLong { consumed } => {
                 self.phase = Phase::Skip(Skip::default());
-                self.error(consumed, &TOO_LONG, out)
+                self.error(consumed, &answers::TOO_LONG, out)
             }
         }
     }
@@ -271,12 +137,12 @@ impl Session {
         match skipped {
             Skipped::Partial => Step { consumed: 0, event: Event::NeedMore },
             Skipped::Some { consumed } => Step { consumed, event: Event::Answered },
-            Skipped::BareLf { consumed } => self.error(consumed, &BARE, out),
+            Skipped::BareLf { consumed } => self.error(consumed, &answers::BARE, out),
             Skipped::End { consumed } => {
                 self.phase = Phase::Command;
                 Step { consumed, event: Event::Answered }
             }
-            Skipped::Endless => self.close(0, CloseCause::NotSmtp, &TOO_LONG, out),
+            Skipped::Endless => self.close(0, CloseCause::NotSmtp, &answers::TOO_LONG, out),
         }
     }
 
@@ -299,20 +165,22 @@ impl Session {
         let consumed = line.len() + 2;
         let (command, argument) = match command::read(line) {
             Said::Garbage if !self.spoke_smtp => {
-                return self.close(consumed, CloseCause::NotSmtp, &NOT_SMTP, out);
+                return self.close(consumed, CloseCause::NotSmtp, &answers::NOT_SMTP, out);
             }
-            Said::Garbage | Said::UnknownWord => return self.error(consumed, &UNKNOWN, out),
+            Said::Garbage | Said::UnknownWord => return self.error(consumed, &answers::UNKNOWN, out),
             Said::Command(command, argument) => (command, argument),
         };
         self.spoke_smtp |= command.verb != Verb::Foreign;
         match command.needs {
             Needs::Greeting | Needs::NoTransaction | Needs::Transaction if self.client_name.is_empty() => {
-                return self.error(consumed, &SAY_EHLO, out);
+                return self.error(consumed, &answers::SAY_EHLO, out);
             }
             Needs::NoTransaction if self.transaction.is_some() => {
-                return self.error(consumed, &NESTED_MAIL, out);
+                return self.error(consumed, &answers::NESTED_MAIL, out);
             }
-            Needs::Transaction if self.transaction.is_none() => return self.error(consumed, &NEED_MAIL, out),
+            Needs::Transaction if self.transaction.is_none() => {
+                return self.error(consumed, &answers::NEED_MAIL, out);
+            }
             Needs::Nothing | Needs::Greeting | Needs::NoTransaction | Needs::Transaction => {}
         }
         match command.argument {
@@ -333,23 +201,25 @@ impl Session {
             Verb::Rcpt => return self.rcpt(consumed, argument, out),
             Verb::Data if self.recipients() == 0 => {
                 // RFC 2920 section 3.1: what a pipelining client sends after its recipients were refused is no error.
-                NEED_RCPT.write(out);
+                answers::NEED_RCPT.write(out);
             }
             Verb::Data => {
                 self.asked = Asked::Data;
                 return Step { consumed, event: Event::Data };
             }
             Verb::Rset => {
-                OK.write(out);
+                answers::OK.write(out);
                 return Step { consumed, event: self.drop_transaction() };
             }
-            Verb::Noop => OK.write(out),
-            Verb::Vrfy => VRFY.write(out),
-            Verb::Help => HELP.write(out),
-            Verb::Quit => return self.close(consumed, CloseCause::Quit, &BYE, out),
-            Verb::StartTls if self.offer.starttls => NO_TLS.write(out),
-            Verb::StartTls | Verb::NotImplemented => return self.error(consumed, &NOT_IMPLEMENTED, out),
-            Verb::Foreign => return self.close(consumed, CloseCause::NotSmtp, &NOT_SMTP, out),
+            Verb::Noop => answers::OK.write(out),
+            Verb::Vrfy => answers::VRFY.write(out),
+            Verb::Help => answers::HELP.write(out),
+            Verb::Quit => return self.close(consumed, CloseCause::Quit, &answers::BYE, out),
+            Verb::StartTls if self.offer.starttls => answers::NO_TLS.write(out),
+            Verb::StartTls | Verb::NotImplemented => {
+                return self.error(consumed, &answers::NOT_IMPLEMENTED, out);
+            }
+            Verb::Foreign => return self.close(consumed, CloseCause::NotSmtp, &answers::NOT_SMTP, out),
         }
         answered
     }
@@ -394,7 +264,7 @@ impl Session {
         match params::rcpt(argument, &self.offer, smtputf8) {
             Ok(_) if self.recipients() >= self.limits.recipients_max => {
                 // RFC 5321 section 4.5.3.1.10: the client sends the rest in another transaction; no error.
-                TOO_MANY_RECIPIENTS.write(out);
+                answers::TOO_MANY_RECIPIENTS.write(out);
                 Step { consumed, event: Event::Answered }
             }
             Ok(rcpt) => {
@@ -440,12 +310,12 @@ impl Session {
     pub fn accept(&mut self, out: &mut Vec<u8>) {
         match self.asked {
             Asked::Nothing => debug_assert!(false, "nothing was asked"),
-            Asked::Mail { .. } => MAIL_OK.write(out),
-            Asked::Rcpt => RCPT_OK.write(out),
-            Asked::Data => out.extend_from_slice(GO_AHEAD),
+            Asked::Mail { .. } => answers::MAIL_OK.write(out),
+            Asked::Rcpt => answers::RCPT_OK.write(out),
+            Asked::Data => out.extend_from_slice(answers::GO_AHEAD),
             Asked::End(end) => match flagged(end) {
                 Some(refusal) => return self.refuse(&refusal, out),
-                None => MESSAGE_OK.write(out),
+                None => answers::MESSAGE_OK.write(out),
             },
         }
         self.answered(true, 250);
@@ -474,7 +344,7 @@ impl Session {
             return self.refuse(&refusal, out);
         }
         if !yes && !matches!(reply.code, 400..=599) {
-            return self.refuse(&UPSTREAM_CONFUSED, out);
+            return self.refuse(&answers::UPSTREAM_CONFUSED, out);
         }
         if reply.code == 421 {
             for line in reply.raw.split_inclusive(|&octet| octet == b'\n') {
@@ -522,14 +392,5 @@ impl Session {
     #[must_use]
     pub fn recipients(&self) -> usize {
         self.transaction.map_or(0, |transaction| transaction.recipients)
-    }
-}
-
-/// The refusal that a message's flags ask for.
-fn flagged(end: EndOfData) -> Option<Reply> {
-    match end {
-        EndOfData { bare_line_ending: true, .. } => Some(BARE_IN_MESSAGE),
-        EndOfData { too_big: true, .. } => Some(MESSAGE_TOO_BIG),
-        EndOfData { bare_line_ending: false, too_big: false, .. } => None,
     }
 }
