@@ -1,0 +1,78 @@
+//! The sections about the daemon itself: its limits, its control socket, its log.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::section::{defaults, section};
+
+section! {
+    /// `[limits]`
+    pub struct Limits {
+        /// Most sessions at once.
+        pub sessions_max: usize = 10_000,
+        /// Most sessions at once of one source.
+        pub sessions_per_source_max: usize = 50,
+        /// Longest command line, CRLF included, in octets (RFC 5321 section 4.5.3.1.4; SMTPUTF8 and DSN add to it).
+        pub line_bytes_max: usize = 2048,
+        /// Most recipients a transaction (RFC 5321 section 4.5.3.1.8).
+        pub recipients_max: usize = 100,
+        /// Most refused commands a session.
+        pub errors_max: u32 = 10,
+        /// Largest message, in octets.
+        pub message_bytes_max: u64 = 50 << 20,
+        /// Most octets of a bounce held until it is proven.
+        pub hold_bytes_max: usize = 256 << 10,
+        /// Most octets held in all.
+        pub hold_total_bytes_max: usize = 256 << 20,
+        /// Longest header section of outgoing mail, in octets.
+        pub header_bytes_max: usize = 256 << 10,
+        /// How long a client may be silent, in seconds (RFC 5321 section 4.5.3.2.7).
+        pub client_idle_secs: u64 = 300,
+        /// How long a client may be silent before its first whole command, in seconds.
+        pub client_greet_secs: u64 = 60,
+        /// How long to wait for an upstream's connection, in seconds.
+        pub upstream_connect_secs: u64 = 10,
+        /// How long to wait for an upstream's reply, in seconds; the final dot has twice that.
+        pub upstream_reply_secs: u64 = 300,
+        /// Mailboxes whose existence is remembered.
+        pub mailbox_cache_max: usize = 100_000,
+    }
+}
+
+section! {
+    /// `[control]`
+    pub struct Control {
+        /// The Unix socket's path.
+        pub socket: PathBuf = "/run/backstop/control.sock".into(),
+        /// The group that may change things, besides root and the daemon's own user.
+        pub write_group: Option<String>,
+        /// The group that may read.
+        pub read_group: Option<String>,
+    }
+}
+
+section! {
+    /// `[log]`
+    pub struct Log {
+        /// `human` or `json`.
+        pub format: LogFormat = LogFormat::Human,
+        /// Write local parts of mailboxes as keyed hashes; domains stay readable.
+        pub hash_addresses: bool = false,
+        /// Most lines that wait to be written; what comes beyond is lost and counted.
+        pub queue_lines_max: usize = 16_384,
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For eyes.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+defaults!(Limits, Control, Log);

@@ -1,0 +1,82 @@
+//! The sections about mail: where it comes in and goes out, for whom, and what is done with unproven bounces.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use edge_core::policy::{Action, RequireTag};
+use ipnet::IpNet;
+
+use super::section::{defaults, section};
+
+section! {
+    /// `[inbound]`
+    pub struct Inbound {
+        /// Addresses and ports to listen at.
+        pub listen: Vec<SocketAddr>,
+    }
+}
+
+section! {
+    /// `[outbound]`
+    pub struct Outbound {
+        /// Addresses and ports to listen at.
+        pub listen: Vec<SocketAddr>,
+        /// The only networks that may hand mail in.
+        pub networks: Vec<IpNet>,
+        /// Where signed mail goes: the one next hop.
+        pub next_hop: SocketAddr,
+    }
+}
+
+section! {
+    /// `[[domain]]`
+    pub struct Domain {
+        /// The domain's name.
+        pub name: String,
+        /// The mail server behind the edge.
+        pub upstream: SocketAddr,
+        /// Whether outgoing mail gets a BATV tag in its envelope sender, beside the token.
+        pub tag: bool = false,
+        /// When untagged bounces are refused in answer to DATA: `never`, `flood` (during one) or `always`.
+        pub require_tag: RequireTag = RequireTag::Never,
+    }
+}
+
+section! {
+    /// `[signature]`
+    pub struct Signature {
+        /// The directory of the keys (`backstop key new --dir`).
+        pub keys: PathBuf,
+        /// How long a token is believed, in days.
+        pub max_age_days: u32 = 16,
+        /// How many tokens' uses are counted at once.
+        pub uses_max: usize = 1_000_000,
+    }
+}
+
+section! {
+    /// `[[filter]]`
+    pub struct Filter {
+        /// A note, at most 80 characters, any language.
+        pub memo: String = String::new(),
+        /// Domains and addresses it covers; `*` is all.
+        pub covers: Vec<String>,
+        /// What it does with an unproven bounce: `monitor` (deliver it, and log what would have been done), `deliver`,
+        /// `mark` (deliver it with the field `Backstop-Verdict: unproven`), `reject` (550) or `discard` (250, and gone).
+        pub action: Action,
+        /// Whether it is on.
+        pub on: bool = true,
+    }
+}
+
+section! {
+    /// `[policy]`
+    pub struct Policy {
+        /// Recipients whose bounces are delivered unproven: `local@` in every domain, or an address.
+        pub exempt_recipients: Vec<String> = vec!["postmaster@".into(), "abuse@".into()],
+        /// During a flood, what becomes of a bounce whose token was used too often. Outside it is delivered.
+        pub overused_in_flood: Action = Action::Reject,
+    }
+}
+
+defaults!(Policy);
