@@ -2,3 +2,4 @@
 //! them these tests fail and say so.
 
 mod lab_itself;
+mod servers_alone;

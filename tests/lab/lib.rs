@@ -18,6 +18,9 @@
 //!
 //! What it needs: root, and what `cargo xtask setup` installs.
 
+pub mod client;
+pub mod mailbox;
+pub mod mta;
 mod network;
 mod process;
 
@@ -35,8 +38,8 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub use crate::network::{
-    EDGE, EDGE_INSIDE, EDGE_INTERFACE, EDGE_V6, GATEWAY, Host, MTA, MTA_OUTSIDE, SOURCES_V4, SOURCES_V6,
-    client, far_server,
+    EDGE, EDGE_INSIDE, EDGE_INTERFACE, EDGE_V6, FAR_SERVERS, GATEWAY, Host, MTA, MTA_OUTSIDE, SOURCES_V4,
+    SOURCES_V6, client, far_server,
 };
 pub use crate::process::{Process, was_killed};
 

@@ -56,7 +56,11 @@ pub const SOURCES_V4: [(Ipv4Addr, u8); 2] =
 /// The same for IPv6: 65,536 networks of /64.
 pub const SOURCES_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2001, 2, 0, 0x100, 0, 0, 0, 0), 56);
 
-/// The address of the `n`th far server: 198.18.64.1 and on. The rest of [`SOURCES_V4`] is free.
+/// How many addresses of [`far_server`] stand on an interface.
+pub const FAR_SERVERS: u8 = 8;
+
+/// The address of the `n`th far server (from 1 to [`FAR_SERVERS`]): 198.18.64.1 and on. The rest of [`SOURCES_V4`] is
+/// free for clients of any kind.
 #[must_use]
 pub fn far_server(n: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, 64, n)
@@ -121,6 +125,10 @@ link set to-mta up
     // A local route makes every address of a range bindable, without an address for each.
     for (net, length) in SOURCES_V4 {
         batch += &format!("route add local {net}/{length} dev lo\n");
+    }
+    // Postfix binds only what stands on an interface.
+    for n in 1..=FAR_SERVERS {
+        batch += &format!("addr add {}/32 dev lo\n", far_server(n));
     }
     batch + &format!("route add local {}/{} dev lo\n", SOURCES_V6.0, SOURCES_V6.1)
 }

@@ -1,0 +1,311 @@
+//! Real mail servers in the lab, several side by side, each with the standard paths it expects.
+//!
+//! Debian's mail servers exclude each other as packages, and nothing here may install, start or remove one on the
+//! machine. So `cargo xtask setup` unpacks them below `target/lab/mta`, and each instance gets overlays over `/usr`,
+//! `/etc` and `/var` in a mount namespace of its own (`start.sh`); its spool lies on the lab's tmpfs.
+//! No server looks anything up in the DNS, which the lab does not have: routes name addresses.
+
+mod exim;
+mod opensmtpd;
+mod postfix;
+mod sendmail;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+pub use self::postfix::{CONTENT_FILTER, Operator, REINJECTION, SUBMISSION};
+use crate::mailbox::Maildir;
+use crate::{Host, Lab, Process};
+
+/// How long a mail server may take until it listens.
+const START: Duration = Duration::from_secs(30);
+/// A local part that every far server has, with a mailbox that is full. Any other is unknown to it.
+pub const FULL: &str = "full";
+
+/// A mail server software.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Software {
+    /// Postfix.
+    Postfix,
+    /// Exim, the light daemon.
+    Exim,
+    /// OpenSMTPD.
+    OpenSmtpd,
+    /// Sendmail.
+    Sendmail,
+}
+
+impl Software {
+    /// Its folder below `target/lab/mta`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postfix => "postfix",
+            Self::Exim => "exim",
+            Self::OpenSmtpd => "opensmtpd",
+            Self::Sendmail => "sendmail",
+        }
+    }
+
+    /// A program that every unpacked package has: where it is missing, `setup` has not run.
+    fn landmark(self) -> &'static str {
+        match self {
+            Self::Postfix => "usr/sbin/postfix",
+            Self::Exim => "usr/sbin/exim4",
+            Self::OpenSmtpd => "usr/sbin/smtpd",
+            Self::Sendmail => "usr/libexec/sendmail/sendmail",
+        }
+    }
+
+    /// Where `cargo xtask setup` unpacked it.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn package(self) -> Result<PathBuf> {
+        let package = prefix().join(self.name());
+        ensure!(
+            package.join(self.landmark()).exists(),
+            "{} is not unpacked in {}: run `cargo xtask setup`",
+            self.name(),
+            package.display()
+        );
+        Ok(package)
+    }
+}
+
+/// The folder that the mail servers' packages are unpacked to: `lab/mta` in the target folder.
+#[must_use]
+pub fn prefix() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).join("target"),
+        PathBuf::from,
+    );
+    target.join("lab/mta")
+}
+
+/// A mail server that bounces: it takes every message for its domain, finds then that the user is unknown (or the
+/// mailbox of [`FULL`] over quota), and returns a bounce to the edge, from its own address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Far {
+    /// What it runs. Not Sendmail.
+    pub software: Software,
+}
+
+impl Far {
+    /// The three that tests use as far side.
+    pub const ALL: [Self; 3] = [
+        Self { software: Software::Postfix },
+        Self { software: Software::Exim },
+        Self { software: Software::OpenSmtpd },
+    ];
+
+    /// Its domain.
+    #[must_use]
+    pub fn domain(self) -> String {
+        format!("{}.example", self.software.name())
+    }
+
+    /// Its own address, from which its bounces come.
+    #[must_use]
+    pub fn address(self) -> Ipv4Addr {
+        crate::far_server(match self.software {
+            Software::Postfix => 1,
+            Software::Exim => 2,
+            Software::OpenSmtpd => 3,
+            Software::Sendmail => 4,
+        })
+    }
+
+    /// Where it takes mail.
+    #[must_use]
+    pub fn socket(self) -> SocketAddr {
+        (self.address(), 25).into()
+    }
+}
+
+/// What an instance consists of.
+struct Instance {
+    /// Its name, and its folder in the lab.
+    name: String,
+    software: Software,
+    host: Host,
+    /// Where it listens when it is ready.
+    listens: SocketAddr,
+    /// Files below its `/etc`.
+    etc: Vec<(&'static str, String)>,
+    /// Lines of `/etc/passwd` and `/etc/group` that it needs besides the machine's.
+    users: &'static [&'static str],
+    groups: &'static [&'static str],
+    /// Shell: what the package's scripts would do, and at last `exec` of the server in the foreground.
+    prepare: String,
+}
+
+/// A mail server that runs.
+#[derive(Debug)]
+pub struct MailServer {
+    name: String,
+    host: Host,
+    listens: SocketAddr,
+    package: PathBuf,
+    process: Process,
+    files: PathBuf,
+}
+
+impl MailServer {
+    fn start(lab: &Lab, instance: Instance) -> Result<Self> {
+        let package = instance.software.package()?;
+        let shown = package.to_str().context("the target folder's path is not UTF-8")?;
+        ensure!(
+            !shown.contains([':', ',', '\\']),
+            "overlays cannot name {shown}: it has a colon, comma or backslash"
+        );
+        let Instance { name, host, listens, .. } = instance;
+        let file = |path: &str| format!("{name}/{path}");
+        for (path, content) in &instance.etc {
+            lab.write(file(&format!("etc/{path}")), content)?;
+        }
+        lab.write(file("etc/passwd"), with_lines("/etc/passwd", instance.users)?)?;
+        lab.write(file("etc/group"), with_lines("/etc/group", instance.groups)?)?;
+        lab.write(file("etc/resolv.conf"), "# The lab has no DNS.\n")?;
+        lab.write(file("etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files\n")?;
+        lab.write(file("prepare"), &instance.prepare)?;
+        lab.write(file("start"), include_str!("start.sh"))?;
+        let process = start(lab, &name, host, &package)?;
+        let files = lab.path(&name);
+        let mut server = Self { name, host, listens, package, process, files };
+        server.wait_until_ready(lab)?;
+        Ok(server)
+    }
+
+    fn wait_until_ready(&mut self, lab: &Lab) -> Result<()> {
+        let deadline = Instant::now() + START;
+        loop {
+            if let Some(status) = self.process.poll()? {
+                bail!("{} ended ({status}) before it listened; it said:\n{}", self.name, self.log());
+            }
+            match lab.connect(self.host, None, self.listens, Duration::from_secs(1)) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error.context(format!(
+                        "{} does not listen; it said:\n{}",
+                        self.name,
+                        self.log()
+                    )));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// Where it takes mail.
+    #[must_use]
+    pub fn listens(&self) -> SocketAddr {
+        self.listens
+    }
+
+    /// Its process, with the log that it writes.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Its process, to be signalled.
+    pub fn process_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.tail(200)
+    }
+
+    /// A user's mailbox at an operator's server: `local@domain`.
+    #[must_use]
+    pub fn mailbox(&self, address: &str) -> Maildir {
+        Maildir::new(self.files.join("mail").join(address))
+    }
+
+    /// Kills it and all its processes at once (`kill -9`), as a crash would; its spool stays.
+    ///
+    /// # Errors
+    /// When it was gone already.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.process.kill9()
+    }
+
+    /// Starts it again, on the spool it left.
+    ///
+    /// # Errors
+    /// When it still runs, or does not come up.
+    pub fn start_again(&mut self, lab: &Lab) -> Result<()> {
+        ensure!(!self.process.is_running(), "{} still runs", self.name);
+        self.process = start(lab, &self.name, self.host, &self.package)?;
+        self.wait_until_ready(lab)
+    }
+}
+
+/// `unshare --kill-child`: PID 1 of the instance dies with it, and every process of the instance with PID 1.
+fn start(lab: &Lab, name: &str, host: Host, package: &Path) -> Result<Process> {
+    let mut command = lab.command(host, "unshare");
+    command
+        .args(["--mount", "--uts", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"])
+        .args(["bash", &format!("/run/lab/{name}/start"), name])
+        .arg(package);
+    Process::start(name, command, 2)
+}
+
+/// A file of the machine with further lines, those of names that it has already left out.
+fn with_lines(path: &str, more: &[&str]) -> Result<String> {
+    let mut content = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    for line in more {
+        let name = line.split_inclusive(':').next().unwrap_or(line);
+        if !content.lines().any(|there| there.starts_with(name)) {
+            content.push_str(line);
+            content.push('\n');
+        }
+    }
+    Ok(content)
+}
+
+/// The lab's mail servers.
+impl Lab {
+    /// The operator's Postfix in `mta`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn operator(&self, operator: &Operator) -> Result<MailServer> {
+        MailServer::start(self, operator.instance())
+    }
+
+    /// A far server in `internet`, which sends its bounces to `edge`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn far(&self, far: Far, edge: IpAddr) -> Result<MailServer> {
+        let instance = match far.software {
+            Software::Postfix => postfix::far(far, edge),
+            Software::Exim => exim::far(far, edge),
+            Software::OpenSmtpd => opensmtpd::far(far, edge),
+            Software::Sendmail => anyhow::bail!("no test needs Sendmail as far side"),
+        };
+        MailServer::start(self, instance)
+    }
+
+    /// A server as its Debian package configures it, beside the edge on the same host, at 127.0.0.1 port 25.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn with_defaults(&self, software: Software) -> Result<MailServer> {
+        let instance = match software {
+            Software::Postfix => postfix::with_defaults(),
+            Software::Exim => exim::with_defaults(),
+            Software::Sendmail => sendmail::with_defaults(),
+            Software::OpenSmtpd => anyhow::bail!("no test needs OpenSMTPD with its defaults"),
+        };
+        MailServer::start(self, instance)
+    }
+}

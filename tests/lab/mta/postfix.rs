@@ -1,0 +1,224 @@
+//! Postfix in three roles: the operator's server, a far server that bounces, and as its Debian package sets it up.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::{FULL, Far, Instance, Software};
+use crate::Host;
+use crate::network::{EDGE_INSIDE, MTA, MTA_OUTSIDE};
+
+/// Where users hand in mail; it goes through the edge's outbound listener.
+pub const SUBMISSION: SocketAddr = SocketAddr::new(IpAddr::V4(MTA), 587);
+/// The edge's outbound listener, as the operator's `content_filter` names it.
+pub const CONTENT_FILTER: SocketAddr = SocketAddr::new(IpAddr::V4(EDGE_INSIDE), 10025);
+/// Where the edge hands signed mail back.
+pub const REINJECTION: SocketAddr = SocketAddr::new(IpAddr::V4(MTA), 10026);
+
+const USERS: &[&str] = &[
+    "postfix:x:7101:7101::/var/spool/postfix:/usr/sbin/nologin",
+    "full:x:7201:7201::/nonexistent:/usr/sbin/nologin",
+];
+const GROUPS: &[&str] = &["postfix:x:7101:", "postdrop:x:7102:", "full:x:7201:"];
+
+/// The operator's mail server: takes inbound mail from the edge at port 25, mail of users at [`SUBMISSION`], and signed
+/// mail back from the edge at [`REINJECTION`]; delivers to Maildirs, and to far servers by a table.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// The instance's name.
+    pub name: String,
+    /// The operator's domains.
+    pub domains: Vec<String>,
+    /// The users of each domain.
+    pub users: Vec<String>,
+    /// Far domains and where their mail goes.
+    pub routes: Vec<(String, SocketAddr)>,
+    /// Whether the edge stands before it: users' mail goes through the edge's outbound listener, and it takes none from
+    /// the Internet itself. Without, it listens at [`MTA_OUTSIDE`] too.
+    pub behind_edge: bool,
+}
+
+impl Default for Operator {
+    /// `example.jp` with alice and bob, routes to every far server.
+    fn default() -> Self {
+        Self {
+            name: "operator".into(),
+            domains: vec!["example.jp".into()],
+            users: vec!["alice".into(), "bob".into()],
+            routes: Far::ALL.map(|far| (far.domain(), far.socket())).to_vec(),
+            behind_edge: true,
+        }
+    }
+}
+
+impl Operator {
+    pub(super) fn instance(&self) -> Instance {
+        let mut mailboxes = String::new();
+        for domain in &self.domains {
+            for user in &self.users {
+                let _ = writeln!(mailboxes, "{user}@{domain} {user}@{domain}/");
+            }
+        }
+        let mut transport = String::new();
+        for (domain, to) in &self.routes {
+            let _ = writeln!(transport, "{domain} smtp:[{}]:{}", to.ip(), to.port());
+        }
+        let name = &self.name;
+        let main = format!(
+            "{COMMON}myhostname = mail.{first}
+mydestination =
+inet_interfaces = {MTA}{outside}
+mynetworks = 127.0.0.0/8 198.19.0.0/24
+virtual_mailbox_domains = {domains}
+virtual_mailbox_base = /run/lab/{name}/mail
+virtual_mailbox_maps = texthash:/etc/postfix/mailboxes
+virtual_uid_maps = static:7101
+virtual_gid_maps = static:7101
+transport_maps = texthash:/etc/postfix/transport
+default_transport = error:5.4.4 the lab has no route to this domain
+",
+            outside = if self.behind_edge { String::new() } else { format!(", {MTA_OUTSIDE}") },
+            first = self.domains.first().map_or("example.jp", String::as_str),
+            domains = self.domains.join(" "),
+        );
+        let filter = if self.behind_edge {
+            format!(" -o content_filter=smtp:[{}]:{}", CONTENT_FILTER.ip(), CONTENT_FILTER.port())
+        } else {
+            String::new()
+        };
+        let services = format!(
+            "587 inet n - n - - smtpd{filter}
+10026 inet n - n - - smtpd -o content_filter= -o receive_override_options=no_unknown_recipient_checks
+"
+        );
+        let mut instance = instance(name, Host::Mta, (MTA, 25).into(), main, &services);
+        instance.etc.push(("postfix/mailboxes", mailboxes));
+        instance.etc.push(("postfix/transport", transport));
+        let mail = format!("mkdir -p /run/lab/{name}/mail\nchown postfix:postfix /run/lab/{name}/mail\n");
+        instance.prepare = mail + &instance.prepare;
+        instance
+    }
+}
+
+/// Accepts everything for its domain, then finds no such user.
+pub(super) fn far(far: Far, edge: IpAddr) -> Instance {
+    let (domain, address) = (far.domain(), far.address());
+    let main = format!(
+        "{COMMON}myhostname = mail.{domain}
+mydestination = {domain}
+inet_interfaces = {address}
+smtp_bind_address = {address}
+mynetworks = 127.0.0.1/32
+smtpd_relay_restrictions = reject_unauth_destination
+local_recipient_maps =
+alias_maps =
+mail_spool_directory = /var/spool/full
+relayhost = [{edge}]
+"
+    );
+    let mut instance = instance("far-postfix", Host::Internet, far.socket(), main, "");
+    // The mailbox of `full` is at the size limit: a sparse file takes no memory.
+    let full = format!(
+        "mkdir -p /var/spool/full
+chmod 1777 /var/spool/full
+truncate --size=51200000 /var/spool/full/{FULL}
+chown full:full /var/spool/full/{FULL}
+"
+    );
+    instance.prepare = full + &instance.prepare;
+    instance
+}
+
+/// What Debian's package writes for an "Internet Site" (its `postinst`), listening beside the edge.
+pub(super) fn with_defaults() -> Instance {
+    let main = "smtpd_banner = $myhostname ESMTP $mail_name (Debian/GNU)
+biff = no
+append_dot_mydomain = no
+readme_directory = no
+compatibility_level = 3.6
+smtpd_relay_restrictions = permit_mynetworks permit_sasl_authenticated defer_unauth_destination
+myhostname = mail.example.jp
+alias_maps = hash:/etc/aliases
+alias_database = hash:/etc/aliases
+mydestination = $myhostname, example.jp, localhost
+relayhost =
+mynetworks = 127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128
+mailbox_size_limit = 0
+recipient_delimiter = +
+inet_interfaces = loopback-only
+inet_protocols = all
+maillog_file = /dev/stdout
+maillog_file_prefixes = /dev
+";
+    let listens = (Ipv4Addr::LOCALHOST, 25).into();
+    let mut instance = instance("default-postfix", Host::Edge, listens, main.to_owned(), "");
+    instance.etc.push(("aliases", "postmaster: root\n".to_owned()));
+    instance.prepare = "postalias /etc/aliases\n".to_owned() + &instance.prepare;
+    instance
+}
+
+/// What every role has: the log on standard output, no DNS, quick retries, no limits that a test would meet.
+const COMMON: &str = "compatibility_level = 3.6
+maillog_file = /dev/stdout
+maillog_file_prefixes = /dev
+inet_protocols = ipv4
+smtp_dns_support_level = disabled
+smtpd_peername_lookup = no
+smtp_tls_security_level = none
+biff = no
+in_flow_delay = 0
+queue_run_delay = 2s
+minimal_backoff_time = 2s
+maximal_backoff_time = 4s
+smtpd_client_connection_count_limit = 0
+";
+
+fn instance(name: &str, host: Host, listens: SocketAddr, main: String, services: &str) -> Instance {
+    Instance {
+        name: name.to_owned(),
+        software: Software::Postfix,
+        host,
+        listens,
+        etc: vec![("postfix/main.cf", main), ("postfix/master.cf", format!("{MASTER}{services}"))],
+        users: USERS,
+        groups: GROUPS,
+        // `postfix start-fg` makes the spool's folders that are missing, but does not change whose they are.
+        prepare: "cd /var/spool/postfix
+mkdir -p active bounce corrupt defer deferred flush hold incoming maildrop private public saved trace /var/lib/postfix
+chown postfix active bounce corrupt defer deferred flush hold incoming maildrop private public saved trace \\
+    /var/lib/postfix
+chgrp postdrop maildrop public
+chmod 730 maildrop
+chmod 710 public
+cd /
+exec postfix start-fg
+"
+        .to_owned(),
+    }
+}
+
+/// Debian's `master.cf`, without chroot.
+const MASTER: &str = "25 inet n - n - - smtpd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+proxywrite unix - - n - 1 proxymap
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+local unix - n n - - local
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+tlsmgr unix - - n 1000? 1 tlsmgr
+postlog unix-dgram n - n - 1 postlogd
+";
