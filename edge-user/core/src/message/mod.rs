@@ -1,6 +1,8 @@
 //! What becomes of a message: the state machine of its fate, the loop count, and the header fields that we add.
 
 mod fate;
+pub mod header;
+pub mod outgoing;
 mod received;
 mod received_count;
 

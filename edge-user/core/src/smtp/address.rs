@@ -80,7 +80,7 @@ fn quoted_string_len(text: &[u8]) -> Option<usize> {
 }
 
 /// A domain name or an address literal.
-fn is_domain(domain: &[u8]) -> bool {
+pub(crate) fn is_domain(domain: &[u8]) -> bool {
     match domain {
         [b'[', literal @ .., b']'] => is_address_literal(literal),
         _ => is_domain_name(domain),

@@ -14,7 +14,7 @@ mod reply;
 mod session;
 
 pub use address::Address;
-pub(crate) use address::{is_atext, is_domain_name};
+pub(crate) use address::{is_atext, is_domain, is_domain_name};
 pub use capabilities::Capabilities;
 pub use event::{CloseCause, EndOfData, Event, Limits, Mail, Offer, Rcpt, Step};
 pub use reply::{Enhanced, NotAReply, Reply, UpstreamReply, read_reply};
