@@ -19,10 +19,12 @@
 //! What it needs: root, and what `cargo xtask setup` installs.
 
 pub mod client;
+pub mod edge;
 pub mod mailbox;
 pub mod mta;
 mod network;
 mod process;
+pub mod program;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
