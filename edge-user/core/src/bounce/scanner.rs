@@ -86,6 +86,12 @@ impl Scanner {
                 end
             }
             Some(_) | None => {
+                // Of what tears, only `!` stands before a line end: it is walked over, by the line end's side.
+                if let [text @ .., b'!'] = &piece[at..tear] {
+                    self.candidates.leap_over(text);
+                    self.walk(b'!');
+                    return tear;
+                }
                 self.candidates.leap_over(&piece[at..tear]);
                 if let Some(&octet) = piece.get(tear) {
                     self.walk(octet);

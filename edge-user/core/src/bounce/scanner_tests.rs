@@ -58,6 +58,8 @@ fn a_token_is_found_in_each_encoding_however_the_message_is_cut() {
         ("torn at a line end", format!("{head}\r\n{tail}\r\n"), Encoding::Plain),
         ("folded", format!("{head}\r\n {tail}\r\n"), Encoding::Plain),
         ("quoted and torn", format!("> {head}\n> {tail}\n"), Encoding::Plain),
+        ("torn by sendmail", format!("{head}!\r\n {tail}\r\n"), Encoding::Plain),
+        ("its magic torn by sendmail", TOKEN.replace("bs1", "a long text bs!\n 1"), Encoding::Plain),
         ("its dot stuffed", "bs1\r\n..".to_owned() + &TOKEN[4..], Encoding::Plain),
         ("soft break", format!("{head}=\r\n{tail}"), Encoding::QuotedPrintable),
         ("soft break, LF", format!("{head}=\n{tail}"), Encoding::QuotedPrintable),
@@ -118,7 +120,8 @@ fn scraps() -> impl Strategy<Value = Vec<u8>> {
     let encoded = STANDARD.encode(format!("a{TOKEN}"));
     let mut scraps: Vec<Vec<u8>> = [
         "b", "s", "1", ".", "bs1.", "bs1", "Y", "nMxL", "YnMxL", "J", "zMS", "JzMS", "i", "czEu", "iczEu",
-        "=", "=\r\n", "=\n", "= \r\n", "=62", "=4", "\r\n", "\n", "\r", " ", "> ", "..", ".", "x", "A", "é",
+        "=", "=\r\n", "=\n", "= \r\n", "=62", "=4", "!", "\r\n", "\n", "\r", " ", "> ", "..", ".", "x", "A",
+        "é",
     ]
     .map(|scrap| scrap.as_bytes().to_vec())
     .to_vec();

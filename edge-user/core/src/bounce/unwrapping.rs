@@ -24,6 +24,8 @@ pub(super) enum Unwrapping {
     Text,
     /// Behind a line end, before the line's text.
     LineStart,
+    /// Behind `!`: sendmail breaks long lines as `!`, a line end and a blank.
+    Bang,
     /// Behind `=`.
     Equals,
     /// Behind `=` and blanks, which is a soft line break with padding, if a line end comes next (RFC 2045 section
@@ -48,6 +50,13 @@ impl Unwrapping {
                     }
                 }
                 _ => self.text(octet, text),
+            },
+            Self::Bang => match octet {
+                b'\r' | b'\n' => *self = Self::LineStart,
+                _ => {
+                    text.character(b'!');
+                    self.text(octet, text);
+                }
             },
             Self::Equals => match octet {
                 b'\r' | b'\n' => self.soft_break(text),
@@ -85,6 +94,7 @@ impl Unwrapping {
         match octet {
             b'\r' | b'\n' => *self = Self::LineStart,
             b'=' => *self = Self::Equals,
+            b'!' => *self = Self::Bang,
             _ => {
                 *self = Self::Text;
                 text.character(octet);
@@ -146,6 +156,8 @@ mod tests {
             ("bs1\r\n..abc", "bs1.abc"),
             ("bs\r\n..abc", "bsabc"),
             ("YWJj\r\nZGVm\n", "YWJjZGVm"),
+            ("b!\r\n s1", "bs1"),
+            ("b!!\n s1", "b!s1"),
         ] {
             assert_eq!(unwrapped(wire), text, "{wire:?}");
         }
@@ -160,6 +172,7 @@ mod tests {
                 "{wire:?}"
             );
         }
+        assert_eq!(unwrapped("a!b !c!.\n"), "a!b !c!.");
         assert_eq!(unwrapped("=bs1."), "=bs1.");
         assert_eq!(unwrapped("=4=62"), "=4b");
     }
