@@ -102,3 +102,215 @@ fn columns_count_characters_not_octets() {
         + "[[filter]]\nmemo = \"転送の苦情\"\naction = \"mark\"\ncovers = [\"日本.example\", 3]\n";
     assert_eq!(printed(&text), ["f:13:25: error: filter[0].covers[1]: expected a text in quotes, found 3"],);
 }
+
+/// A contradiction: lines added to the least file's sections, and the problem they make.
+struct Row {
+    /// Put in front of `[inbound]`'s, `[[domain]]`'s and `[signature]`'s own lines.
+    inbound: &'static str,
+    domain: &'static str,
+    signature: &'static str,
+    /// Sections put behind.
+    more: &'static str,
+    /// The printed problems, without place: `level: key: beginning of the text`.
+    problems: &'static [&'static str],
+}
+
+const NOTHING: Row = Row { inbound: "", domain: "", signature: "", more: "", problems: &[] };
+
+const CONTRADICTIONS: &[Row] = &[
+    Row {
+        more: "[outbound]\nlisten = [\"0.0.0.0:25\"]\nnetworks = [\"127.0.0.0/8\"]\nnext_hop = \"127.0.0.1:25\"",
+        problems: &[
+            "error: outbound.listen[0]: 0.0.0.0:25 is listened at already by inbound.listen[0]",
+            "error: outbound.next_hop: 127.0.0.1:25 is the edge's own outbound.listen[0]: mail would go in a circle",
+        ],
+        ..NOTHING
+    },
+    Row {
+        more: "[outbound]\nlisten = []\nnetworks = [\"0.0.0.0/0\"]\nnext_hop = \"192.0.2.1:25\"",
+        problems: &[
+            "error: outbound.listen: expected at least one",
+            "error: outbound.networks[0]: 0.0.0.0/0 is everybody: this would make an open relay",
+            "error: outbound.next_hop: 192.0.2.1:25 is the edge's own inbound.listen[0]",
+        ],
+        ..NOTHING
+    },
+    Row {
+        domain: "require_tag = \"flood\"\n",
+        more: "[[domain]]\nname = \"Example.JP\"\nupstream = \"192.0.2.1:25\"",
+        problems: &[
+            "warning: domain[0].require_tag: bounces without a tag are refused, but tag = false",
+            "error: domain[1].name: example.jp stands in domain[0] already",
+            "error: domain[1].upstream: 192.0.2.1:25 is the edge's own inbound.listen[0]",
+        ],
+        ..NOTHING
+    },
+    Row {
+        more: "[[domain]]\nname = \"[192.0.2.1]\"\nupstream = \"0.0.0.0:0\"",
+        problems: &[
+            "error: domain[1].name: expected a domain name, like \"example.com\", found \"[192.0.2.1]\"",
+            "error: domain[1].upstream: expected a port from 1 to 65535, found 0",
+            "error: domain[1].upstream: 0.0.0.0:0 is no server's address",
+        ],
+        ..NOTHING
+    },
+    Row {
+        signature: "max_age_days = 0\nuses_max = 0\n",
+        problems: &[
+            "error: signature.max_age_days: expected 1 or more, found 0",
+            "warning: signature.max_age_days: a bounce may come after",
+            "error: signature.uses_max: expected 1 or more, found 0",
+        ],
+        ..NOTHING
+    },
+    Row {
+        more: "[[filter]]\naction = \"mark\"\ncovers = [\"*\", \"exampel.jp\", \"ann@example.net\", \"a b\"]\n\
+               memo = \"123456789 123456789 123456789 123456789 123456789 123456789 123456789 123456789 日\"\n\
+               [[filter]]\naction = \"reject\"\ncovers = []",
+        problems: &[
+            "error: filter[0].covers[1]: no section [[domain]] has the name exampel.jp; did you mean example.jp?",
+            "error: filter[0].covers[2]: no section [[domain]] has the name example.net",
+            "error: filter[0].covers[3]: expected \"*\", a domain or an address like \"ann@example.com\", found \"a b\"",
+            "error: filter[0].memo: expected at most 80 characters, found 81",
+            "warning: filter[1]: it never decides: filter[0] stands before it, is on and covers everybody",
+            "error: filter[1].covers: expected at least one domain or address",
+        ],
+        ..NOTHING
+    },
+    Row {
+        more: "[policy]\nexempt_recipients = [\"help@example.jp\", \"@\", \"help@example.net\"]\n\
+               [reputation]\ntraps = [\"Help@Example.jp\", \"trap@example.net\", \"trap\", \"trap@example.jp\"]",
+        problems: &[
+            "error: policy.exempt_recipients[1]: expected \"postmaster@\" (in every domain) or an address, found \"@\"",
+            "error: policy.exempt_recipients[2]: no section [[domain]] has the name example.net",
+            "error: reputation.traps[0]: help@example.jp is an exempt recipient",
+            "error: reputation.traps[1]: no section [[domain]] has the name example.net",
+            "error: reputation.traps[2]: expected an address like \"trap@example.com\", found \"trap\"",
+        ],
+        ..NOTHING
+    },
+    Row {
+        more: "[xdp]\ninterface = \"an/interface\"\nports = [0, 22]\nsyn_burst = 0\npin_dir = \"pins\"\n\
+               block = [\"198.18.0.0/16\", \"203.0.113.0/24\"]\nallow = [\"203.0.113.0/24\"]\n\
+               [reputation]\nnever_ban = [\"198.18.7.0/24\"]\ntrusted_relays = [\"::/0\"]",
+        problems: &[
+            "warning: inbound.listen[0]: port 25 is not protected; add it to xdp.ports",
+            "error: xdp.interface: expected an interface's name, like \"eth0\", found \"an/interface\"",
+            "error: xdp.ports[0]: expected a port from 1 to 65535, found 0",
+            "warning: xdp.ports[1]: 22 is SSH's port",
+            "error: xdp.syn_burst: expected 1 or more, found 0",
+            "error: xdp.pin_dir: expected an absolute path",
+            "error: xdp.block[0]: 198.18.0.0/16 would block 198.18.7.0/24, which is never banned",
+            "warning: xdp.block[1]: it never drops anything: 203.0.113.0/24 is allowed",
+            "warning: reputation.trusted_relays[0]: ::/0 is everybody: nobody is ever banned",
+        ],
+        ..NOTHING
+    },
+    Row {
+        more: "[reputation]\nban_first_secs = 20\nban_max_secs = 5\nconnections_per_sec = nan\nunproven_burst = 0.5\n\
+               over_budget_strikes = 0\nnewcomers_max = 0\n[flood]\nfactor = inf\nwindow_secs = 0",
+        problems: &[
+            "error: reputation.ban_first_secs: 20 is more than reputation.ban_max_secs, which is 5",
+            "error: reputation.connections_per_sec: expected a finite number of 0.001 or more, found NaN",
+            "error: reputation.unproven_burst: expected a finite number of 1 or more, found 0.5",
+            "error: reputation.over_budget_strikes: expected 1 or more, found 0",
+            "error: reputation.newcomers_max: expected 1 or more, found 0",
+            "error: flood.factor: expected a finite number of 1 or more, found inf",
+            "error: flood.window_secs: expected 1 or more, found 0",
+        ],
+        ..NOTHING
+    },
+    Row {
+        more: "[limits]\nrecipients_max = 0\nsessions_max = 0\nline_bytes_max = 80\nhold_total_bytes_max = 65536\n\
+               message_bytes_max = 1000\nclient_idle_secs = 0\n[control]\nsocket = \"control.sock\"\n\
+               [log]\nqueue_lines_max = 0",
+        problems: &[
+            "error: limits.hold_bytes_max: 262144 is more than limits.hold_total_bytes_max, which is 65536",
+            "error: limits.recipients_max: expected 1 or more, found 0",
+            "error: limits.sessions_max: expected 1 or more, found 0",
+            "error: limits.line_bytes_max: expected 512 or more, found 80",
+            "error: limits.message_bytes_max: expected 65536 or more, found 1000",
+            "error: limits.client_idle_secs: expected 1 or more, found 0",
+            "error: control.socket: expected an absolute path",
+            "error: log.queue_lines_max: expected 1 or more, found 0",
+        ],
+        ..NOTHING
+    },
+    Row {
+        inbound: "listen = []\n#",
+        more: "[limits]\nrecipients_max = 50\nhold_bytes_max = 4096",
+        problems: &[
+            "error: inbound.listen: expected at least one address with a port",
+            "warning: limits.recipients_max: RFC 5321 (4.5.3.1.8) asks for at least 100",
+            "warning: limits.hold_bytes_max: in real bounces the proof may lie up to 65 KB in",
+        ],
+        ..NOTHING
+    },
+];
+
+#[test]
+fn every_contradiction_is_named_and_nothing_else_is() {
+    for row in CONTRADICTIONS {
+        let text = LEAST
+            .replace("[inbound]\n", &format!("[inbound]\n{}", row.inbound))
+            .replace("[[domain]]\n", &format!("[[domain]]\n{}", row.domain))
+            .replace("[signature]\n", &format!("[signature]\n{}", row.signature))
+            + row.more;
+        let found = problems(&text);
+        let printed: Vec<String> = found
+            .iter()
+            .map(|problem| {
+                assert!(problem.line > 0 && problem.column > 0, "{problem:?}");
+                let printed = problem.in_file(Path::new("f")).to_string();
+                printed.splitn(4, ':').nth(3).map_or(printed.clone(), |rest| rest.trim_start().to_owned())
+            })
+            .collect();
+        for expected in row.problems {
+            assert!(printed.iter().any(|p| p.starts_with(expected)), "{expected} is not in {printed:#?}");
+        }
+        assert_eq!(printed.len(), row.problems.len(), "{printed:#?}");
+    }
+}
+
+#[test]
+fn names_come_out_in_canonical_form() {
+    let config = config(
+        &(LEAST
+            .replace("example.jp\"\nup", "日本語.Example\"\nup")
+            .replace("edge.example.jp", "EDGE.日本語.example")
+            + "[[filter]]\naction = \"reject\"\ncovers = [\"日本語.example\", \"\\\"Ann\\\"@日本語.EXAMPLE\", \"*\"]\n\
+           [policy]\nexempt_recipients = [\"PostMaster@\"]\n[reputation]\ntraps = [\"Trap@日本語.example\"]"),
+    );
+    assert_eq!(config.hostname, "edge.xn--wgv71a119e.example");
+    assert_eq!(config.domains[0].name, "xn--wgv71a119e.example");
+    assert_eq!(config.filters[0].covers, ["xn--wgv71a119e.example", "ann@xn--wgv71a119e.example", "*"]);
+    assert_eq!(config.policy().exempt_recipients, ["postmaster@"]);
+    assert_eq!(config.traps().len(), 1);
+    assert!(config.domains_by_name().contains_key("xn--wgv71a119e.example"));
+}
+
+#[test]
+fn a_laboratory_may_have_short_bans_and_short_waits() {
+    let config = config(
+        &(LEAST.to_owned()
+            + "[reputation]\nban_first_secs = 5\nban_max_secs = 20\nban_flood_max_secs = 20\ntraps = [\"trap@example.jp\"]\n\
+           [limits]\nclient_idle_secs = 2\nclient_greet_secs = 1\nhold_bytes_max = 65536\nhold_total_bytes_max = 1048576\n\
+           sessions_max = 20"),
+    );
+    assert_eq!(config.reputation_limits().ban_max.as_secs(), 20);
+    assert_eq!(config.limits.client_greet_secs, 1);
+}
+
+#[test]
+fn what_the_machine_does_not_allow_is_an_error_that_says_what_to_do() {
+    let config = config(LEAST);
+    let enough = super::Machine { descriptors: 20_256, memory_bytes: Some(8 << 30) };
+    assert_eq!(enough.problems(&config), []);
+    let short = super::Machine { descriptors: 1024, memory_bytes: Some(512 << 20) };
+    let problems = short.problems(&config);
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].text.contains("20256 descriptors, and this machine allows 1024"), "{problems:?}");
+    assert!(problems[0].text.contains("sessions_max to 384"), "{problems:?}");
+    let tight = super::Machine { memory_bytes: Some(1 << 30), ..enough };
+    assert_eq!(tight.problems(&config)[0].level, Level::Warning);
+}

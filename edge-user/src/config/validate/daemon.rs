@@ -1,0 +1,73 @@
+//! Limits, the control socket, the log.
+
+use std::os::unix::ffi::OsStrExt as _;
+
+use super::{at_least, at_most};
+use crate::config::Config;
+use crate::config::reader::Reader;
+
+/// The longest path of a Unix socket (`sun_path` less the NUL).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+pub(super) fn validate(config: &Config, reader: &mut Reader<'_>) {
+    limits(config, reader);
+    let socket = &config.control.socket;
+    if !socket.is_absolute() {
+        reader.error(
+            "control.socket",
+            "expected an absolute path: the command line must find it from anywhere",
+        );
+    }
+    let length = socket.as_os_str().as_bytes().len();
+    if length > SOCKET_PATH_BYTES_MAX {
+        reader.error(
+            "control.socket",
+            format!("expected a path of at most {SOCKET_PATH_BYTES_MAX} octets, found {length}"),
+        );
+    }
+    at_least(reader, "log.queue_lines_max", config.log.queue_lines_max, 1);
+}
+
+fn limits(config: &Config, reader: &mut Reader<'_>) {
+    let l = &config.limits;
+    for (key, value, min) in [
+        ("sessions_max", l.sessions_max, 1),
+        ("sessions_per_source_max", l.sessions_per_source_max, 1),
+        // RFC 5321 section 4.5.3.1.4.
+        ("line_bytes_max", l.line_bytes_max, 512),
+        ("recipients_max", l.recipients_max, 1),
+        ("hold_bytes_max", l.hold_bytes_max, 1),
+        ("hold_total_bytes_max", l.hold_total_bytes_max, 1),
+        // A text line may have 1,000 octets (RFC 5321 section 4.5.3.1.6).
+        ("header_bytes_max", l.header_bytes_max, 1000),
+        ("mailbox_cache_max", l.mailbox_cache_max, 1),
+    ] {
+        at_least(reader, &format!("limits.{key}"), value, min);
+    }
+    at_least(reader, "limits.errors_max", l.errors_max, 1);
+    // RFC 5321 section 4.5.3.1.7.
+    at_least(reader, "limits.message_bytes_max", l.message_bytes_max, 64 << 10);
+    for (key, secs) in [
+        ("client_idle_secs", l.client_idle_secs),
+        ("client_greet_secs", l.client_greet_secs),
+        ("upstream_connect_secs", l.upstream_connect_secs),
+        ("upstream_reply_secs", l.upstream_reply_secs),
+    ] {
+        at_least(reader, &format!("limits.{key}"), secs, 1);
+    }
+    if (1..100).contains(&l.recipients_max) {
+        reader.warning("limits.recipients_max", "RFC 5321 (4.5.3.1.8) asks for at least 100");
+    }
+    if l.hold_bytes_max < 64 << 10 {
+        reader.warning(
+            "limits.hold_bytes_max",
+            "in real bounces the proof may lie up to 65 KB in: less than 65536 refuses some that are real",
+        );
+    }
+    at_most(
+        reader,
+        "limits.hold_bytes_max",
+        l.hold_bytes_max,
+        ("limits.hold_total_bytes_max", l.hold_total_bytes_max),
+    );
+}
