@@ -32,6 +32,10 @@ section! {
         pub bans_max: u32 = 131_072,
         /// Most sources whose SYNs are counted at once; the longest unseen make room.
         pub sources_max: u32 = 262_144,
+        /// Most prefixes, of each IP version, in each of the lists: allowed, never banned, blocked.
+        pub prefixes_max: u32 = 65_536,
+        /// Drops a second that are reported one by one, of each CPU; the counters count them all.
+        pub samples_per_sec: u32 = 10,
     }
 }
 

@@ -1,24 +1,58 @@
-//! The XDP program from userspace: load, attach, pin, adopt; bans, limits, counters.
+//! The XDP program from userspace: load, attach, pin, adopt; bans, limits, counters, samples.
+//!
+//! The NIC's protection outlives the daemon: program, link and maps are pinned ([`pins`]), every ban carries its own
+//! end, and the next start adopts what it finds and replaces only the program, atomically ([`load`]). The kernel's
+//! maps are a projection of what the daemon knows; `ALLOW`, never-ban prefixes and blocks are brought up to date by
+//! difference ([`lists`]), in this order, so nothing of ours is ever dropped in between.
+//!
+//! Bound: every map has a size, from the configuration or in [`edge_ebpf`]. What this module leaves to others: who is
+//! banned and for how long (reputation), and when to write it (the engine, after the source's open sessions ended).
 
+mod allow;
+mod bans;
+mod clock;
+mod counters;
+mod error;
+mod interface;
+mod lists;
+mod load;
+mod pins;
+mod samples;
+
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya_log::EbpfLogger;
 use edge_core::source::Source;
+use edge_ebpf::{Ban, Settings, SourceKey};
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use error::{DataplaneError, Difference};
+pub use samples::{DropSample, Samples};
+
 use crate::config::Xdp;
+use allow::Spared;
+
+/// The compiled XDP program.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edge-ebpf"));
 
 /// The attached program and its maps.
-#[derive(Debug)]
-pub struct Dataplane {}
-
-/// Why something could not be done at the NIC.
-#[derive(Debug, thiserror::Error)]
-pub enum DataplaneError {
-    /// Not built yet.
-    #[error("not built yet")]
-    Unbuilt,
+///
+/// Dropping it changes nothing at the NIC: what is pinned stays.
+pub struct Dataplane {
+    mode: AttachedMode,
+    adopted: bool,
+    bans_max: u32,
+    spared: Vec<Spared>,
+    bans: Mutex<HashMap<MapData, SourceKey, Ban>>,
+    settings: Mutex<Array<MapData, Settings>>,
+    counters: PerCpuArray<MapData, u64>,
+    samples: Option<Samples>,
+    kernel_log: Option<Mutex<EbpfLogger<&'static dyn log::Log>>>,
 }
 
 /// How the program is attached.
@@ -31,100 +65,131 @@ pub enum AttachedMode {
     Generic,
 }
 
+impl fmt::Display for AttachedMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
 /// A ban as the kernel holds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct KernelBan {
     /// Who.
     #[serde(skip)]
     pub source: Source,
-    /// How long it still lasts.
+    /// How long it still lasts; [`Duration::MAX`]: for ever.
     pub left: Duration,
     /// Why: the numbers of [`edge_core::reputation::Cause`], in its order.
     pub cause: u32,
 }
 
-/// The kernel's counters, summed over all CPUs: `(reason, packets)`.
+/// The kernel's counters, summed over all CPUs: `(reason, packets)`, one for each of [`edge_ebpf::Reason::ALL`], in
+/// its order.
 pub type Counters = Vec<(&'static str, u64)>;
 
 impl Dataplane {
-    /// Loads and attaches the program, or adopts what is pinned. `always_pass`: own addresses and upstreams; the
-    /// default gateway is found here. `never_ban`: prefixes for which [`Self::ban`] fails.
+    /// Loads and attaches the program, or adopts what is pinned and replaces its program. `always_pass`: own addresses
+    /// and upstreams; the default gateways and this host's addresses are found here. `never_ban`: prefixes for which
+    /// [`Self::ban`] fails, and which no ban or block that stands already drops.
     ///
     /// # Errors
     /// With the kernel's call, what it said, and what to do.
     pub fn attach(
-        _settings: &Xdp,
-        _always_pass: &[IpAddr],
-        _never_ban: &[IpNet],
+        settings: &Xdp,
+        always_pass: &[IpAddr],
+        never_ban: &[IpNet],
     ) -> Result<Self, DataplaneError> {
-        Err(DataplaneError::Unbuilt)
+        load::attach(settings, always_pass, never_ban)
     }
 
     /// Opens the maps of a program that is pinned, without touching it (for `status` without a daemon).
     ///
     /// # Errors
-    /// Nothing is pinned there, or by another ABI version.
-    pub fn open_pinned(_settings: &Xdp) -> Result<Self, DataplaneError> {
-        Err(DataplaneError::Unbuilt)
+    /// Nothing is pinned there, or by another ABI version, or it is not attached to the interface.
+    pub fn open_pinned(settings: &Xdp) -> Result<Self, DataplaneError> {
+        load::open_pinned(settings)
+    }
+
+    /// Takes the program off the interface and removes the pins. Does nothing where nothing is pinned.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn detach(settings: &Xdp) -> Result<(), DataplaneError> {
+        load::detach(settings)
     }
 
     /// How it is attached.
     #[must_use]
     pub fn mode(&self) -> AttachedMode {
-        AttachedMode::Generic
+        self.mode
     }
 
     /// Whether it was adopted from pins.
     #[must_use]
     pub fn adopted(&self) -> bool {
-        false
+        self.adopted
     }
 
-    /// Drops a source from now on, for `length`.
-    ///
-    /// # Errors
-    /// It lies in a never-ban or allowed prefix, or the map is full.
-    pub fn ban(&self, _source: Source, _length: Duration, _cause: u32) -> Result<(), DataplaneError> {
-        Err(DataplaneError::Unbuilt)
+    /// The sampled drops. The kernel's ring has one reader, so this is `None` the second time, and after
+    /// [`Self::open_pinned`].
+    pub fn take_samples(&mut self) -> Option<Samples> {
+        self.samples.take()
     }
 
-    /// Lifts a ban; `false` when there was none.
-    ///
-    /// # Errors
-    /// The kernel refused.
-    pub fn unban(&self, _source: Source) -> Result<bool, DataplaneError> {
-        Err(DataplaneError::Unbuilt)
-    }
-
-    /// The bans in force.
+    /// What is to be done now and then, about once a minute: removes bans that are over, and passes the program's own
+    /// messages on to the log.
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn bans(&self) -> Result<Vec<KernelBan>, DataplaneError> {
-        Err(DataplaneError::Unbuilt)
+    pub fn tidy(&self) -> Result<(), DataplaneError> {
+        self.flush_kernel_log();
+        self.remove_past_bans()?;
+        Ok(())
     }
 
-    /// Switches watch mode.
+    /// Passes the program's own messages on to the log.
+    fn flush_kernel_log(&self) {
+        if let Some(kernel_log) = &self.kernel_log {
+            lock(kernel_log).flush();
+        }
+    }
+
+    /// Whether watch mode is on.
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn set_watch(&self, _watch: bool) -> Result<(), DataplaneError> {
-        Err(DataplaneError::Unbuilt)
+    pub fn watch(&self) -> Result<bool, DataplaneError> {
+        let settings = lock(&self.settings);
+        Ok(settings.get(&0, 0).map_err(DataplaneError::map("read", edge_ebpf::map_names::SETTINGS))?.watch
+            != 0)
     }
 
-    /// The counters.
+    /// Switches watch mode: count what would be dropped, and pass it. The program stays attached.
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn counters(&self) -> Result<Counters, DataplaneError> {
-        Err(DataplaneError::Unbuilt)
+    pub fn set_watch(&self, watch: bool) -> Result<(), DataplaneError> {
+        const NAME: &str = edge_ebpf::map_names::SETTINGS;
+        let mut settings = lock(&self.settings);
+        let now = settings.get(&0, 0).map_err(DataplaneError::map("read", NAME))?;
+        let new = Settings { watch: watch.into(), ..now };
+        settings.set(0, new, 0).map_err(DataplaneError::map("write", NAME))
     }
+}
 
-    /// Takes the program off the interface and removes the pins.
-    ///
-    /// # Errors
-    /// The kernel refused.
-    pub fn detach(_settings: &Xdp) -> Result<(), DataplaneError> {
-        Err(DataplaneError::Unbuilt)
+impl fmt::Debug for Dataplane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dataplane")
+            .field("mode", &self.mode)
+            .field("adopted", &self.adopted)
+            .finish_non_exhaustive()
     }
+}
+
+/// A map handle has no state that a panic could leave half-changed, so a poisoned lock is as good as a free one.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
