@@ -68,6 +68,9 @@ pub mod map_names {
 /// Words of 64 bits in the `PORTS` map.
 pub const PORT_WORDS: u32 = 65_536 / 64;
 
+/// The port that is never judged, even where `PORTS` holds it: no map can lock the operator out.
+pub const SSH_PORT: u16 = 22;
+
 /// Octets of the `SAMPLES` ring: a power of two, a multiple of the page size.
 pub const SAMPLES_BYTES: u32 = 64 * 1024;
 

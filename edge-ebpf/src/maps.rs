@@ -3,7 +3,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use edge_ebpf::{
-    Ban, Block, Listed, PORT_WORDS, Reason, SAMPLES_BYTES, SampleBudget, Settings, SourceKey, SynBudget,
+    Ban, Block, Listed, PORT_WORDS, Reason, SAMPLES_BYTES, SSH_PORT, SampleBudget, Settings, SourceKey,
+    SynBudget,
 };
 
 const RESIZED: u32 = 1024;
@@ -39,7 +40,7 @@ pub(crate) static SAMPLE_BUDGET: PerCpuArray<SampleBudget> = PerCpuArray::with_m
 #[inline(always)]
 pub(crate) fn protected(port: u16) -> bool {
     match PORTS.get(u32::from(port) / 64) {
-        Some(word) => (*word >> (port % 64)) & 1 == 1,
+        Some(word) => (*word >> (port % 64)) & 1 == 1 && port != SSH_PORT,
         None => false,
     }
 }

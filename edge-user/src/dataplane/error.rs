@@ -139,6 +139,12 @@ pub enum DataplaneError {
         /// The map's size.
         max: u32,
     },
+    /// A port that is never judged was to be protected.
+    #[error(
+        "xdp.ports: port {} is never judged, so that no rule can lock you out of SSH",
+        edge_ebpf::SSH_PORT
+    )]
+    SshPort,
     /// No room for another ban.
     #[error("{max} bans are in force, which is all that the kernel's map holds (xdp.bans_max)")]
     BansFull {

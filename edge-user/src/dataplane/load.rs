@@ -49,6 +49,9 @@ pub(super) fn attach(
     always_pass: &[IpAddr],
     never_ban: &[IpNet],
 ) -> Result<Dataplane, DataplaneError> {
+    if settings.ports.contains(&edge_ebpf::SSH_PORT) {
+        return Err(DataplaneError::SshPort);
+    }
     interface::index(&settings.interface)?;
     let pins = Pins::own(&settings.pin_dir);
     let fresh = !pins.dir().exists();
