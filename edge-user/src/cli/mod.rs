@@ -13,13 +13,18 @@ mod run;
 mod sign;
 mod status;
 mod verify;
+mod words;
 mod xdp;
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 pub(crate) use output::{print, print_json};
+
+use crate::config::{self, Config};
 
 /// Where a command looks for the configuration when `--config` does not say.
 pub(crate) const CONFIG_PATH: &str = "/etc/backstop/backstop.toml";
@@ -96,6 +101,18 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Reads the configuration.
+///
+/// # Errors
+/// It is not there, or does not say what it should.
+pub(crate) fn configuration(path: &Path) -> anyhow::Result<Config> {
+    if !path.exists() {
+        return Err(anyhow::anyhow!("there is no {}", path.display()))
+            .context("name the configuration with --config FILE, or write one with `backstop init`");
+    }
+    Ok(config::load(path)?)
 }
 
 #[cfg(test)]

@@ -1,12 +1,159 @@
-//! `backstop status`: not built yet.
+//! `backstop status`: how a running edge is doing. Exit code 1: none runs (the NIC may still enforce its bans).
 
-use super::Answer;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::{Answer, CONFIG_PATH, ban, configuration, print, print_json, words};
+use crate::config::Config;
+use crate::control::{Client, ClientError, Reply, Request, Status, XdpStatus};
+use crate::dataplane::{AttachedMode, Dataplane};
+use crate::telemetry::Metrics;
 
 /// What the command takes.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+    config: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs it.
-pub(crate) fn run(_args: Args) -> anyhow::Result<Answer> {
-    anyhow::bail!("`status` is not built yet")
+pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
+    let config = configuration(&args.config)?;
+    match Client::connect(&config.control.socket) {
+        Ok(mut daemon) => {
+            let Reply::Status(status) = daemon.ask(&Request::Status)? else {
+                return Err(daemon.unexpected().into());
+            };
+            if args.json {
+                let mut object = serde_json::to_value(&status)?;
+                object["running"] = true.into();
+                print_json(&object)?;
+            } else {
+                print(&table(&status))?;
+            }
+            Ok(Answer::Yes)
+        }
+        Err(gone @ ClientError::NotRunning(_)) => {
+            without_a_daemon(&config, &gone, args.json)?;
+            Ok(Answer::No)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the NIC does by itself.
+fn without_a_daemon(config: &Config, gone: &ClientError, json: bool) -> anyhow::Result<()> {
+    let pinned = config.xdp.as_ref().map(|settings| (settings, Dataplane::open_pinned(settings)));
+    let (xdp, bans) = match &pinned {
+        Some((settings, Ok(dataplane))) => {
+            let status = XdpStatus {
+                interface: settings.interface.clone(),
+                mode: mode(dataplane).into(),
+                adopted: true,
+                watch: settings.watch,
+                packets: dataplane.counters()?.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
+            };
+            (Some(status), ban::pinned_bans(dataplane)?.len())
+        }
+        Some((_, Err(_))) | None => (None, 0),
+    };
+    if json {
+        return print_json(&serde_json::json!({ "running": false, "xdp": xdp, "bans": bans }));
+    }
+    let mut text = format!("{gone}\n");
+    match (&xdp, &pinned) {
+        (Some(xdp), _) => {
+            let _ = writeln!(text, "the NIC still enforces {} bans by itself", words::number(bans as u64));
+            nic(&mut text, xdp);
+        }
+        (None, Some((_, Err(error)))) => {
+            let _ = writeln!(text, "the NIC does nothing either: {error}");
+        }
+        (None, Some((_, Ok(_))) | None) => {}
+    }
+    print(&text)
+}
+
+fn mode(dataplane: &Dataplane) -> &'static str {
+    match dataplane.mode() {
+        AttachedMode::Native => "native",
+        AttachedMode::Generic => "generic",
+    }
+}
+
+fn table(status: &Status) -> String {
+    let mut text = String::new();
+    let flood = match status.flood_secs {
+        Some(secs) => format!("A FLOOD IS ON, for {}", words::duration(secs)),
+        None => "no flood".into(),
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "backstop {}, up {}: {} sessions, {} bans, {flood}",
+        status.version,
+        words::duration(status.uptime_secs),
+        words::number(status.sessions as u64),
+        words::number(status.bans as u64),
+    );
+    match &status.xdp {
+        Some(xdp) => nic(&mut text, xdp),
+        None => text.push_str("\nNIC: not protected (no [xdp], or --no-xdp)\n"),
+    }
+    text.push_str("\nSMTP\n");
+    // The daemon's order where this program knows a counter, then what only the daemon knows.
+    let known: Vec<&str> = Metrics::default().snapshot().into_iter().map(|(name, _)| name).collect();
+    let of_known = known.iter().filter_map(|name| status.counters.get_key_value(*name));
+    let of_others = status.counters.iter().filter(|(name, _)| !known.contains(&name.as_str()));
+    counters(&mut text, of_known.chain(of_others));
+    counters(&mut text, [(&"log_lines_lost".to_owned(), &status.log_lines_lost)].into_iter());
+    text
+}
+
+fn nic(text: &mut String, xdp: &XdpStatus) {
+    let watch = if xdp.watch { "watching (counts what it would drop)" } else { "enforcing" };
+    let adopted = if xdp.adopted { ", taken over from an earlier daemon" } else { "" };
+    let _ = writeln!(text, "\nNIC {}: {}, {watch}{adopted}", xdp.interface, xdp.mode);
+    counters(text, xdp.packets.iter());
+}
+
+fn counters<'a>(text: &mut String, rows: impl Iterator<Item = (&'a String, &'a u64)>) {
+    for (name, value) in rows {
+        let _ = writeln!(text, "  {:32}{:>16}", name.replace('_', " "), words::number(*value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_table_shows_every_counter_even_one_that_this_program_does_not_know() {
+        let counters: BTreeMap<String, u64> = Metrics::default()
+            .snapshot()
+            .into_iter()
+            .map(|(name, _)| (name.to_owned(), 1))
+            .chain([("of_a_newer_daemon".to_owned(), 1_234_567)])
+            .collect();
+        let text = table(&Status { counters: counters.clone(), ..Status::default() });
+        for name in counters.keys() {
+            assert!(text.contains(&name.replace('_', " ")), "{name} is not in\n{text}");
+        }
+        assert!(text.contains("1 234 567"), "{text}");
+    }
+
+    #[test]
+    fn a_flood_is_not_to_be_overlooked() {
+        assert!(
+            table(&Status { flood_secs: Some(61), ..Status::default() })
+                .contains("A FLOOD IS ON, for 1 min 1 s")
+        );
+        assert!(table(&Status::default()).contains("no flood"));
+    }
 }

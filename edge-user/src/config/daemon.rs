@@ -47,7 +47,7 @@ section! {
         pub socket: PathBuf = "/run/backstop/control.sock".into(),
         /// The group that may change things, besides root and the daemon's own user.
         pub write_group: Option<String>,
-        /// The group that may read.
+        /// The group that may read. The socket is this group's where both are set: who may change is a member of it too.
         pub read_group: Option<String>,
     }
 }
