@@ -1,15 +1,46 @@
 //! The tokio shell: per-core workers, listeners, buffers, upstream connections. It moves the bytes; `edge_core` decides.
+//!
+//! ```text
+//! serve ─► worker (a thread a core) ─► accept ─► reputation, place ─► inbound | outbound (a task a session)
+//!      └─► housekeeping: bans to the NIC, upstreams' health, probes for mailboxes, the flood's end
+//! ```
 
-use std::sync::{Arc, Mutex, RwLock};
+mod bans;
+mod client;
+pub mod clock;
+mod inbound;
+mod mailboxes;
+mod outbound;
+mod pool;
+mod registry;
+mod settings;
+mod upstream;
+mod upstreams;
+mod worker;
 
-use edge_core::incident::Detector;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use edge_core::incident::{Detector, State};
 use edge_core::policy::Policy;
 use edge_core::reputation::Reputation;
 use edge_core::signature::{Keys, Uses};
+use edge_core::time::UnixMillis;
+use tokio::sync::{Notify, watch};
 
+use self::clock::Clock;
+use self::mailboxes::Mailboxes;
+use self::pool::Pool;
+use self::registry::Registry;
+use self::settings::Domains;
+use self::upstream::Patience;
+use self::upstreams::Upstreams;
+pub use self::worker::Listeners;
 use crate::config::Config;
 use crate::dataplane::Dataplane;
-use crate::telemetry::{EventLog, Metrics};
+use crate::telemetry::{Event, EventLog, Metrics};
 
 /// Everything that the workers and the control socket share.
 #[derive(Debug)]
@@ -32,12 +63,174 @@ pub struct Edge {
     pub metrics: Metrics,
     /// The event log.
     pub log: EventLog,
+    /// What time it is.
+    pub clock: Clock,
+    /// Read buffers, and the count of what is held.
+    pub pool: Arc<Pool>,
+    /// The open sessions.
+    pub registry: Arc<Registry>,
+    /// Told when bans may wait in [`Reputation::orders`]: whoever bans calls `notify_one`.
+    pub orders: Notify,
+    domains: Domains,
+    upstreams: Upstreams,
+    mailboxes: Mailboxes,
+    flood_on: AtomicBool,
+    messages: AtomicU64,
+}
+
+impl Edge {
+    /// An edge that serves nobody yet.
+    ///
+    /// # Errors
+    /// A name or address in the configuration is none.
+    pub fn new(
+        config: Config,
+        keys: Keys,
+        dataplane: Option<Dataplane>,
+        log: EventLog,
+    ) -> anyhow::Result<Arc<Self>> {
+        let limits = &config.limits;
+        let pool =
+            Pool::new(limits.sessions_max.min(settings::IDLE_BUFFERS_MAX), limits.hold_total_bytes_max);
+        let registry = Registry::new(limits.sessions_max, limits.sessions_per_source_max);
+        let domains = Domains::of(&config)?;
+        let policy = settings::policy(&config)?;
+        Ok(Arc::new(Self {
+            keys: RwLock::new(Arc::new(keys)),
+            policy: RwLock::new(Arc::new(policy)),
+            reputation: Mutex::new(settings::reputation(&config)),
+            flood: Mutex::new(Detector::new(settings::flood(&config.flood))),
+            uses: Mutex::new(Uses::new(config.signature.uses_max, settings::max_age(&config))),
+            dataplane,
+            metrics: Metrics::default(),
+            log,
+            clock: Clock::System,
+            pool,
+            registry,
+            orders: Notify::new(),
+            upstreams: Upstreams::new(&config),
+            mailboxes: Mailboxes::new(limits.mailbox_cache_max, &domains),
+            domains,
+            flood_on: AtomicBool::new(false),
+            // Ids go on after a restart: no two messages of a day share one.
+            messages: AtomicU64::new(Clock::System.now().0 << 16),
+            config,
+        }))
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        self.clock.now()
+    }
+
+    /// Whether a flood is on.
+    #[must_use]
+    pub fn flood_on(&self) -> bool {
+        self.flood_on.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn max_age(&self) -> Duration {
+        settings::max_age(&self.config)
+    }
+
+    pub(crate) fn upstream_patience(&self) -> Patience {
+        Patience {
+            connect: Duration::from_secs(self.config.limits.upstream_connect_secs),
+            reply: Duration::from_secs(self.config.limits.upstream_reply_secs),
+        }
+    }
+
+    pub(crate) fn client_patience(&self) -> Duration {
+        Duration::from_secs(self.config.limits.client_idle_secs)
+    }
+
+    /// Names the next message.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.messages.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// An unproven bounce came: the detector counts it.
+    pub(crate) fn unproven_came(&self) {
+        let state = locked(&self.flood).unproven(1, self.now());
+        self.note_flood(state);
+    }
+
+    /// Keeps the shared flag as the detector says, and logs when it turns.
+    fn note_flood(&self, state: State) {
+        let on = match state {
+            State::Calm => false,
+            State::Flood { .. } => true,
+        };
+        if self.flood_on.swap(on, Ordering::Relaxed) != on {
+            let unproven = self.metrics.unproven.get();
+            self.log.event(if on {
+                Event::FloodBegin { unproven }
+            } else {
+                Event::FloodEnd { secs: 0, unproven }
+            });
+        }
+    }
 }
 
 /// Serves until `stop` says so: binds the listeners, starts one worker a core, and returns when all have ended.
+/// To be called from a plain thread, not from within a runtime.
 ///
 /// # Errors
-/// A listener cannot be bound.
-pub fn serve(_edge: Arc<Edge>, _stop: tokio::sync::watch::Receiver<bool>) -> anyhow::Result<()> {
-    todo!()
+/// A listener cannot be bound, or a thread cannot be started.
+pub fn serve(edge: Arc<Edge>, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let listeners = Listeners::bind(&edge, workers)?;
+    serve_at(edge, listeners, stop)
+}
+
+/// The same with listeners that are bound already (port 0 has a number then).
+///
+/// # Errors
+/// A thread cannot be started.
+pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    bans::adopt(&edge);
+    let workers = listeners.start(&edge, &stop).context("cannot start a worker's thread")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(housekeeping(Arc::clone(&edge), stop));
+    for worker in workers {
+        match worker.join() {
+            Ok(ended) => ended.context("a worker could not serve")?,
+            Err(_) => anyhow::bail!("a worker's thread panicked"),
+        }
+    }
+    Ok(())
+}
+
+/// What is to be done beside the sessions, until told to stop.
+async fn housekeeping(edge: Arc<Edge>, mut stop: watch::Receiver<bool>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(bans::carry_out(Arc::clone(&edge)));
+    tasks.spawn(upstreams::watch_health(Arc::clone(&edge)));
+    mailboxes::start_probers(&edge, &mut tasks);
+    tasks.spawn(watch_flood(Arc::clone(&edge)));
+    // The sender is gone: nobody is left who could say stop, which says it too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A flood also ends when nothing comes any more.
+async fn watch_flood(edge: Arc<Edge>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let state = locked(&edge.flood).state(edge.now());
+        edge.note_flood(state);
+    }
+}
+
+/// The lock, also when a session panicked that held it: what the tables hold is whole after each call.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -63,6 +63,8 @@ metrics! {
     bounces_tag,
     /// Bounces proven by a token and delivered.
     bounces_token,
+    /// Bounces that nothing proved, whatever became of them.
+    unproven,
     /// Unproven bounces delivered (monitor, deliver, mark, exempt).
     bounces_unproven_delivered,
     /// Unproven bounces rejected.
@@ -77,6 +79,8 @@ metrics! {
     in_doubt,
     /// Bans ordered.
     bans,
+    /// Sessions that a fault of the program ended.
+    sessions_panicked,
 }
 
 #[cfg(test)]

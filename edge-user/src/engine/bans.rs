@@ -1,0 +1,135 @@
+//! Bans, on their way from reputation to the NIC.
+//!
+//! Before a ban is written to the NIC, the source's open sessions end at their next command border, so that no
+//! honest mail is cut in the middle of its body; those that do not are aborted after [`BORDER_PATIENCE`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_core::reputation::{Ban, Cause};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::registry::Leave;
+use super::{Edge, locked};
+use crate::telemetry::Event;
+
+/// How long a banned source's sessions have to reach a command border.
+const BORDER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long aborted sessions have to be gone.
+const ABORT_PATIENCE: Duration = Duration::from_secs(1);
+/// Orders are also looked for so often, whoever forgot to tell.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// All causes by their number in the kernel's map.
+const CAUSES: [Cause; 7] = [
+    Cause::OverBudget,
+    Cause::NotSmtp,
+    Cause::Trap,
+    Cause::FloodOnly,
+    Cause::HeldIdle,
+    Cause::Operator,
+    Cause::Adopted,
+];
+
+fn number(cause: Cause) -> u32 {
+    cause as u32
+}
+
+fn cause(number: u32) -> Cause {
+    usize::try_from(number).ok().and_then(|number| CAUSES.get(number)).copied().unwrap_or(Cause::Adopted)
+}
+
+/// Takes over the bans that outlived the last daemon.
+pub(super) fn adopt(edge: &Edge) {
+    let Some(dataplane) = &edge.dataplane else { return };
+    let now = edge.now();
+    match dataplane.bans() {
+        Ok(bans) => {
+            let mut reputation = locked(&edge.reputation);
+            let mut adopted = 0;
+            for ban in bans {
+                match reputation.ban(ban.source, now.plus(ban.left), cause(ban.cause)) {
+                    Ok(()) => adopted += 1,
+                    // The configuration changed: this prefix is never banned now.
+                    Err(_) => {
+                        if let Err(error) = dataplane.unban(ban.source) {
+                            edge.log.event(Event::BanFailed { source: ban.source, error: error.to_string() });
+                        }
+                    }
+                }
+            }
+            // They stand in the kernel already.
+            drop(reputation.orders());
+            drop(reputation);
+            if adopted > 0 {
+                edge.log.event(Event::BansAdopted { bans: adopted });
+            }
+        }
+        Err(error) => tracing::error!("the bans in the kernel cannot be read: {error}"),
+    }
+}
+
+/// Carries out the orders of reputation, for ever.
+pub(super) async fn carry_out(edge: Arc<Edge>) {
+    let mut leaving = JoinSet::new();
+    loop {
+        // Told or not: orders are looked for.
+        let _ = timeout(LOOK_INTERVAL, edge.orders.notified()).await;
+        while leaving.try_join_next().is_some() {}
+        let orders = locked(&edge.reputation).orders();
+        for ban in orders {
+            edge.metrics.bans.add(1);
+            match edge.registry.ask(ban.source, Leave::AtBorder) {
+                false => enforce(&edge, ban),
+                true => {
+                    leaving.spawn(enforce_when_gone(Arc::clone(&edge), ban));
+                }
+            }
+        }
+    }
+}
+
+async fn enforce_when_gone(edge: Arc<Edge>, ban: Ban) {
+    if timeout(BORDER_PATIENCE, edge.registry.gone(ban.source)).await.is_err() {
+        edge.registry.ask(ban.source, Leave::Now);
+        // What is still there then holds a connection that the NIC starves.
+        let _ = timeout(ABORT_PATIENCE, edge.registry.gone(ban.source)).await;
+    }
+    enforce(&edge, ban);
+}
+
+fn enforce(edge: &Edge, ban: Ban) {
+    let length = ban.until.since(edge.now());
+    let Some(dataplane) = &edge.dataplane else {
+        edge.log.event(Event::Ban {
+            source: ban.source,
+            cause: ban.cause,
+            secs: length.as_secs(),
+            at_nic: false,
+        });
+        return;
+    };
+    match dataplane.ban(ban.source, length, number(ban.cause)) {
+        Ok(()) => edge.log.event(Event::Ban {
+            source: ban.source,
+            cause: ban.cause,
+            secs: length.as_secs(),
+            at_nic: true,
+        }),
+        Err(error) => edge.log.event(Event::BanFailed { source: ban.source, error: error.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_comes_back_from_its_number() {
+        for known in CAUSES {
+            assert_eq!(cause(number(known)), known);
+        }
+        assert_eq!(cause(99), Cause::Adopted);
+    }
+}

@@ -1,0 +1,157 @@
+//! What is counted, logged and told to reputation when a message is over.
+
+use edge_core::message::Refusal;
+use edge_core::policy::{Action, Reason, Verdict};
+use edge_core::reputation::Event as Conduct;
+use edge_core::signature::Proof;
+
+use super::Inbound;
+use super::message::Outcome;
+use crate::engine::locked;
+use crate::engine::upstream::UpstreamError;
+use crate::telemetry::{Direction, Event, VerdictLine};
+
+impl Inbound {
+    /// A message was answered.
+    pub(super) fn settle(&mut self, outcome: Outcome) {
+        let null_sender = self.has_null_sender();
+        let (proof, verdict) =
+            self.message.as_ref().map_or((None, None), |message| (message.proof, message.verdict));
+        if outcome.delivered {
+            self.commit_use();
+        } else {
+            self.release_use();
+        }
+        if outcome.code / 100 == 4 {
+            self.edge.metrics.deferred.add(1);
+        }
+        match (null_sender, proof) {
+            (false, _) => self.settle_mail(outcome),
+            (true, Some(proof)) => self.settle_proven(outcome, proof, verdict),
+            (true, None) => self.settle_unproven(outcome, verdict),
+        }
+        self.log_verdict(verdict, proof, outcome.code, outcome.bytes);
+    }
+
+    fn settle_mail(&mut self, outcome: Outcome) {
+        let metrics = &self.edge.metrics;
+        if outcome.delivered {
+            metrics.mail_delivered.add(1);
+            self.observe(Conduct::OtherMail);
+        } else if outcome.code / 100 == 5 {
+            metrics.mail_refused.add(1);
+        }
+    }
+
+    fn settle_proven(&mut self, outcome: Outcome, proof: Proof, verdict: Option<Verdict>) {
+        let metrics = &self.edge.metrics;
+        // Only a token that was used too often has a verdict beside its proof.
+        match (outcome.delivered, verdict.map(|verdict| verdict.action)) {
+            (true, _) => {
+                match proof {
+                    Proof::Tag => metrics.bounces_tag.add(1),
+                    Proof::Token => metrics.bounces_token.add(1),
+                }
+                self.observe(Conduct::ProvenBounce);
+            }
+            (false, Some(Action::Reject)) => metrics.bounces_rejected.add(1),
+            (false, Some(Action::Discard)) => metrics.bounces_discarded.add(1),
+            (false, Some(Action::Monitor | Action::Deliver | Action::Mark) | None) => {}
+        }
+    }
+
+    fn settle_unproven(&mut self, outcome: Outcome, verdict: Option<Verdict>) {
+        match outcome.refusal {
+            // Nobody looked at all of it: it comes again.
+            Some(Refusal::HoldExhausted) => return,
+            Some(
+                Refusal::Unproven
+                | Refusal::ByUpstream
+                | Refusal::UpstreamLost
+                | Refusal::InDoubt
+                | Refusal::Loop
+                | Refusal::BareLineEnding
+                | Refusal::TooBig,
+            )
+            | None => {}
+        }
+        if verdict.is_some_and(|verdict| verdict.reason == Reason::ExemptRecipient) {
+            if outcome.delivered {
+                self.edge.metrics.bounces_unproven_delivered.add(1);
+            }
+            return;
+        }
+        self.edge.metrics.unproven.add(1);
+        self.edge.unproven_came();
+        // Refused before it was judged (a loop, broken lines): it proves nothing and costs the same.
+        match verdict.map_or(Action::Reject, |verdict| verdict.action) {
+            Action::Reject => {
+                self.edge.metrics.bounces_rejected.add(1);
+                self.observe(Conduct::UnprovenBounce);
+            }
+            Action::Discard => {
+                self.edge.metrics.bounces_discarded.add(1);
+                self.observe(Conduct::UnprovenBounce);
+            }
+            // The operator only looks on, so the source is not held to account either.
+            Action::Monitor | Action::Deliver | Action::Mark => {
+                if outcome.delivered {
+                    self.edge.metrics.bounces_unproven_delivered.add(1);
+                }
+            }
+        }
+    }
+
+    /// A bounce was refused in answer to DATA.
+    pub(super) fn refused_at_data(&mut self, verdict: Verdict, code: u16) {
+        self.edge.metrics.unproven.add(1);
+        self.edge.metrics.bounces_rejected.add(1);
+        self.edge.unproven_came();
+        self.observe(Conduct::UnprovenBounce);
+        self.log_verdict(Some(verdict), None, code, 0);
+    }
+
+    /// The upstream was lost between the final dot and its reply.
+    pub(super) fn note_in_doubt(&self, error: &UpstreamError) {
+        self.edge.metrics.in_doubt.add(1);
+        let first = self.transaction.as_ref().and_then(|transaction| transaction.recipients.first());
+        let recipient = first.map(|recipient| recipient.text()).unwrap_or_default();
+        self.edge.log.event(Event::InDoubt { upstream: error.address, recipient });
+    }
+
+    fn commit_use(&mut self) {
+        if let Some(found) =
+            self.message.as_mut().and_then(|message| message.token.take_if(|token| !token.overused))
+        {
+            locked(&self.edge.uses).commit(&found.token.nonce);
+        }
+    }
+
+    /// What did not arrive used up nothing.
+    pub(super) fn release_use(&mut self) {
+        if let Some(found) =
+            self.message.as_mut().and_then(|message| message.token.take_if(|token| !token.overused))
+        {
+            locked(&self.edge.uses).release(&found.token.nonce);
+        }
+    }
+
+    fn log_verdict(&self, verdict: Option<Verdict>, proof: Option<Proof>, reply: u16, bytes: u64) {
+        let Some(transaction) = &self.transaction else { return };
+        let recipient = transaction.recipients.first().map(|recipient| recipient.text());
+        self.edge.log.verdict(VerdictLine {
+            at: self.edge.now(),
+            source: self.client.peer.ip(),
+            sender: transaction.sender.text(),
+            recipient: recipient.unwrap_or_default(),
+            direction: Direction::Inbound,
+            action: verdict.map(|verdict| verdict.action).or(proof.map(|_| Action::Deliver)),
+            reason: verdict.map(|verdict| verdict.reason).or(proof.map(|_| Reason::Proven)),
+            proof,
+            filter: verdict.and_then(|verdict| verdict.filter),
+            reply,
+            bytes,
+            report: None,
+        });
+    }
+}

@@ -1,0 +1,158 @@
+//! The envelope: who may be written to, what is taken off, and what is passed on to the upstream.
+
+use std::net::SocketAddr;
+
+use edge_core::mailbox::Mailbox;
+use edge_core::signature::tags;
+use edge_core::smtp::{Address, Capabilities, Enhanced, Mail, Rcpt, Reply};
+
+use super::super::Edge;
+
+/// The reverse-path and its parameters, kept over the transaction.
+#[derive(Debug)]
+pub(super) struct Sender {
+    /// As written between the angle brackets; empty is the null one.
+    pub(super) path: Vec<u8>,
+    /// Its parameters as written.
+    pub(super) params: Vec<u8>,
+}
+
+impl Sender {
+    pub(super) fn of(mail: &Mail<'_>) -> Self {
+        Self { path: mail.sender.as_ref().map(path).unwrap_or_default(), params: mail.params.to_vec() }
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        self.path.is_empty()
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.path).into_owned()
+    }
+
+    /// The sender's mailbox, where it has one.
+    pub(super) fn mailbox(&self) -> Option<Mailbox> {
+        Address::parse(&self.path).as_ref().and_then(Mailbox::of)
+    }
+}
+
+/// What a recipient's tag says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tag {
+    /// It has none.
+    None,
+    /// Ours, and in date: a proof.
+    Valid,
+    /// Ours, but expired: it proves nothing.
+    Expired,
+    /// Not ours.
+    Wrong,
+}
+
+/// One recipient.
+#[derive(Debug)]
+pub(super) struct Recipient {
+    /// What tokens are bound to.
+    pub(super) mailbox: Mailbox,
+    /// As the upstream gets it: as written, our tag taken off.
+    pub(super) path: Vec<u8>,
+    /// Its parameters as written.
+    pub(super) params: Vec<u8>,
+    /// Where it goes.
+    pub(super) upstream: SocketAddr,
+    /// Its tag.
+    pub(super) tag: Tag,
+}
+
+const NOT_OURS: Reply = Reply::new(550, Enhanced(5, 7, 1), "Relaying denied: this is no domain of ours");
+const NO_ROUTE: Reply =
+    Reply::new(550, Enhanced(5, 7, 1), "Relaying denied: no %, ! or second @ in a local part");
+
+impl Recipient {
+    /// Reads a recipient. Only the operator's own domains get any further, whoever asks: the upstream may trust the
+    /// edge's address, and would relay for it. For the same reason a local part may not hold another route.
+    pub(super) fn of(edge: &Edge, rcpt: &Rcpt<'_>, null_sender: bool) -> Result<Self, Reply> {
+        let Address { local, mut domain } = rcpt.recipient;
+        if local.iter().any(|octet| matches!(octet, b'%' | b'!' | b'@')) {
+            return Err(NO_ROUTE);
+        }
+        // RFC 5321 section 4.5.1: postmaster must be reachable without a domain.
+        if domain.is_empty() && local.eq_ignore_ascii_case(b"postmaster") {
+            domain = edge.domains.first().as_bytes();
+        }
+        let address = Address { local, domain };
+        let mailbox = Mailbox::of(&address).ok_or(NOT_OURS)?;
+        let upstream = edge.domains.upstream(mailbox.domain()).ok_or(NOT_OURS)?;
+        let (tag, stripped) = match tags::split(&address) {
+            None => (Tag::None, address),
+            Some(tagged) => match tags::verify(&edge.keys(), &tagged, edge.now()) {
+                Ok(proof) if proof.expired => (Tag::Expired, tagged.address),
+                Ok(_) => (Tag::Valid, tagged.address),
+                // Proven by its token all the same, a bounce must reach the mailbox, which has no tag.
+                Err(_) if null_sender => (Tag::Wrong, tagged.address),
+                Err(_) => (Tag::Wrong, address),
+            },
+        };
+        Ok(Self { mailbox, path: path(&stripped), params: rcpt.params.to_vec(), upstream, tag })
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.path).into_owned()
+    }
+}
+
+fn path(address: &Address<'_>) -> Vec<u8> {
+    [address.local, b"@", address.domain].concat()
+}
+
+/// The parameters of MAIL or RCPT that this upstream understands. What it does not offer is left out where the mail
+/// can go without it.
+///
+/// # Errors
+/// SMTPUTF8 cannot be left out (RFC 6531 section 3.4). It was offered because the upstream offered it before: for
+/// now the client must try again, and finds it no more offered.
+pub(super) fn params_for(offered: Capabilities, params: &[u8]) -> Result<Vec<u8>, Reply> {
+    let mut kept = Vec::with_capacity(params.len());
+    for param in params.split(|octet| *octet == b' ').filter(|param| !param.is_empty()) {
+        let keyword = param.split(|octet| *octet == b'=').next().unwrap_or_default().to_ascii_uppercase();
+        let keep = match keyword.as_slice() {
+            b"SIZE" => offered.size.is_some(),
+            b"BODY" => offered.eight_bit_mime,
+            b"RET" | b"ENVID" | b"NOTIFY" | b"ORCPT" => offered.dsn,
+            b"SMTPUTF8" if !offered.smtputf8 => {
+                return Err(Reply::new(
+                    451,
+                    Enhanced(4, 3, 5),
+                    "SMTPUTF8 is not available now, try again later",
+                ));
+            }
+            b"SMTPUTF8" => true,
+            // The session takes no others.
+            _ => false,
+        };
+        if keep {
+            if !kept.is_empty() {
+                kept.push(b' ');
+            }
+            kept.extend_from_slice(param);
+        }
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_upstream_offers_is_passed_on() {
+        let none = Capabilities::default();
+        let all = Capabilities { size: Some(0), eight_bit_mime: true, smtputf8: true, dsn: true, ..none };
+        let mail = b"SIZE=100 body=8BITMIME RET=HDRS ENVID=x";
+        assert_eq!(params_for(all, mail), Ok(mail.to_vec()));
+        assert_eq!(params_for(none, mail), Ok(Vec::new()));
+        assert_eq!(params_for(Capabilities { dsn: true, ..none }, mail), Ok(b"RET=HDRS ENVID=x".to_vec()));
+        assert_eq!(params_for(none, b"SMTPUTF8").map_err(|reply| reply.code), Err(451));
+        assert_eq!(params_for(none, b""), Ok(Vec::new()));
+    }
+}

@@ -1,0 +1,426 @@
+//! A message from 354 to the reply to its final dot. [`Fate`] decides; this carries out.
+
+use std::ops::Range;
+
+use edge_core::message::{Fate, Happening, JudgeWhen, Order, Received, ReceivedCount, Refusal};
+use edge_core::policy::{Action, Facts, Verdict};
+use edge_core::signature::Proof;
+use edge_core::smtp::{EndOfData, UpstreamReply};
+
+use super::envelope::{Tag, params_for};
+use super::evidence::{Evidence, TokenProof};
+use super::through::{Begun, Said};
+use super::{Inbound, Transaction};
+use crate::engine::Edge;
+use crate::engine::mailboxes::existence_by_reply;
+use crate::engine::pool::Held;
+use crate::engine::upstream::{Stage, UpstreamError};
+use std::sync::Arc;
+
+/// The field in front of a bounce that is delivered marked.
+const MARK: &[u8] = b"Backstop-Verdict: unproven\r\n";
+
+/// What an upstream said, kept until the client can be told.
+#[derive(Debug)]
+pub(super) struct Words {
+    code: u16,
+    raw: Vec<u8>,
+}
+
+impl Words {
+    pub(super) fn of(reply: &UpstreamReply<'_>) -> Self {
+        Self { code: reply.code, raw: reply.raw.to_vec() }
+    }
+
+    pub(super) fn reply(&self) -> UpstreamReply<'_> {
+        UpstreamReply { code: self.code, raw: &self.raw }
+    }
+}
+
+/// A message on its way.
+pub(super) struct Message {
+    fate: Fate,
+    received: ReceivedCount,
+    evidence: Evidence,
+    /// What is held of it.
+    pub(super) held: Held,
+    /// Our fields, until they are sent in front of its first octets.
+    pub(super) front: Vec<u8>,
+    words: Option<Words>,
+    /// What proved it.
+    pub(super) proof: Option<Proof>,
+    /// The token that did, or that was used too often.
+    pub(super) token: Option<TokenProof>,
+    /// What the policy said, if it was asked.
+    pub(super) verdict: Option<Verdict>,
+}
+
+impl Message {
+    /// A bounce that nothing proved so far.
+    pub(super) fn bounce(edge: &Edge) -> Self {
+        Self::new(edge, Fate::deciding(edge.config.limits.hold_bytes_max))
+    }
+
+    /// Mail with a sender, or a bounce that its tag proved.
+    pub(super) fn through(edge: &Edge, transaction: &Transaction) -> Self {
+        let tagged = transaction.recipients.first().is_some_and(|recipient| recipient.tag == Tag::Valid);
+        let proof = (tagged && transaction.sender.is_null()).then_some(Proof::Tag);
+        Self { proof, ..Self::new(edge, Fate::streaming()) }
+    }
+
+    fn new(edge: &Edge, fate: Fate) -> Self {
+        Self {
+            fate,
+            received: ReceivedCount::new(),
+            evidence: Evidence::new(),
+            held: Held::new(Arc::clone(&edge.pool)),
+            front: Vec::new(),
+            words: None,
+            proof: None,
+            token: None,
+            verdict: None,
+        }
+    }
+
+    fn is_undecided(&self) -> bool {
+        matches!(self.fate, Fate::Deciding { .. })
+    }
+}
+
+/// How a message ended, for the books.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome {
+    /// The code of the reply to the final dot.
+    pub(super) code: u16,
+    /// The upstream said 2xx.
+    pub(super) delivered: bool,
+    /// Why it was refused, if the fate says so.
+    pub(super) refusal: Option<Refusal>,
+    /// Octets on the wire.
+    pub(super) bytes: u64,
+}
+
+impl Inbound {
+    /// A piece of the message: the octets `range` of the read buffer.
+    pub(super) async fn body(&mut self, range: Range<usize>) {
+        if let Some(happening) = self.look_at(range.clone()) {
+            self.tell(happening).await;
+        }
+        loop {
+            let Some(message) = &mut self.message else { return };
+            match message.fate.on(Happening::Piece { bytes: range.len() }) {
+                Order::Hold if message.held.hold(range.clone()) => return,
+                Order::Hold => self.tell(Happening::HoldExhausted).await,
+                Order::Judge(when) => {
+                    let action = self.judge(when);
+                    self.tell(Happening::Ruled(action)).await;
+                }
+                Order::Stream => return self.stream(range).await,
+                Order::Skip
+                | Order::Nothing
+                | Order::Open { .. }
+                | Order::LetGo
+                | Order::Finish
+                | Order::Refuse(_)
+                | Order::Accept => return,
+            }
+        }
+    }
+
+    /// What the octets themselves say, before they go anywhere.
+    fn look_at(&mut self, range: Range<usize>) -> Option<Happening> {
+        let message = self.message.as_mut()?;
+        let piece = self.client.input.octets(range);
+        if message.received.take(piece) {
+            return Some(Happening::Loop);
+        }
+        if !message.is_undecided() {
+            return None;
+        }
+        let recipient = self.transaction.as_ref()?.recipients.first()?;
+        let found = message.evidence.look(&self.edge, &recipient.mailbox, piece)?;
+        Some(self.proven_by(found))
+    }
+
+    fn proven_by(&mut self, found: TokenProof) -> Happening {
+        if let Some(message) = &mut self.message {
+            message.proof = Some(Proof::Token);
+            message.token = Some(found);
+        }
+        if found.overused { Happening::Ruled(self.judge(JudgeWhen::AtEnd)) } else { Happening::Proven }
+    }
+
+    /// Asks the policy.
+    fn judge(&mut self, when: JudgeWhen) -> Action {
+        let (Some(message), Some(recipient)) = (
+            &mut self.message,
+            self.transaction.as_ref().and_then(|transaction| transaction.recipients.first()),
+        ) else {
+            return Action::Deliver;
+        };
+        let verdict = self.edge.policy().judge(&Facts {
+            recipient: &recipient.mailbox,
+            proof: message.proof,
+            overused: message.token.is_some_and(|token| token.overused),
+            too_big_to_prove: when == JudgeWhen::TooBigToProve,
+            flood: self.edge.flood_on(),
+        });
+        message.verdict = Some(verdict);
+        verdict.action
+    }
+
+    /// Tells the fate what happened, and carries out what it orders.
+    async fn tell(&mut self, happening: Happening) {
+        let mut next = Some(happening);
+        while let (Some(happening), Some(message)) = (next.take(), &mut self.message) {
+            match message.fate.on(happening) {
+                Order::Open { mark } => next = self.open(mark).await,
+                Order::LetGo => {
+                    message.held.let_go();
+                    self.drop_upstream();
+                }
+                Order::Nothing
+                | Order::Hold
+                | Order::Stream
+                | Order::Skip
+                | Order::Judge(_)
+                | Order::Finish
+                | Order::Refuse(_)
+                | Order::Accept => {}
+            }
+        }
+    }
+
+    /// Sends a piece to the upstream, straight from the read buffer.
+    async fn stream(&mut self, range: Range<usize>) {
+        let (Some(message), Some(upstream)) = (&mut self.message, &mut self.upstream) else { return };
+        let sent = upstream.send(&[&message.front, self.client.input.octets(range.clone())]).await;
+        self.edge.metrics.bytes_upstream.add(range.len() as u64);
+        message.front = Vec::new();
+        if let Err(error) = sent {
+            let happening = self.lost_in_body(&error);
+            self.tell(happening).await;
+        }
+    }
+
+    /// The upstream takes no more of the body: perhaps it said why.
+    fn lost_in_body(&mut self, error: &UpstreamError) -> Happening {
+        let words = self.upstream.as_mut().and_then(|upstream| {
+            let reply = upstream.last_words()?;
+            matches!(Said::of(Stage::Body, &reply), Said::No).then(|| Words::of(&reply))
+        });
+        match (words, &mut self.message) {
+            (Some(words), Some(message)) => {
+                message.words = Some(words);
+                Happening::UpstreamRefused
+            }
+            (_, _) => {
+                self.edge.upstream_is_down(error);
+                Happening::UpstreamLost
+            }
+        }
+    }
+
+    /// A held bounce goes to the upstream: MAIL, RCPT, DATA, our fields and all that is held.
+    async fn open(&mut self, mark: bool) -> Option<Happening> {
+        match self.open_with_held(mark).await {
+            Ok(None) => None,
+            Ok(Some(words)) => {
+                self.message.as_mut()?.words = Some(words);
+                Some(Happening::UpstreamRefused)
+            }
+            Err(Lost) => Some(Happening::UpstreamLost),
+        }
+    }
+
+    /// `Some`: the upstream's refusal.
+    async fn open_with_held(&mut self, mark: bool) -> Result<Option<Words>, Lost> {
+        let edge = Arc::clone(&self.edge);
+        let recipient =
+            self.transaction.as_mut().and_then(|transaction| transaction.recipients.pop()).ok_or(Lost)?;
+        let begun = self.begin(&recipient).await;
+        let lost = |error: UpstreamError| {
+            edge.upstream_is_down(&error);
+            Lost
+        };
+        let (path, params, mailbox) =
+            (recipient.path.clone(), recipient.params.clone(), recipient.mailbox.clone());
+        if let Some(transaction) = &mut self.transaction {
+            transaction.recipients.push(recipient);
+        }
+        match begun.map_err(lost)? {
+            Begun::Yes => {}
+            Begun::Refused(words) => return Ok(Some(words)),
+            // What is offered changed: the client comes again and is offered less.
+            Begun::Unfit(_) => return Err(Lost),
+        }
+        let upstream = self.upstream.as_mut().ok_or(Lost)?;
+        let params = params_for(upstream.capabilities(), &params).unwrap_or_default();
+        let reply = upstream.rcpt(&path, &params).await.map_err(lost)?;
+        edge.mailboxes.learn(&mailbox, existence_by_reply(reply.code, reply.raw), edge.now());
+        match Said::of(Stage::Rcpt, &reply) {
+            Said::Yes => {}
+            Said::No => return Ok(Some(Words::of(&reply))),
+            Said::Lost => return Err(Lost),
+        }
+        let reply = upstream.data().await.map_err(lost)?;
+        match Said::of(Stage::Data, &reply) {
+            Said::Yes => {}
+            Said::No => return Ok(Some(Words::of(&reply))),
+            Said::Lost => return Err(Lost),
+        }
+        let mut front = Vec::new();
+        self.write_received(&mut front);
+        if mark {
+            front.extend_from_slice(MARK);
+        }
+        let (Some(message), Some(upstream)) = (&mut self.message, &mut self.upstream) else {
+            return Err(Lost);
+        };
+        let mut pieces = vec![front.as_slice()];
+        pieces.extend(message.held.pieces(self.client.input.buffer()));
+        let sent = upstream.send(&pieces).await;
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        edge.metrics.bytes_upstream.add(bytes as u64);
+        drop(pieces);
+        message.held.let_go();
+        match sent {
+            Ok(()) => Ok(None),
+            Err(error) => match self.lost_in_body(&error) {
+                Happening::UpstreamRefused => {
+                    Ok(self.message.as_mut().and_then(|message| message.words.take()))
+                }
+                _lost => Err(Lost),
+            },
+        }
+    }
+
+    /// The message is over: the reply to its final dot.
+    pub(super) async fn end(&mut self, end: EndOfData) {
+        if let Some(happening) = self.look_at_the_rest() {
+            self.tell(happening).await;
+        }
+        let outcome = loop {
+            let Some(message) = &mut self.message else { return };
+            match message.fate.on(Happening::End(end)) {
+                Order::Judge(when) => {
+                    let action = self.judge(when);
+                    self.tell(Happening::Ruled(action)).await;
+                }
+                Order::Finish => {
+                    if let Some(outcome) = self.finish(end).await {
+                        break outcome;
+                    }
+                }
+                Order::Refuse(why) => break self.refuse(why, end),
+                Order::Accept => {
+                    self.session.accept(&mut self.client.out);
+                    break Outcome { code: 250, delivered: false, refusal: None, bytes: end.bytes };
+                }
+                order @ (Order::Nothing
+                | Order::Hold
+                | Order::Stream
+                | Order::Skip
+                | Order::Open { .. }
+                | Order::LetGo) => {
+                    debug_assert!(false, "no answer to the end of a message: {order:?}");
+                    break self.refuse(Refusal::UpstreamLost, end);
+                }
+            }
+        };
+        self.settle(outcome);
+        self.message = None;
+        self.transaction = None;
+    }
+
+    fn look_at_the_rest(&mut self) -> Option<Happening> {
+        let message = self.message.as_mut().filter(|message| message.is_undecided())?;
+        let recipient = self.transaction.as_ref()?.recipients.first()?;
+        let found = message.evidence.finish(&self.edge, &recipient.mailbox)?;
+        Some(self.proven_by(found))
+    }
+
+    /// Sends the final dot. `None`: the upstream was lost before it, and the fate knows.
+    async fn finish(&mut self, end: EndOfData) -> Option<Outcome> {
+        let (Some(message), Some(upstream)) = (&mut self.message, &mut self.upstream) else {
+            self.tell(Happening::UpstreamLost).await;
+            return None;
+        };
+        let front = std::mem::take(&mut message.front);
+        let finished = match upstream.send(&[&front]).await {
+            Ok(()) => upstream.finish().await,
+            Err(error) => Err(error),
+        };
+        let happening = match finished {
+            Ok(reply) => match Said::of(Stage::FinalDot, &reply) {
+                said @ (Said::Yes | Said::No) => {
+                    let (code, delivered) = (reply.code, matches!(said, Said::Yes));
+                    self.session.pass_on(reply, &mut self.client.out);
+                    return Some(Outcome { code, delivered, refusal: None, bytes: end.bytes });
+                }
+                // It says that it is closing: it did not take the message.
+                Said::Lost => Happening::UpstreamLost,
+            },
+            Err(error) if error.in_doubt() => {
+                self.edge.upstream_is_down(&error);
+                self.note_in_doubt(&error);
+                self.tell(Happening::UpstreamLostAtEnd).await;
+                return Some(self.refuse(Refusal::InDoubt, end));
+            }
+            Err(error) => self.lost_in_body(&error),
+        };
+        self.tell(happening).await;
+        None
+    }
+
+    fn refuse(&mut self, why: Refusal, end: EndOfData) -> Outcome {
+        self.drop_upstream();
+        let words = self.message.as_mut().and_then(|message| message.words.take());
+        let code = match (why.reply(), words) {
+            (None, Some(words)) => {
+                self.session.pass_on(words.reply(), &mut self.client.out);
+                words.code
+            }
+            (Some(reply), _) => {
+                self.session.refuse(&reply, &mut self.client.out);
+                reply.code
+            }
+            (None, None) => {
+                self.session.refuse(&super::through::UPSTREAM_LOST, &mut self.client.out);
+                super::through::UPSTREAM_LOST.code
+            }
+        };
+        Outcome { code, delivered: false, refusal: Some(why), bytes: end.bytes }
+    }
+
+    /// Drops the upstream's connection in the middle of a message: without the final dot it delivers nothing.
+    fn drop_upstream(&mut self) {
+        self.upstream = None;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.begun = false;
+        }
+    }
+
+    /// Our `Received` field.
+    pub(super) fn write_received(&self, out: &mut Vec<u8>) {
+        let (client_name, extended) = self.session.client_name();
+        let recipients = self.transaction.as_ref().map(|transaction| transaction.recipients.as_slice());
+        let recipient = match recipients.unwrap_or_default() {
+            [only] => Some(only.text()),
+            _ => None,
+        };
+        let field = Received {
+            client_name,
+            client: self.client.peer.ip(),
+            extended,
+            hostname: &self.edge.config.hostname,
+            id: self.edge.next_id(),
+            recipient: recipient.as_deref(),
+            at: self.edge.now(),
+        };
+        field.write(out);
+    }
+}
+
+/// The upstream is lost; what is to be known of it is known already.
+struct Lost;

@@ -1,0 +1,363 @@
+//! The way in: one session from the Internet.
+//!
+//! - [`envelope`]: who may be written to;
+//! - [`through`]: mail with a sender, and bounces that their tag proved: each command goes on to the upstream;
+//! - [`message`]: a message from 354 to its end, as [`edge_core::message::Fate`] decides;
+//! - [`evidence`]: the search for a proof in a bounce;
+//! - [`account`]: what is counted, logged and told to reputation when a message is over.
+
+mod account;
+mod envelope;
+mod evidence;
+mod message;
+mod through;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_core::policy::{Reason, Verdict};
+use edge_core::reputation::{Answer, Event as Conduct};
+use edge_core::signature::Proof;
+use edge_core::smtp::{CloseCause, Enhanced, Event, Limits, Mail, Reply, Session};
+
+use self::envelope::{Recipient, Sender, Tag};
+use self::message::Message;
+use super::client::{Client, Read};
+use super::clock::Deadline;
+use super::mailboxes::Existence;
+use super::upstream::Upstream;
+use super::{Edge, locked};
+use crate::telemetry::Direction;
+
+/// How long an upstream's connection is kept for a client's next transaction.
+const UPSTREAM_KEPT: Duration = Duration::from_secs(2);
+
+/// One session.
+struct Inbound {
+    edge: Arc<Edge>,
+    client: Client,
+    session: Session,
+    /// By when the first whole command must have come; `None` after it.
+    greet_by: Option<Deadline>,
+    transaction: Option<Transaction>,
+    /// From 354 until the reply to the final dot.
+    message: Option<Message>,
+    /// Open, and in a transaction only when `transaction.begun`.
+    upstream: Option<Upstream>,
+    /// Reputation says that it is enough.
+    enough: bool,
+}
+
+/// From MAIL until its message is answered.
+struct Transaction {
+    sender: Sender,
+    /// Those accepted so far.
+    recipients: Vec<Recipient>,
+    /// MAIL was accepted by the upstream.
+    begun: bool,
+    /// The upstream was lost after it had accepted recipients: the transaction cannot be completed.
+    lost: bool,
+}
+
+/// How a session ends.
+enum Ending {
+    /// The client is gone.
+    Gone,
+    /// As the session said.
+    Said(CloseCause),
+    /// The client was silent too long.
+    Silent,
+    /// Its source is over a budget or banned.
+    Enough,
+    /// The source is being banned, or the edge stops.
+    Leave,
+}
+
+/// Serves one session.
+pub(super) async fn run(edge: Arc<Edge>, client: Client) {
+    let (offer, size) = edge.upstreams.offer(Direction::Inbound);
+    let limits = &edge.config.limits;
+    let session = Session::new(
+        edge.config.hostname.as_str().into(),
+        Limits {
+            line_bytes_max: limits.line_bytes_max,
+            recipients_max: limits.recipients_max,
+            errors_max: limits.errors_max,
+            message_bytes_max: size
+                .map_or(limits.message_bytes_max, |size| size.min(limits.message_bytes_max)),
+        },
+        offer,
+    );
+    let greet_by = Some(Deadline::after(Duration::from_secs(limits.client_greet_secs)));
+    let mut inbound = Inbound {
+        edge,
+        client,
+        session,
+        greet_by,
+        transaction: None,
+        message: None,
+        upstream: None,
+        enough: false,
+    };
+    inbound.session.greet(&mut inbound.client.out);
+    let ending = inbound.converse().await;
+    inbound.close(ending).await;
+}
+
+impl Inbound {
+    async fn converse(&mut self) -> Ending {
+        loop {
+            if self.message.is_none() && self.enough {
+                return Ending::Enough;
+            }
+            if self.client.must_flush() && self.client.flush(self.edge.client_patience()).await.is_err() {
+                return Ending::Gone;
+            }
+            if let Some(ending) = self.step().await {
+                return ending;
+            }
+        }
+    }
+
+    /// One event of the session. Its slices live in the read buffer: what is kept of them is copied here.
+    async fn step(&mut self) -> Option<Ending> {
+        let step = self.session.next(self.client.input.unread(), &mut self.client.out);
+        match step.event {
+            Event::NeedMore => {
+                self.client.consume(step.consumed);
+                return self.more().await;
+            }
+            Event::Body(piece) => {
+                let (range, consumed) = (self.client.input.place(piece), step.consumed);
+                self.body(range).await;
+                self.client.consume(consumed);
+                return None;
+            }
+            Event::Close(cause) => {
+                self.client.consume(step.consumed);
+                return Some(Ending::Said(cause));
+            }
+            Event::Mail(mail) => {
+                let begun = self.mail(&mail);
+                match begun {
+                    Ok(transaction) => {
+                        self.transaction = Some(transaction);
+                        self.session.accept(&mut self.client.out);
+                    }
+                    Err(reply) => self.session.refuse(&reply, &mut self.client.out),
+                }
+                self.client.consume(step.consumed);
+            }
+            Event::Rcpt(rcpt) => {
+                let recipient = Recipient::of(&self.edge, &rcpt, self.has_null_sender());
+                self.client.consume(step.consumed);
+                let recipient = recipient.and_then(|recipient| self.admit(recipient));
+                self.rcpt(recipient).await;
+            }
+            Event::Data => {
+                self.client.consume(step.consumed);
+                self.data().await;
+            }
+            Event::End(end) => {
+                self.client.consume(step.consumed);
+                self.end(end).await;
+            }
+            Event::Reset => {
+                self.client.consume(step.consumed);
+                self.forget_transaction().await;
+            }
+            Event::Answered => self.client.consume(step.consumed),
+        }
+        self.greet_by = None;
+        None
+    }
+
+    /// Writes what waits to be written, and reads on.
+    async fn more(&mut self) -> Option<Ending> {
+        if self.client.flush(self.edge.client_patience()).await.is_err() {
+            return Some(Ending::Gone);
+        }
+        let patience = self.greet_by.map_or(self.edge.client_patience(), Deadline::left);
+        let border = self.message.is_none();
+        let mut read = Read::TimedOut;
+        let idle_upstream = border && self.transaction.is_none() && self.upstream.is_some();
+        if idle_upstream {
+            read = self.client.read(UPSTREAM_KEPT.min(patience), border, None).await;
+            if let Some(upstream) = self.upstream.take_if(|_| matches!(read, Read::TimedOut)) {
+                upstream.quit().await;
+            }
+        }
+        if matches!(read, Read::TimedOut) {
+            let held = self.message.as_mut().map(|message| &mut message.held);
+            read = self.client.read(patience, border, held).await;
+        }
+        self.edge.metrics.bytes_in.add(self.client.take_bytes_in());
+        match read {
+            Read::More => None,
+            Read::Closed => Some(Ending::Gone),
+            Read::TimedOut => Some(Ending::Silent),
+            Read::Leave | Read::Abort => Some(Ending::Leave),
+        }
+    }
+
+    fn mail(&self, mail: &Mail<'_>) -> Result<Transaction, Reply> {
+        if mail.size.is_some_and(|size| size > self.edge.config.limits.message_bytes_max) {
+            return Err(Reply::new(552, Enhanced(5, 3, 4), "Message too big"));
+        }
+        Ok(Transaction { sender: Sender::of(mail), recipients: Vec::new(), begun: false, lost: false })
+    }
+
+    fn has_null_sender(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.sender.is_null())
+    }
+
+    /// Traps, wrong tags, and what one transaction may hold: all that can be said without asking anybody.
+    fn admit(&mut self, recipient: Recipient) -> Result<Recipient, Reply> {
+        if self.edge.domains.is_trap(&recipient.mailbox) {
+            self.observe(Conduct::Trap);
+            return Err(Reply::new(550, Enhanced(5, 1, 1), "No such mailbox here"));
+        }
+        let null_sender = self.has_null_sender();
+        if null_sender && recipient.tag == Tag::Wrong {
+            self.observe(Conduct::WrongTag);
+        }
+        let Some(first) = self.transaction.as_ref().and_then(|transaction| transaction.recipients.first())
+        else {
+            return Ok(recipient);
+        };
+        if null_sender {
+            // One verdict, one reply: a bounce returns to one mailbox.
+            return Err(Reply::new(452, Enhanced(4, 5, 3), "A bounce has one recipient, send another one"));
+        }
+        if first.upstream != recipient.upstream {
+            return Err(Reply::new(452, Enhanced(4, 5, 3), "This recipient needs a transaction of its own"));
+        }
+        Ok(recipient)
+    }
+
+    async fn rcpt(&mut self, recipient: Result<Recipient, Reply>) {
+        let accepted = match recipient {
+            Err(reply) => Err(reply),
+            Ok(recipient) => {
+                if !self.has_null_sender() || recipient.tag == Tag::Valid {
+                    return self.rcpt_through(recipient).await;
+                }
+                self.rcpt_of_bounce(recipient).await
+            }
+        };
+        match accepted {
+            Ok(recipient) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.recipients.push(recipient);
+                }
+                self.session.accept(&mut self.client.out);
+            }
+            Err(reply) => {
+                self.edge.metrics.recipients_refused.add(1);
+                self.session.refuse(&reply, &mut self.client.out);
+            }
+        }
+    }
+
+    /// A bounce without a proof opens no upstream: what is remembered, or a probe, says whether the mailbox exists.
+    async fn rcpt_of_bounce(&self, recipient: Recipient) -> Result<Recipient, Reply> {
+        let edge = &self.edge;
+        let look = edge.mailboxes.look(&recipient.mailbox, &recipient.path, recipient.upstream, edge.now());
+        match look.await {
+            // Unknown refuses nobody: what cannot be delivered is refused when it is proven, or not at all.
+            Existence::Yes | Existence::Unknown => Ok(recipient),
+            Existence::No => Err(Reply::new(550, Enhanced(5, 1, 1), "No such mailbox here")),
+        }
+    }
+
+    async fn data(&mut self) {
+        let Some(transaction) = &self.transaction else {
+            let reply = Reply::new(503, Enhanced(5, 5, 1), "MAIL first");
+            return self.session.refuse(&reply, &mut self.client.out);
+        };
+        let Some(first) = transaction.recipients.first().filter(|_| transaction.sender.is_null()) else {
+            return self.data_through().await;
+        };
+        if first.tag == Tag::Valid {
+            return self.data_through().await;
+        }
+        if self.edge.policy().refuses_at_data(&first.mailbox, None::<Proof>, self.edge.flood_on()) {
+            let reply =
+                Reply::new(550, Enhanced(5, 7, 1), "This bounce answers no mail that was sent from here");
+            self.session.refuse(&reply, &mut self.client.out);
+            let verdict = Verdict {
+                action: edge_core::policy::Action::Reject,
+                reason: Reason::TagRequired,
+                filter: None,
+            };
+            self.refused_at_data(verdict, reply.code);
+            self.transaction = None;
+            return;
+        }
+        self.message = Some(Message::bounce(&self.edge));
+        self.session.accept(&mut self.client.out);
+    }
+
+    /// RSET, EHLO or HELO: the transaction is forgotten, here and at the upstream.
+    async fn forget_transaction(&mut self) {
+        let begun = self.transaction.take().is_some_and(|transaction| transaction.begun);
+        if let Some(upstream) = self.upstream.as_mut().filter(|_| begun) {
+            // A connection that cannot even forget is of no use any more.
+            if !upstream.reset().await.is_ok_and(|reply| reply.code / 100 == 2) {
+                self.upstream = None;
+            }
+        }
+    }
+
+    /// Something happened that reputation should know.
+    fn observe(&mut self, conduct: Conduct) {
+        let edge = &self.edge;
+        let answer =
+            locked(&edge.reputation).observe(self.client.source, conduct, edge.flood_on(), edge.now());
+        match answer {
+            Answer::Go => {}
+            Answer::OverBudget => self.enough = true,
+            Answer::Banned => {
+                self.enough = true;
+                edge.orders.notify_one();
+            }
+        }
+    }
+
+    async fn close(mut self, ending: Ending) {
+        self.release_use();
+        let last_word = match ending {
+            Ending::Gone => None,
+            Ending::Said(cause) => {
+                match cause {
+                    CloseCause::NotSmtp => self.observe(Conduct::NotSmtp),
+                    CloseCause::Quit | CloseCause::TooManyErrors => {}
+                }
+                None
+            }
+            Ending::Silent => {
+                if self.greet_by.is_some() {
+                    self.observe(Conduct::HeldIdle);
+                }
+                Some(Reply::new(421, Enhanced(4, 4, 2), "Silent too long, closing"))
+            }
+            Ending::Enough => {
+                self.edge.metrics.refused_budget.add(1);
+                Some(Reply::new(421, Enhanced(4, 7, 0), "Too much from your address, try again later"))
+            }
+            Ending::Leave => Some(Reply::new(421, Enhanced(4, 3, 2), "Closing, try again later")),
+        };
+        if let Some(reply) = last_word {
+            reply.write(&mut self.client.out);
+        }
+        // In a transaction the connection is dropped: without a final dot nothing is delivered.
+        let idle =
+            self.message.is_none() && self.transaction.as_ref().is_none_or(|transaction| !transaction.begun);
+        let patience = self.edge.client_patience().min(Duration::from_secs(10));
+        let (client, upstream) = (self.client, self.upstream);
+        client.close(patience).await;
+        if let Some(upstream) = upstream.filter(|_| idle) {
+            upstream.quit().await;
+        }
+    }
+}

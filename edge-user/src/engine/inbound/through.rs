@@ -1,0 +1,191 @@
+//! Mail with a sender, and bounces that their tag proved: each command goes on to the upstream, and its reply back.
+
+use edge_core::smtp::{Enhanced, Reply, UpstreamReply};
+
+use super::Inbound;
+use super::envelope::{Recipient, params_for};
+use super::message::{Message, Words};
+use crate::engine::mailboxes::existence_by_reply;
+use crate::engine::upstream::{Stage, UpstreamError};
+
+/// The upstream cannot do it now: a fault of ours, so the client may come again.
+pub(super) const UPSTREAM_LOST: Reply =
+    Reply::new(451, Enhanced(4, 4, 1), "The mail server behind is not available, try again later");
+
+/// What an upstream's reply means for the client.
+pub(super) enum Said {
+    /// 2xx, or the 354 that was asked for.
+    Yes,
+    /// 4xx or 5xx: may be passed on.
+    No,
+    /// 421, or what answers another question: the upstream is as good as lost.
+    Lost,
+}
+
+impl Said {
+    pub(super) fn of(stage: Stage, reply: &UpstreamReply<'_>) -> Self {
+        match (stage, reply.code) {
+            (_, 421) => Self::Lost,
+            (Stage::Data, 354) => Self::Yes,
+            (Stage::Data, 200..=399) => Self::Lost,
+            (_, 200..=299) => Self::Yes,
+            (_, 400..=599) => Self::No,
+            (_, _) => Self::Lost,
+        }
+    }
+}
+
+/// How MAIL went at the upstream.
+pub(super) enum Begun {
+    /// Its transaction is open.
+    Yes,
+    /// It said no, in these words.
+    Refused(Words),
+    /// It lacks what this mail needs.
+    Unfit(Reply),
+}
+
+impl Inbound {
+    /// Opens the upstream of `recipient` where it is not open, and begins the transaction there.
+    pub(super) async fn begin(&mut self, recipient: &Recipient) -> Result<Begun, UpstreamError> {
+        let Some(transaction) = &mut self.transaction else {
+            return Ok(Begun::Unfit(UPSTREAM_LOST));
+        };
+        if let Some(other) = self.upstream.take_if(|upstream| upstream.address() != recipient.upstream) {
+            other.quit().await;
+        }
+        loop {
+            let upstream = match &mut self.upstream {
+                Some(upstream) => upstream,
+                None => self.upstream.insert(self.edge.open_upstream(recipient.upstream).await?),
+            };
+            let params = match params_for(upstream.capabilities(), &transaction.sender.params) {
+                Ok(params) => params,
+                Err(reply) => return Ok(Begun::Unfit(reply)),
+            };
+            let error = match upstream.begin(&transaction.sender.path, &params).await {
+                Ok(reply) => match Said::of(Stage::Mail, &reply) {
+                    Said::Yes => {
+                        transaction.begun = true;
+                        return Ok(Begun::Yes);
+                    }
+                    Said::No => return Ok(Begun::Refused(Words::of(&reply))),
+                    Said::Lost => None,
+                },
+                Err(error) => Some(error),
+            };
+            // An upstream may end a connection that was kept: then a new one is asked, once.
+            let kept = upstream.is_reused();
+            self.upstream = None;
+            match error {
+                _ if kept => {}
+                Some(error) => {
+                    self.edge.upstream_is_down(&error);
+                    return Err(error);
+                }
+                None => return Ok(Begun::Unfit(UPSTREAM_LOST)),
+            }
+        }
+    }
+
+    /// RCPT goes on to the upstream.
+    pub(super) async fn rcpt_through(&mut self, recipient: Recipient) {
+        let begun = self.transaction.as_ref().is_some_and(|transaction| transaction.begun);
+        let lost = self.transaction.as_ref().is_none_or(|transaction| transaction.lost);
+        if lost {
+            return self.refuse_recipient(&UPSTREAM_LOST);
+        }
+        if !begun {
+            match self.begin(&recipient).await {
+                Ok(Begun::Yes) => {}
+                Ok(Begun::Refused(words)) => {
+                    self.edge.metrics.recipients_refused.add(1);
+                    return self.session.pass_on(words.reply(), &mut self.client.out);
+                }
+                Ok(Begun::Unfit(reply)) => return self.refuse_recipient(&reply),
+                Err(_) => return self.refuse_recipient(&UPSTREAM_LOST),
+            }
+        }
+        let (Some(upstream), Some(transaction)) = (&mut self.upstream, &mut self.transaction) else {
+            return self.refuse_recipient(&UPSTREAM_LOST);
+        };
+        // The parameters of RCPT can all be left out.
+        let params = params_for(upstream.capabilities(), &recipient.params).unwrap_or_default();
+        match upstream.rcpt(&recipient.path, &params).await {
+            Ok(reply) => {
+                let said = Said::of(Stage::Rcpt, &reply);
+                let existence = existence_by_reply(reply.code, reply.raw);
+                self.edge.mailboxes.learn(&recipient.mailbox, existence, self.edge.now());
+                match said {
+                    Said::Yes => {
+                        transaction.recipients.push(recipient);
+                        return self.session.pass_on(reply, &mut self.client.out);
+                    }
+                    Said::No => {
+                        self.edge.metrics.recipients_refused.add(1);
+                        return self.session.pass_on(reply, &mut self.client.out);
+                    }
+                    Said::Lost => {}
+                }
+            }
+            Err(error) => self.edge.upstream_is_down(&error),
+        }
+        self.lose_upstream();
+        self.refuse_recipient(&UPSTREAM_LOST);
+    }
+
+    /// DATA goes on to the upstream: 354 only when it said so.
+    pub(super) async fn data_through(&mut self) {
+        let (Some(upstream), Some(transaction)) =
+            (&mut self.upstream, self.transaction.as_ref().filter(|transaction| transaction.begun))
+        else {
+            self.transaction = None;
+            return self.session.refuse(&UPSTREAM_LOST, &mut self.client.out);
+        };
+        let said = match upstream.data().await {
+            Ok(reply) => match Said::of(Stage::Data, &reply) {
+                Said::No => {
+                    self.session.pass_on(reply, &mut self.client.out);
+                    Said::No
+                }
+                said @ (Said::Yes | Said::Lost) => said,
+            },
+            Err(error) => {
+                self.edge.upstream_is_down(&error);
+                Said::Lost
+            }
+        };
+        match said {
+            Said::Yes => {
+                let mut message = Message::through(&self.edge, transaction);
+                self.write_received(&mut message.front);
+                self.message = Some(message);
+                self.session.accept(&mut self.client.out);
+            }
+            Said::No => {
+                // The session's transaction is over; the upstream's may not be.
+                self.forget_transaction().await;
+            }
+            Said::Lost => {
+                self.lose_upstream();
+                self.transaction = None;
+                self.edge.metrics.deferred.add(1);
+                self.session.refuse(&UPSTREAM_LOST, &mut self.client.out);
+            }
+        }
+    }
+
+    /// The upstream is gone in a transaction: recipients that it accepted are not on any other connection.
+    fn lose_upstream(&mut self) {
+        self.upstream = None;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.begun = false;
+            transaction.lost = true;
+        }
+    }
+
+    fn refuse_recipient(&mut self, reply: &Reply) {
+        self.edge.metrics.recipients_refused.add(1);
+        self.session.refuse(reply, &mut self.client.out);
+    }
+}

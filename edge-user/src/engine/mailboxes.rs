@@ -1,0 +1,289 @@
+//! Whether a mailbox exists: the upstream's own answers to RCPT, remembered for a while.
+//!
+//! Filled by normal mail, and by probes on one kept connection to each upstream: `MAIL FROM:<>`, `RCPT`, `RSET`,
+//! never DATA. Probes are rate-limited: what cannot be asked now is unknown, and unknown never refuses.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use edge_core::mailbox::Mailbox;
+use edge_core::time::UnixMillis;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::clock::Deadline;
+use super::settings::Domains;
+use super::upstream::{Upstream, UpstreamError};
+use super::{Edge, locked};
+
+/// How long a yes is believed.
+const YES_FOR: Duration = Duration::from_secs(86_400);
+/// How long a no is believed.
+const NO_FOR: Duration = Duration::from_secs(600);
+/// Questions that wait for one upstream's prober.
+const WAITING_MAX: usize = 64;
+/// How long a session waits for a probe.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+/// The pause between two probes of one upstream: at most 50 a second.
+const PROBE_PAUSE: Duration = Duration::from_millis(20);
+/// A kept connection ends after so many refusals: servers slow down or end who has made too many errors (Postfix's
+/// `smtpd_soft_error_limit` is 10).
+const REFUSALS_MAX: u32 = 8;
+/// A kept connection ends after being idle so long.
+const PROBER_IDLE: Duration = Duration::from_secs(30);
+
+/// Whether a mailbox exists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Existence {
+    /// The upstream takes mail for it.
+    Yes,
+    /// It does not.
+    No,
+    /// Nobody can say now.
+    Unknown,
+}
+
+/// What is known of mailboxes, and the way to ask for more.
+#[derive(Debug)]
+pub(super) struct Mailboxes {
+    cache: Mutex<Cache>,
+    probers: HashMap<SocketAddr, Prober>,
+}
+
+#[derive(Debug)]
+struct Prober {
+    questions: mpsc::Sender<Question>,
+    /// Taken by the task that answers.
+    waiting: Mutex<Option<mpsc::Receiver<Question>>>,
+}
+
+#[derive(Debug)]
+struct Question {
+    mailbox: Mailbox,
+    /// The address as the upstream is to be asked for it.
+    path: Vec<u8>,
+    answer: oneshot::Sender<Existence>,
+}
+
+#[derive(Debug)]
+struct Cache {
+    known: HashMap<Mailbox, (Existence, UnixMillis)>,
+    /// In the order they were first learnt: the oldest make room.
+    order: VecDeque<Mailbox>,
+    entries_max: usize,
+}
+
+impl Cache {
+    fn get(&self, mailbox: &Mailbox, now: UnixMillis) -> Option<Existence> {
+        self.known.get(mailbox).filter(|(_, until)| *until > now).map(|(existence, _)| *existence)
+    }
+
+    fn learn(&mut self, mailbox: &Mailbox, existence: Existence, now: UnixMillis) {
+        let until = match existence {
+            Existence::Yes => now.plus(YES_FOR),
+            Existence::No => now.plus(NO_FOR),
+            Existence::Unknown => return,
+        };
+        if self.known.insert(mailbox.clone(), (existence, until)).is_none() {
+            self.order.push_back(mailbox.clone());
+            while self.order.len() > self.entries_max {
+                if let Some(oldest) = self.order.pop_front() {
+                    self.known.remove(&oldest);
+                }
+            }
+        }
+    }
+}
+
+/// What a reply to RCPT says of the mailbox. Only a refusal that names the mailbox as the reason is a no: others
+/// (policy, limits) may be over the next time.
+pub(super) fn existence_by_reply(code: u16, raw: &[u8]) -> Existence {
+    let enhanced =
+        raw.get(4..).and_then(|text| text.split(|octet| *octet == b' ').next()).unwrap_or_default();
+    let coded = enhanced.starts_with(b"5.") && enhanced.iter().all(|o| o.is_ascii_digit() || *o == b'.');
+    match code {
+        200..=299 => Existence::Yes,
+        550 | 551 | 553 if !coded || enhanced.starts_with(b"5.1.") || enhanced == b"5.2.1" => Existence::No,
+        _ => Existence::Unknown,
+    }
+}
+
+impl Mailboxes {
+    pub(super) fn new(entries_max: usize, domains: &Domains) -> Self {
+        let cache = Cache { known: HashMap::new(), order: VecDeque::new(), entries_max };
+        let prober = |address| {
+            let (questions, waiting) = mpsc::channel(WAITING_MAX);
+            (address, Prober { questions, waiting: Mutex::new(Some(waiting)) })
+        };
+        Self { cache: Mutex::new(cache), probers: domains.upstreams().into_iter().map(prober).collect() }
+    }
+
+    /// An upstream answered RCPT.
+    pub(super) fn learn(&self, mailbox: &Mailbox, existence: Existence, now: UnixMillis) {
+        locked(&self.cache).learn(mailbox, existence, now);
+    }
+
+    /// Whether a mailbox exists: from memory, or from the upstream, in bounded time.
+    pub(super) async fn look(
+        &self,
+        mailbox: &Mailbox,
+        path: &[u8],
+        upstream: SocketAddr,
+        now: UnixMillis,
+    ) -> Existence {
+        if let Some(known) = locked(&self.cache).get(mailbox, now) {
+            return known;
+        }
+        let Some(prober) = self.probers.get(&upstream) else { return Existence::Unknown };
+        let (answer, answered) = oneshot::channel();
+        let question = Question { mailbox: mailbox.clone(), path: path.to_vec(), answer };
+        if prober.questions.try_send(question).is_err() {
+            return Existence::Unknown;
+        }
+        match timeout(PROBE_PATIENCE, answered).await {
+            Ok(Ok(existence)) => existence,
+            Ok(Err(_)) | Err(_) => Existence::Unknown,
+        }
+    }
+}
+
+/// Starts the tasks that probe, one for each upstream.
+pub(super) fn start_probers(edge: &Arc<Edge>, tasks: &mut JoinSet<()>) {
+    for (address, prober) in &edge.mailboxes.probers {
+        if let Some(waiting) = locked(&prober.waiting).take() {
+            tasks.spawn(probe(Arc::clone(edge), *address, waiting));
+        }
+    }
+}
+
+async fn probe(edge: Arc<Edge>, address: SocketAddr, mut waiting: mpsc::Receiver<Question>) {
+    let mut kept: Option<(Upstream, u32)> = None;
+    loop {
+        let question = match timeout(PROBER_IDLE, waiting.recv()).await {
+            Ok(Some(question)) => question,
+            Ok(None) => return,
+            Err(_) => {
+                if let Some((upstream, _)) = kept.take() {
+                    upstream.quit().await;
+                }
+                continue;
+            }
+        };
+        let next = Deadline::after(PROBE_PAUSE);
+        let known = locked(&edge.mailboxes.cache).get(&question.mailbox, edge.now());
+        let existence = match known {
+            Some(known) => known,
+            // The session that asked is gone, or waited long enough.
+            None if question.answer.is_closed() => continue,
+            None => {
+                let asked = ask(&edge, address, &mut kept, &question.path).await;
+                // What went wrong is known by `upstream_is_down`; here it means that nobody can say.
+                let existence = asked.unwrap_or(Existence::Unknown);
+                edge.mailboxes.learn(&question.mailbox, existence, edge.now());
+                existence
+            }
+        };
+        // Nobody may be left to hear it.
+        let _ = question.answer.send(existence);
+        if known.is_none() {
+            tokio::time::sleep(next.left()).await;
+        }
+    }
+}
+
+/// One probe, on the kept connection or on a new one.
+async fn ask(
+    edge: &Edge,
+    address: SocketAddr,
+    kept: &mut Option<(Upstream, u32)>,
+    path: &[u8],
+) -> Result<Existence, UpstreamError> {
+    if let Some((mut upstream, refusals)) = kept.take() {
+        // A kept connection may have been closed meanwhile: then a new one is asked.
+        if let Ok(existence) = one_probe(&mut upstream, path).await {
+            keep(kept, upstream, refusals, existence).await;
+            return Ok(existence);
+        }
+    }
+    let mut upstream = edge.open_upstream(address).await?;
+    let existence = one_probe(&mut upstream, path).await.inspect_err(|error| edge.upstream_is_down(error))?;
+    keep(kept, upstream, 0, existence).await;
+    Ok(existence)
+}
+
+async fn keep(kept: &mut Option<(Upstream, u32)>, upstream: Upstream, refusals: u32, existence: Existence) {
+    let refusals = refusals + u32::from(existence != Existence::Yes);
+    if refusals < REFUSALS_MAX {
+        *kept = Some((upstream, refusals));
+    } else {
+        upstream.quit().await;
+    }
+}
+
+async fn one_probe(upstream: &mut Upstream, path: &[u8]) -> Result<Existence, UpstreamError> {
+    let mail = upstream.begin(b"", b"").await?.code;
+    if mail / 100 != 2 {
+        return Ok(Existence::Unknown);
+    }
+    let reply = upstream.rcpt(path, b"").await?;
+    let existence = existence_by_reply(reply.code, reply.raw);
+    upstream.reset().await?;
+    Ok(existence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(entries_max: usize) -> Cache {
+        Cache { known: HashMap::new(), order: VecDeque::new(), entries_max }
+    }
+
+    fn mailbox(text: &str) -> Mailbox {
+        Mailbox::parse(text).expect("an address")
+    }
+
+    #[test]
+    fn a_yes_lasts_a_day_and_a_no_ten_minutes() {
+        let (mut cache, start) = (cache(10), UnixMillis::from_secs(1_000_000));
+        cache.learn(&mailbox("yes@a.example"), Existence::Yes, start);
+        cache.learn(&mailbox("no@a.example"), Existence::No, start);
+        let after = |secs| start.plus(Duration::from_secs(secs));
+        assert_eq!(cache.get(&mailbox("no@a.example"), after(599)), Some(Existence::No));
+        assert_eq!(cache.get(&mailbox("no@a.example"), after(600)), None);
+        assert_eq!(cache.get(&mailbox("yes@a.example"), after(86_399)), Some(Existence::Yes));
+        assert_eq!(cache.get(&mailbox("yes@a.example"), after(86_400)), None);
+    }
+
+    #[test]
+    fn the_cache_never_holds_more_than_it_may() {
+        let (mut cache, now) = (cache(3), UnixMillis::from_secs(1));
+        for number in 0..10 {
+            cache.learn(&mailbox(&format!("u{number}@a.example")), Existence::Yes, now);
+            cache.learn(&mailbox("again@a.example"), Existence::Yes, now);
+            assert!(cache.known.len() <= 3 && cache.order.len() <= 3);
+        }
+        assert_eq!(cache.get(&mailbox("u9@a.example"), now), Some(Existence::Yes));
+    }
+
+    #[test]
+    fn only_a_refusal_that_names_the_mailbox_is_a_no() {
+        let rows: [(&[u8], Existence); 8] = [
+            (b"250 2.1.5 Ok\r\n", Existence::Yes),
+            (b"550 5.1.1 User unknown\r\n", Existence::No),
+            (b"550 no such user\r\n", Existence::No),
+            (b"550-5.1.1 No\r\n550 5.1.1 no\r\n", Existence::No),
+            (b"550 5.7.1 Client host rejected\r\n", Existence::Unknown),
+            (b"554 5.7.1 Relay access denied\r\n", Existence::Unknown),
+            (b"552 5.2.2 Mailbox full\r\n", Existence::Unknown),
+            (b"450 4.2.0 Greylisted\r\n", Existence::Unknown),
+        ];
+        for (raw, want) in rows {
+            let code = std::str::from_utf8(&raw[..3]).unwrap().parse().unwrap();
+            assert_eq!(existence_by_reply(code, raw), want, "{}", String::from_utf8_lossy(raw));
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Read buffers: taken from a bounded pool, given back when they are empty.
+//!
+//! A session has a buffer only while there are bytes in it: thousands of silent sessions cost none. A held bounce
+//! keeps the very buffers it was read into ([`Held`]), until it goes to the upstream or is let go.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam::queue::ArrayQueue;
+
+/// Size of each buffer, in octets: longer than any command line, and a read's worth of a message.
+pub(crate) const BUFFER_BYTES: usize = 16 << 10;
+
+/// Idle buffers, at most as many as it was made for; and the count of what all sessions hold.
+#[derive(Debug)]
+pub struct Pool {
+    idle: ArrayQueue<Box<[u8]>>,
+    held_bytes: AtomicUsize,
+    held_bytes_max: usize,
+}
+
+impl Pool {
+    /// A pool that keeps at most `idle_max` idle buffers, and lets at most `held_bytes_max` octets be held.
+    #[must_use]
+    pub fn new(idle_max: usize, held_bytes_max: usize) -> Arc<Self> {
+        let idle = ArrayQueue::new(idle_max.max(1));
+        Arc::new(Self { idle, held_bytes: AtomicUsize::new(0), held_bytes_max })
+    }
+
+    pub(crate) fn take(&self) -> Buffer {
+        let octets = self.idle.pop().unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
+        Buffer { octets, start: 0, end: 0 }
+    }
+
+    pub(crate) fn give_back(&self, buffer: Buffer) {
+        // A full pool drops it.
+        let _ = self.idle.push(buffer.octets);
+    }
+
+    /// Octets held by all sessions.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    fn reserve(&self, bytes: usize) -> bool {
+        let room = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.held_bytes_max);
+        self.held_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+    }
+
+    fn release(&self, bytes: usize) {
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// One buffer; what is unread lies in `start..end`.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    octets: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.octets[self.start..self.end]
+    }
+
+    pub(crate) fn consume(&mut self, count: usize) {
+        debug_assert!(count <= self.end - self.start, "only what is there can be consumed");
+        self.start = self.end.min(self.start + count);
+    }
+
+    /// The room behind what is unread.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        &mut self.octets[self.end..]
+    }
+
+    pub(crate) fn filled(&mut self, count: usize) {
+        self.end = self.octets.len().min(self.end + count);
+    }
+
+    /// Where the unread octets begin.
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Octets by their place; empty where there are none.
+    pub(crate) fn octets(&self, range: Range<usize>) -> &[u8] {
+        self.octets.get(range).unwrap_or_default()
+    }
+
+    /// Moves what is unread to the front, over what is consumed.
+    pub(crate) fn compact(&mut self) {
+        self.octets.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+    }
+}
+
+/// What is held of one message: the pieces in the buffers they were read into.
+///
+/// The last buffer may still be the connection's read buffer: its pieces are kept as ranges, and move in here with
+/// it when it is full ([`Held::seal`]).
+#[derive(Debug)]
+pub(crate) struct Held {
+    pool: Arc<Pool>,
+    sealed: Vec<(Buffer, Vec<Range<usize>>)>,
+    open: Vec<Range<usize>>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+        Self { pool, sealed: Vec::new(), open: Vec::new(), bytes: 0 }
+    }
+
+    /// Holds the octets `range` of the read buffer. `false`: all sessions together hold as much as they may.
+    #[must_use]
+    pub(crate) fn hold(&mut self, range: Range<usize>) -> bool {
+        if !self.pool.reserve(range.len()) {
+            return false;
+        }
+        self.bytes += range.len();
+        match self.open.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            Some(_) | None => self.open.push(range),
+        }
+        true
+    }
+
+    /// Whether pieces lie in the read buffer: then it must not be compacted, but sealed when it is full.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Takes over the read buffer that the latest pieces lie in.
+    pub(crate) fn seal(&mut self, buffer: Buffer) {
+        self.sealed.push((buffer, std::mem::take(&mut self.open)));
+    }
+
+    /// All pieces in order; `read_buffer` is the one that the open ones lie in.
+    pub(crate) fn pieces<'h>(&'h self, read_buffer: Option<&'h Buffer>) -> Vec<&'h [u8]> {
+        let sealed =
+            self.sealed.iter().flat_map(|(buffer, ranges)| ranges.iter().map(|r| &buffer.octets[r.clone()]));
+        let open =
+            read_buffer.into_iter().flat_map(|buffer| self.open.iter().map(|r| &buffer.octets[r.clone()]));
+        sealed.chain(open).collect()
+    }
+
+    /// Frees all that is held.
+    pub(crate) fn let_go(&mut self) {
+        self.pool.release(std::mem::take(&mut self.bytes));
+        for (buffer, _) in self.sealed.drain(..) {
+            self.pool.give_back(buffer);
+        }
+        self.open.clear();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(pool: &Pool, text: &[u8]) -> Buffer {
+        let mut buffer = pool.take();
+        buffer.room()[..text.len()].copy_from_slice(text);
+        buffer.filled(text.len());
+        buffer
+    }
+
+    #[test]
+    fn what_is_held_comes_back_in_order_from_all_buffers() {
+        let pool = Pool::new(4, 100);
+        let mut held = Held::new(Arc::clone(&pool));
+        assert!(held.hold(0..2) && held.hold(2..4));
+        held.seal(filled(&pool, b"abcd"));
+        assert!(held.hold(1..3));
+        let read_buffer = filled(&pool, b"xefx");
+        assert_eq!(held.pieces(Some(&read_buffer)), [b"abcd".as_slice(), b"ef"]);
+        assert_eq!(pool.held_bytes(), 6);
+    }
+
+    #[test]
+    fn all_sessions_together_hold_no_more_than_they_may() {
+        let pool = Pool::new(4, 10);
+        let (mut one, mut two) = (Held::new(Arc::clone(&pool)), Held::new(Arc::clone(&pool)));
+        assert!(one.hold(0..6));
+        assert!(!two.hold(0..5));
+        assert!(two.hold(0..4));
+        drop(one);
+        assert_eq!(pool.held_bytes(), 4);
+        assert!(two.hold(4..10));
+    }
+}

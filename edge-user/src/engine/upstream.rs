@@ -1,0 +1,313 @@
+//! The edge as an SMTP client (RFC 5321): one connection to an upstream or a next hop.
+//!
+//! Used alike by the inbound side (towards the operator's server) and the outbound side (towards the next hop):
+//! ```text
+//! open ─► begin(MAIL) ─► rcpt ... ─► data (354) ─► send ... ─► finish (the final dot) ─► next begin, or quit
+//! ```
+//! Each reply is handed out whole and as it came, so that it can be passed on to the client. What is no reply is an
+//! [`UpstreamError`], which knows the stage: lost before the final dot, the message is surely not delivered and the
+//! client may try again; lost after it, it is in doubt (RFC 1047). Dropping an [`Upstream`] before
+//! [`Upstream::finish`] is how a message is abandoned: without the final dot no server delivers it.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use edge_core::smtp::{Capabilities, UpstreamReply, read_reply};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Pieces written by one call of the kernel.
+const PIECES_MAX: usize = 64;
+
+/// How long an upstream may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For the connection.
+    pub(crate) connect: Duration,
+    /// For a reply, and for each write; the final dot's reply has twice that.
+    pub(crate) reply: Duration,
+}
+
+/// Where in the dialogue something happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    Connect,
+    Greeting,
+    Hello,
+    Mail,
+    Rcpt,
+    Data,
+    Body,
+    FinalDot,
+    Reset,
+}
+
+/// What went wrong with an upstream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("it closed the connection")]
+    Closed,
+    #[error("it took longer than {0:?}")]
+    TimedOut(Duration),
+    #[error("{0}")]
+    Io(io::Error),
+    #[error("its reply is not SMTP")]
+    NotSmtp,
+    /// It greets or answers EHLO with this code.
+    #[error("it answers {0}")]
+    Unwilling(u16),
+    /// What it should be sent has a CR or LF in it.
+    #[error("a line to be sent holds a CR or LF")]
+    BrokenLine,
+}
+
+/// An upstream that could not do its work; what it *said* is no error but a reply.
+#[derive(Debug, thiserror::Error)]
+#[error("upstream {address}, at {stage:?}: {fault}")]
+pub(crate) struct UpstreamError {
+    pub(crate) address: SocketAddr,
+    pub(crate) stage: Stage,
+    pub(crate) fault: Fault,
+}
+
+impl UpstreamError {
+    /// Whether the message may have been delivered all the same (RFC 1047).
+    pub(crate) fn in_doubt(&self) -> bool {
+        self.stage == Stage::FinalDot
+    }
+}
+
+/// One connection to an upstream.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    address: SocketAddr,
+    stream: TcpStream,
+    /// Octets read; the first `replied` of them are the reply that was handed out last.
+    input: Vec<u8>,
+    replied: usize,
+    capabilities: Capabilities,
+    patience: Patience,
+    /// The last two octets of the body sent so far.
+    tail: [u8; 2],
+    /// Transactions begun on this connection.
+    transactions: u32,
+}
+
+impl Upstream {
+    /// Connects, waits for the greeting, says EHLO (HELO where it is not known).
+    pub(crate) async fn open(
+        address: SocketAddr,
+        hostname: &str,
+        patience: Patience,
+    ) -> Result<Self, UpstreamError> {
+        let fail = |fault| UpstreamError { address, stage: Stage::Connect, fault };
+        let stream = match timeout(patience.connect, TcpStream::connect(address)).await {
+            Ok(connected) => connected.map_err(|error| fail(Fault::Io(error)))?,
+            Err(_) => return Err(fail(Fault::TimedOut(patience.connect))),
+        };
+        // Commands are small and each waits for its reply. A socket without the option works, only slower.
+        let _ = stream.set_nodelay(true);
+        let mut upstream = Self {
+            address,
+            stream,
+            input: Vec::new(),
+            replied: 0,
+            capabilities: Capabilities::default(),
+            patience,
+            tail: *b"\r\n",
+            transactions: 0,
+        };
+        let greeting = upstream.reply(Stage::Greeting, patience.reply).await?.code;
+        upstream.expect(Stage::Greeting, greeting)?;
+        let ehlo = upstream.command(Stage::Hello, &[b"EHLO ", hostname.as_bytes()]).await?;
+        if ehlo.code / 100 == 2 {
+            let capabilities = Capabilities::of_ehlo(ehlo.raw);
+            upstream.capabilities = capabilities;
+        } else {
+            let helo = upstream.command(Stage::Hello, &[b"HELO ", hostname.as_bytes()]).await?.code;
+            upstream.expect(Stage::Hello, helo)?;
+        }
+        Ok(upstream)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it offered in its EHLO reply.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Whether a transaction was begun here before: then a connection that turns out closed at MAIL is no fault of
+    /// the upstream (it may end idle ones), and a new one may be tried.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.transactions > 1
+    }
+
+    /// MAIL: begins a transaction. `sender` is what stands between the angle brackets.
+    pub(crate) async fn begin(
+        &mut self,
+        sender: &[u8],
+        params: &[u8],
+    ) -> Result<UpstreamReply<'_>, UpstreamError> {
+        self.transactions = self.transactions.saturating_add(1);
+        self.tail = *b"\r\n";
+        self.path(Stage::Mail, b"MAIL FROM:<", sender, params).await
+    }
+
+    /// RCPT. `recipient` is what stands between the angle brackets.
+    pub(crate) async fn rcpt(
+        &mut self,
+        recipient: &[u8],
+        params: &[u8],
+    ) -> Result<UpstreamReply<'_>, UpstreamError> {
+        self.path(Stage::Rcpt, b"RCPT TO:<", recipient, params).await
+    }
+
+    /// DATA. Only after a 354 may the body be sent.
+    pub(crate) async fn data(&mut self) -> Result<UpstreamReply<'_>, UpstreamError> {
+        self.command(Stage::Data, &[b"DATA"]).await
+    }
+
+    /// RSET: forgets an open transaction.
+    pub(crate) async fn reset(&mut self) -> Result<UpstreamReply<'_>, UpstreamError> {
+        self.command(Stage::Reset, &[b"RSET"]).await
+    }
+
+    /// Sends pieces of the message, as they stand on the wire (dots stuffed), without copying them.
+    pub(crate) async fn send(&mut self, pieces: &[&[u8]]) -> Result<(), UpstreamError> {
+        for piece in pieces {
+            self.note_tail(piece);
+        }
+        self.write(Stage::Body, pieces).await
+    }
+
+    /// Sends the final dot and waits for the reply. The message is on the upstream's side from here on.
+    pub(crate) async fn finish(&mut self) -> Result<UpstreamReply<'_>, UpstreamError> {
+        let dot: &[u8] = if self.tail == *b"\r\n" { b".\r\n" } else { b"\r\n.\r\n" };
+        self.write(Stage::FinalDot, &[dot]).await?;
+        self.reply(Stage::FinalDot, self.patience.reply.saturating_mul(2)).await
+    }
+
+    /// After a failed [`Self::send`]: the refusal that the upstream may have sent before it stopped reading.
+    pub(crate) fn last_words(&mut self) -> Option<UpstreamReply<'_>> {
+        self.forget_reply();
+        let mut chunk = [0; 1024];
+        while let Ok(count @ 1..) = self.stream.try_read(&mut chunk) {
+            self.input.extend_from_slice(&chunk[..count]);
+            if self.input.len() > 8 * chunk.len() {
+                break;
+            }
+        }
+        read_reply(&self.input).ok().flatten().filter(|reply| reply.code >= 400)
+    }
+
+    /// Says goodbye and does not wait for the answer.
+    pub(crate) async fn quit(mut self) {
+        // Whatever happens now concerns no message.
+        let _ = timeout(Duration::from_secs(1), self.stream.write_all(b"QUIT\r\n")).await;
+        let _ = timeout(Duration::from_secs(1), self.stream.shutdown()).await;
+    }
+
+    async fn path(
+        &mut self,
+        stage: Stage,
+        verb: &[u8],
+        path: &[u8],
+        params: &[u8],
+    ) -> Result<UpstreamReply<'_>, UpstreamError> {
+        if params.is_empty() {
+            self.command(stage, &[verb, path, b">"]).await
+        } else {
+            self.command(stage, &[verb, path, b"> ", params]).await
+        }
+    }
+
+    /// Sends one command line, given in parts and without its CRLF, and waits for the reply.
+    pub(crate) async fn command(
+        &mut self,
+        stage: Stage,
+        parts: &[&[u8]],
+    ) -> Result<UpstreamReply<'_>, UpstreamError> {
+        let mut line = parts.concat();
+        if line.iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
+            return Err(self.error(stage, Fault::BrokenLine));
+        }
+        line.extend_from_slice(b"\r\n");
+        self.write(stage, &[&line]).await?;
+        self.reply(stage, self.patience.reply).await
+    }
+
+    async fn reply(&mut self, stage: Stage, patience: Duration) -> Result<UpstreamReply<'_>, UpstreamError> {
+        self.forget_reply();
+        match timeout(patience, self.fill()).await {
+            Ok(Ok(length)) => self.replied = length,
+            Ok(Err(fault)) => return Err(self.error(stage, fault)),
+            Err(_) => return Err(self.error(stage, Fault::TimedOut(patience))),
+        }
+        match read_reply(&self.input) {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) | Err(_) => Err(UpstreamError { address: self.address, stage, fault: Fault::NotSmtp }),
+        }
+    }
+
+    /// Reads until a whole reply stands in the input; its length.
+    async fn fill(&mut self) -> Result<usize, Fault> {
+        loop {
+            match read_reply(&self.input) {
+                Ok(Some(reply)) => return Ok(reply.raw.len()),
+                // `read_reply` bounds how long this goes on.
+                Ok(None) => {}
+                Err(_) => return Err(Fault::NotSmtp),
+            }
+            match self.stream.read_buf(&mut self.input).await {
+                Ok(0) => return Err(Fault::Closed),
+                Ok(_) => {}
+                Err(error) => return Err(Fault::Io(error)),
+            }
+        }
+    }
+
+    async fn write(&mut self, stage: Stage, pieces: &[&[u8]]) -> Result<(), UpstreamError> {
+        for some in pieces.chunks(PIECES_MAX) {
+            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+            for (slice, piece) in slices.iter_mut().zip(some) {
+                *slice = IoSlice::new(piece);
+            }
+            let mut left = &mut slices[..some.len()];
+            IoSlice::advance_slices(&mut left, 0);
+            while !left.is_empty() {
+                match timeout(self.patience.reply, self.stream.write_vectored(left)).await {
+                    Ok(Ok(0)) => return Err(self.error(stage, Fault::Closed)),
+                    Ok(Ok(count)) => IoSlice::advance_slices(&mut left, count),
+                    Ok(Err(error)) => return Err(self.error(stage, Fault::Io(error))),
+                    Err(_) => return Err(self.error(stage, Fault::TimedOut(self.patience.reply))),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_reply(&mut self) {
+        self.input.drain(..std::mem::take(&mut self.replied));
+    }
+
+    fn note_tail(&mut self, piece: &[u8]) {
+        match piece {
+            [] => {}
+            [one] => self.tail = [self.tail[1], *one],
+            [.., before, last] => self.tail = [*before, *last],
+        }
+    }
+
+    fn expect(&self, stage: Stage, code: u16) -> Result<(), UpstreamError> {
+        if code / 100 == 2 { Ok(()) } else { Err(self.error(stage, Fault::Unwilling(code))) }
+    }
+
+    fn error(&self, stage: Stage, fault: Fault) -> UpstreamError {
+        UpstreamError { address: self.address, stage, fault }
+    }
+}

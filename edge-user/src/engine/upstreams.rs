@@ -1,0 +1,154 @@
+//! What is known of each upstream: whether it answers, and what it offered last.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use edge_core::smtp::{Capabilities, Offer};
+
+use super::upstream::{Upstream, UpstreamError};
+use super::{Edge, locked};
+use crate::config::Config;
+use crate::telemetry::{Direction, Event};
+
+/// How often an upstream's health is asked.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
+/// How soon again while it is down.
+const HEALTH_INTERVAL_DOWN: Duration = Duration::from_secs(2);
+
+/// All upstreams, and the next hop of outgoing mail.
+#[derive(Debug)]
+pub(super) struct Upstreams {
+    all: Vec<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    address: SocketAddr,
+    inbound: bool,
+    outbound: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Not asked yet.
+    Unasked,
+    /// It answered EHLO so.
+    Up(Capabilities),
+    /// It did not answer; what it offered before, if it ever did.
+    Down(Option<Capabilities>),
+}
+
+impl State {
+    fn capabilities(self) -> Option<Capabilities> {
+        match self {
+            Self::Unasked => None,
+            Self::Up(capabilities) => Some(capabilities),
+            Self::Down(before) => before,
+        }
+    }
+}
+
+impl Upstreams {
+    pub(super) fn new(config: &Config) -> Self {
+        let next_hop = config.outbound.as_ref().map(|side| side.next_hop);
+        let mut addresses: Vec<_> =
+            config.domains.iter().map(|domain| domain.upstream).chain(next_hop).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let known = |address| Known {
+            address,
+            inbound: config.domains.iter().any(|domain| domain.upstream == address),
+            outbound: next_hop == Some(address),
+            state: Mutex::new(State::Unasked),
+        };
+        Self { all: addresses.into_iter().map(known).collect() }
+    }
+
+    /// What may be offered to a client: what every upstream that its mail could go to offers. And the largest
+    /// message they all take, where they state one.
+    pub(super) fn offer(&self, direction: Direction) -> (Offer, Option<u64>) {
+        let mut offer = Offer { eight_bit_mime: true, smtputf8: true, dsn: true, starttls: false };
+        let mut size: Option<u64> = None;
+        for known in &self.all {
+            let concerned = match direction {
+                Direction::Inbound => known.inbound,
+                Direction::Outbound => known.outbound,
+            };
+            if !concerned {
+                continue;
+            }
+            let of = locked(&known.state).capabilities().unwrap_or_default();
+            offer.eight_bit_mime &= of.eight_bit_mime;
+            offer.smtputf8 &= of.smtputf8;
+            offer.dsn &= of.dsn;
+            // 0 says that there is no limit (RFC 1870 section 3).
+            if let Some(stated @ 1..) = of.size {
+                size = Some(size.map_or(stated, |least| least.min(stated)));
+            }
+        }
+        (offer, size)
+    }
+
+    fn set(&self, address: SocketAddr, next: impl Fn(State) -> State) -> Option<(State, State)> {
+        let mut state = locked(&self.all.iter().find(|known| known.address == address)?.state);
+        let before = *state;
+        *state = next(before);
+        Some((before, *state))
+    }
+}
+
+impl Edge {
+    /// An upstream answered.
+    pub(crate) fn upstream_is_up(&self, address: SocketAddr, capabilities: Capabilities) {
+        if let Some((State::Down(_), State::Up(_))) = self.upstreams.set(address, |_| State::Up(capabilities))
+        {
+            self.log.event(Event::UpstreamUp { upstream: address });
+        }
+    }
+
+    /// An upstream cannot be reached, or did not answer as it should. Logged when it is news.
+    pub(crate) fn upstream_is_down(&self, error: &UpstreamError) {
+        let change = self.upstreams.set(error.address, |before| State::Down(before.capabilities()));
+        if let Some((State::Up(_) | State::Unasked, State::Down(_))) = change {
+            self.log.event(Event::UpstreamDown { upstream: error.address, error: error.to_string() });
+        }
+    }
+
+    /// A connection to an upstream, its EHLO done.
+    pub(crate) async fn open_upstream(&self, address: SocketAddr) -> Result<Upstream, UpstreamError> {
+        match Upstream::open(address, &self.config.hostname, self.upstream_patience()).await {
+            Ok(upstream) => {
+                self.upstream_is_up(address, upstream.capabilities());
+                Ok(upstream)
+            }
+            Err(error) => {
+                self.upstream_is_down(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Asks each upstream for its EHLO reply, again and again.
+pub(super) async fn watch_health(edge: Arc<Edge>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for known in &edge.upstreams.all {
+        let (edge, address) = (Arc::clone(&edge), known.address);
+        tasks.spawn(async move {
+            loop {
+                let pause = match edge.open_upstream(address).await {
+                    Ok(upstream) => {
+                        upstream.quit().await;
+                        HEALTH_INTERVAL
+                    }
+                    // It is logged; here it only means to ask again soon.
+                    Err(_) => HEALTH_INTERVAL_DOWN,
+                };
+                tokio::time::sleep(pause).await;
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
