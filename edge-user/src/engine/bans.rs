@@ -21,25 +21,6 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(1);
 /// Orders are also looked for so often, whoever forgot to tell.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// All causes by their number in the kernel's map.
-const CAUSES: [Cause; 7] = [
-    Cause::OverBudget,
-    Cause::NotSmtp,
-    Cause::Trap,
-    Cause::FloodOnly,
-    Cause::HeldIdle,
-    Cause::Operator,
-    Cause::Adopted,
-];
-
-fn number(cause: Cause) -> u32 {
-    cause as u32
-}
-
-fn cause(number: u32) -> Cause {
-    usize::try_from(number).ok().and_then(|number| CAUSES.get(number)).copied().unwrap_or(Cause::Adopted)
-}
-
 /// Takes over the bans that outlived the last daemon.
 pub(super) fn adopt(edge: &Edge) {
     let Some(dataplane) = &edge.dataplane else { return };
@@ -49,7 +30,9 @@ pub(super) fn adopt(edge: &Edge) {
             let mut reputation = locked(&edge.reputation);
             let mut adopted = 0;
             for ban in bans {
-                match reputation.ban(ban.source, now.plus(ban.left), cause(ban.cause)) {
+                let cause = Cause::of_number(ban.cause);
+                let restored = Ban { source: ban.source, until: now.plus(ban.left), cause };
+                match reputation.restore(restored, now) {
                     Ok(()) => adopted += 1,
                     // The configuration changed: this prefix is never banned now.
                     Err(_) => {
@@ -59,8 +42,6 @@ pub(super) fn adopt(edge: &Edge) {
                     }
                 }
             }
-            // They stand in the kernel already.
-            drop(reputation.orders());
             drop(reputation);
             if adopted > 0 {
                 edge.log.event(Event::BansAdopted { bans: adopted });
@@ -110,7 +91,7 @@ fn enforce(edge: &Edge, ban: Ban) {
         });
         return;
     };
-    match dataplane.ban(ban.source, length, number(ban.cause)) {
+    match dataplane.ban(ban.source, length, ban.cause.number()) {
         Ok(()) => edge.log.event(Event::Ban {
             source: ban.source,
             cause: ban.cause,
@@ -118,18 +99,5 @@ fn enforce(edge: &Edge, ban: Ban) {
             at_nic: true,
         }),
         Err(error) => edge.log.event(Event::BanFailed { source: ban.source, error: error.to_string() }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_cause_comes_back_from_its_number() {
-        for known in CAUSES {
-            assert_eq!(cause(number(known)), known);
-        }
-        assert_eq!(cause(99), Cause::Adopted);
     }
 }

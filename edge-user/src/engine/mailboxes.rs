@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::clock::Deadline;
-use super::settings::Domains;
+use super::domains::Domains;
 use super::upstream::{Upstream, UpstreamError};
 use super::{Edge, locked};
 

@@ -8,12 +8,12 @@
 mod bans;
 mod client;
 pub mod clock;
+mod domains;
 mod inbound;
 mod mailboxes;
 mod outbound;
 mod pool;
 mod registry;
-mod settings;
 mod upstream;
 mod upstreams;
 mod worker;
@@ -25,22 +25,25 @@ use std::time::Duration;
 use anyhow::Context as _;
 use edge_core::incident::{Detector, State};
 use edge_core::policy::Policy;
-use edge_core::reputation::Reputation;
+use edge_core::reputation::{Correspondents, Reputation};
 use edge_core::signature::{Keys, Uses};
 use edge_core::time::UnixMillis;
 use tokio::sync::{Notify, watch};
 
 use self::clock::Clock;
+use self::domains::Domains;
 use self::mailboxes::Mailboxes;
 use self::pool::Pool;
 use self::registry::Registry;
-use self::settings::Domains;
 use self::upstream::Patience;
 use self::upstreams::Upstreams;
 pub use self::worker::Listeners;
 use crate::config::Config;
 use crate::dataplane::Dataplane;
 use crate::telemetry::{Event, EventLog, Metrics};
+
+/// Most idle read buffers that are kept (16 KiB each).
+const IDLE_BUFFERS_MAX: usize = 4096;
 
 /// Everything that the workers and the control socket share.
 #[derive(Debug)]
@@ -53,6 +56,8 @@ pub struct Edge {
     pub policy: RwLock<Arc<Policy>>,
     /// What is known of all sources.
     pub reputation: Mutex<Reputation>,
+    /// The domains that our users wrote to.
+    pub correspondents: Mutex<Correspondents>,
     /// Watches for floods.
     pub flood: Mutex<Detector>,
     /// Uses of tokens.
@@ -90,17 +95,16 @@ impl Edge {
         log: EventLog,
     ) -> anyhow::Result<Arc<Self>> {
         let limits = &config.limits;
-        let pool =
-            Pool::new(limits.sessions_max.min(settings::IDLE_BUFFERS_MAX), limits.hold_total_bytes_max);
+        let pool = Pool::new(limits.sessions_max.min(IDLE_BUFFERS_MAX), limits.hold_total_bytes_max);
         let registry = Registry::new(limits.sessions_max, limits.sessions_per_source_max);
         let domains = Domains::of(&config)?;
-        let policy = settings::policy(&config)?;
         Ok(Arc::new(Self {
             keys: RwLock::new(Arc::new(keys)),
-            policy: RwLock::new(Arc::new(policy)),
-            reputation: Mutex::new(settings::reputation(&config)),
-            flood: Mutex::new(Detector::new(settings::flood(&config.flood))),
-            uses: Mutex::new(Uses::new(config.signature.uses_max, settings::max_age(&config))),
+            policy: RwLock::new(Arc::new(config.policy())),
+            reputation: Mutex::new(Reputation::new(config.reputation_limits(), config.never_ban())),
+            correspondents: Mutex::new(Correspondents::new(config.reputation.correspondents_max)),
+            flood: Mutex::new(Detector::new(config.flood_limits())),
+            uses: Mutex::new(Uses::new(config.signature.uses_max, config.token_age_max())),
             dataplane,
             metrics: Metrics::default(),
             log,
@@ -139,7 +143,7 @@ impl Edge {
     }
 
     pub(crate) fn max_age(&self) -> Duration {
-        settings::max_age(&self.config)
+        self.config.token_age_max()
     }
 
     pub(crate) fn upstream_patience(&self) -> Patience {

@@ -37,10 +37,22 @@ impl Inbound {
         let metrics = &self.edge.metrics;
         if outcome.delivered {
             metrics.mail_delivered.add(1);
-            self.observe(Conduct::OtherMail);
+            self.observe(if self.is_from_correspondent() {
+                Conduct::CorrespondentMail
+            } else {
+                Conduct::OtherMail
+            });
         } else if outcome.code / 100 == 5 {
             metrics.mail_refused.add(1);
         }
+    }
+
+    /// Whether our users wrote to the sender's domain.
+    fn is_from_correspondent(&self) -> bool {
+        let sender = self.transaction.as_ref().and_then(|transaction| transaction.sender.mailbox());
+        sender.is_some_and(|sender| {
+            locked(&self.edge.correspondents).knows(sender.domain().as_bytes(), self.edge.now())
+        })
     }
 
     fn settle_proven(&mut self, outcome: Outcome, proof: Proof, verdict: Option<Verdict>) {

@@ -76,19 +76,17 @@ enum Ending {
 /// Serves one session.
 pub(super) async fn run(edge: Arc<Edge>, client: Client) {
     let (offer, size) = edge.upstreams.offer(Direction::Inbound);
-    let limits = &edge.config.limits;
+    let limits = edge.config.session_limits();
     let session = Session::new(
         edge.config.hostname.as_str().into(),
         Limits {
-            line_bytes_max: limits.line_bytes_max,
-            recipients_max: limits.recipients_max,
-            errors_max: limits.errors_max,
             message_bytes_max: size
                 .map_or(limits.message_bytes_max, |size| size.min(limits.message_bytes_max)),
+            ..limits
         },
         offer,
     );
-    let greet_by = Some(Deadline::after(Duration::from_secs(limits.client_greet_secs)));
+    let greet_by = Some(Deadline::after(Duration::from_secs(edge.config.limits.client_greet_secs)));
     let mut inbound = Inbound {
         edge,
         client,
@@ -214,7 +212,8 @@ impl Inbound {
     /// Traps, wrong tags, and what one transaction may hold: all that can be said without asking anybody.
     fn admit(&mut self, recipient: Recipient) -> Result<Recipient, Reply> {
         if self.edge.domains.is_trap(&recipient.mailbox) {
-            self.observe(Conduct::Trap);
+            // Who forges senders at random hits traps: the honest server that bounces to one is a victim.
+            self.observe(if self.has_null_sender() { Conduct::UnprovenBounce } else { Conduct::Trap });
             return Err(Reply::new(550, Enhanced(5, 1, 1), "No such mailbox here"));
         }
         let null_sender = self.has_null_sender();
