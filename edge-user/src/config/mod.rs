@@ -6,6 +6,7 @@
 
 mod convert;
 mod daemon;
+pub mod keys;
 mod load;
 mod machine;
 mod mail;

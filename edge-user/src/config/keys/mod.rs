@@ -1,0 +1,336 @@
+//! Keys on disk: a directory with one file a key, `007.key`.
+//!
+//! What changes files takes the directory's lock first, so that two commands never give one id twice. A file is
+//! written whole under another name, synced and renamed: whoever reads sees all of it or none.
+
+mod file;
+
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use edge_core::signature::{Key, Keys, KeysError};
+use edge_core::time::UnixMillis;
+use rand::TryRngCore as _;
+use zeroize::Zeroizing;
+
+/// Why keys cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyDirError {
+    /// A call of the system failed.
+    #[error("{path}: cannot {what}: {cause}", path = path.display())]
+    Io {
+        /// Of which file or directory.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// Others can read a key, or put one there.
+    #[error("{path}: mode {mode:04o} lets others at the keys; run: chmod {right:o} {path}", path = path.display())]
+    Exposed {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// The mode that it should have.
+        right: u32,
+    },
+    /// A file is no key file.
+    #[error("{path}: {wrong}", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what was expected.
+        wrong: String,
+    },
+    /// There is none.
+    #[error("{dir}: no key in it; make one: backstop key new --dir {dir}", dir = dir.display())]
+    NoKey {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// No key has this id.
+    #[error("{dir}: no key has the id {id}; backstop key list --dir {dir} shows them", dir = dir.display())]
+    UnknownKey {
+        /// The directory.
+        dir: PathBuf,
+        /// The id.
+        id: u8,
+    },
+    /// All 256 ids are taken.
+    #[error("{dir}: all 256 ids are taken; remove the files of keys that were retired long ago", dir = dir.display())]
+    Full {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Keys do not fit together.
+    #[error("{dir}: {fault}", dir = dir.display())]
+    Keys {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        fault: KeysError,
+    },
+}
+
+impl KeyDirError {
+    fn io(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |cause| Self::Io { path, what, cause }
+    }
+}
+
+/// The keys in `dir`, for signing and verifying.
+///
+/// # Errors
+/// There is none, one cannot be read, or others can read one.
+pub fn load(dir: &Path) -> Result<Keys, KeyDirError> {
+    let keys = read_all(dir)?;
+    if keys.is_empty() {
+        return Err(KeyDirError::NoKey { dir: dir.to_owned() });
+    }
+    Keys::new(keys).map_err(|fault| KeyDirError::Keys { dir: dir.to_owned(), fault })
+}
+
+/// The file of the key `id` in `dir`.
+#[must_use]
+pub fn path_of(dir: &Path, id: u8) -> PathBuf {
+    dir.join(format!("{id:03}.key"))
+}
+
+/// Makes a key that signs from `now` on. The directory is made too (mode 0700) where it does not exist.
+///
+/// # Errors
+/// It cannot be written, or all ids are taken.
+pub fn create(dir: &Path, now: UnixMillis) -> Result<Key, KeyDirError> {
+    let lock = Lock::take(dir)?;
+    create_in(&lock, &read_all(dir)?, now)
+}
+
+/// Makes a new key and retires all others. Returns the new one.
+///
+/// # Errors
+/// As [`create`]. The new key is written first: when retiring fails, it signs all the same, and the old ones verify.
+pub fn rotate(dir: &Path, now: UnixMillis) -> Result<Key, KeyDirError> {
+    let lock = Lock::take(dir)?;
+    let old = read_all(dir)?;
+    let new = create_in(&lock, &old, now)?;
+    for key in old.into_iter().filter(|key| key.retired().is_none()) {
+        file::replace(&path_of(dir, key.id()), &key.retired_at(now))?;
+    }
+    lock.sync()?;
+    Ok(new)
+}
+
+/// Lets the key `id` sign no more; it verifies for `max_age` after `now`. A key that was retired before stays so.
+///
+/// # Errors
+/// There is no such key, or it cannot be written.
+pub fn retire(dir: &Path, id: u8, now: UnixMillis) -> Result<Key, KeyDirError> {
+    let lock = Lock::take(dir)?;
+    let key = read_all(dir)?.into_iter().find(|key| key.id() == id);
+    let key = key.ok_or_else(|| KeyDirError::UnknownKey { dir: dir.to_owned(), id })?;
+    if key.retired().is_some() {
+        return Ok(key);
+    }
+    let key = key.retired_at(now);
+    file::replace(&path_of(dir, id), &key)?;
+    lock.sync()?;
+    Ok(key)
+}
+
+fn create_in(lock: &Lock<'_>, old: &[Key], now: UnixMillis) -> Result<Key, KeyDirError> {
+    let dir = lock.dir;
+    // The next id, so that neighbours in time have different digits in their tags.
+    let newest = old.iter().max_by_key(|key| (key.created(), key.id())).map_or(0, Key::id);
+    let id = (1..=u8::MAX)
+        .map(|step| newest.wrapping_add(step))
+        .chain([newest])
+        .find(|&id| old.iter().all(|key| key.id() != id))
+        .ok_or_else(|| KeyDirError::Full { dir: dir.to_owned() })?;
+    let mut secret = Zeroizing::new([0; 32]);
+    rand::rngs::OsRng
+        .try_fill_bytes(secret.as_mut_slice())
+        .map_err(|fault| KeyDirError::io(dir, "get randomness for a key")(std::io::Error::other(fault)))?;
+    let key = Key::new(id, *secret, UnixMillis::from_secs(now.secs()));
+    file::create(&path_of(dir, id), &key)?;
+    lock.sync()?;
+    Ok(key)
+}
+
+/// All keys in `dir`, by id.
+fn read_all(dir: &Path) -> Result<Vec<Key>, KeyDirError> {
+    let metadata = std::fs::metadata(dir).map_err(KeyDirError::io(dir, "open the directory of keys"))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(KeyDirError::Exposed { path: dir.to_owned(), mode, right: 0o700 });
+    }
+    let mut keys = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(KeyDirError::io(dir, "list the directory of keys"))? {
+        let entry = entry.map_err(KeyDirError::io(dir, "list the directory of keys"))?;
+        if let Some(id) = entry.file_name().to_str().and_then(id_of) {
+            keys.push(file::read(&entry.path(), id)?);
+        }
+    }
+    keys.sort_unstable_by_key(Key::id);
+    Ok(keys)
+}
+
+/// The id in a key file's name; `None`: it is none, and left alone.
+fn id_of(name: &str) -> Option<u8> {
+    name.strip_suffix(".key").filter(|digits| digits.len() == 3)?.parse().ok()
+}
+
+/// The directory, locked against other commands that change it.
+struct Lock<'d> {
+    dir: &'d Path,
+    handle: File,
+}
+
+impl<'d> Lock<'d> {
+    fn take(dir: &'d Path) -> Result<Self, KeyDirError> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(KeyDirError::io(dir, "make the directory of keys"))?;
+        let handle = File::open(dir).map_err(KeyDirError::io(dir, "open the directory of keys"))?;
+        handle.lock().map_err(KeyDirError::io(dir, "lock the directory of keys"))?;
+        Ok(Self { dir, handle })
+    }
+
+    /// Renames in it last from here on.
+    fn sync(&self) -> Result<(), KeyDirError> {
+        self.handle.sync_all().map_err(KeyDirError::io(self.dir, "sync the directory of keys"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, read_to_string, set_permissions, write};
+    use std::time::Duration;
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis::from_secs(1_795_000_000);
+
+    fn later(secs: u64) -> UnixMillis {
+        NOW.plus(Duration::from_secs(secs))
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_key_reads_back_as_it_was_made() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("deep/keys");
+        let made = create(&dir, NOW).unwrap();
+        let loaded = load(&dir).unwrap();
+        let key = loaded.get(made.id()).unwrap();
+        assert_eq!(key.secret(), made.secret());
+        assert_eq!((key.id(), key.created(), key.retired()), (1, NOW, None));
+        assert_eq!(loaded.signer(NOW).unwrap().id(), 1);
+        assert_ne!(made.secret(), &[0; 32]);
+        assert_eq!((mode(&dir), mode(&path_of(&dir, 1))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_rotation_makes_a_key_that_signs_and_retires_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path(), NOW).unwrap();
+        let new = rotate(dir.path(), later(10)).unwrap();
+        assert_eq!(new.id(), 2);
+        let keys = load(dir.path()).unwrap();
+        assert_eq!(keys.signer(later(10)).unwrap().id(), 2);
+        assert_eq!(keys.get(1).unwrap().retired(), Some(later(10)));
+        rotate(dir.path(), later(20)).unwrap();
+        assert_eq!(
+            load(dir.path()).unwrap().get(1).unwrap().retired(),
+            Some(later(10)),
+            "it stays as it was"
+        );
+    }
+
+    #[test]
+    fn a_retired_key_signs_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path(), NOW).unwrap();
+        assert_eq!(retire(dir.path(), 1, later(5)).unwrap().retired(), Some(later(5)));
+        assert_eq!(retire(dir.path(), 1, later(9)).unwrap().retired(), Some(later(5)));
+        assert!(load(dir.path()).unwrap().signer(later(5)).is_none());
+        assert!(matches!(retire(dir.path(), 9, NOW), Err(KeyDirError::UnknownKey { id: 9, .. })));
+    }
+
+    #[test]
+    fn ids_go_round_and_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = |id| Key::new(id, [id; 32], NOW);
+        file::create(&path_of(dir.path(), 254), &key(254)).unwrap();
+        for (made, id) in (1..).zip([255, 0, 1]) {
+            assert_eq!(create(dir.path(), later(made)).unwrap().id(), id);
+        }
+        let lock = Lock::take(dir.path()).unwrap();
+        let mut all: Vec<Key> = (2..=253).map(key).chain(read_all(dir.path()).unwrap()).collect();
+        assert!(matches!(create_in(&lock, &all, NOW), Err(KeyDirError::Full { .. })));
+        all.retain(|key| key.id() != 17);
+        assert_eq!(create_in(&lock, &all, later(9)).unwrap().id(), 17);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused_with_the_command_that_helps() {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path(), NOW).unwrap();
+        let path = path_of(dir.path(), 1);
+        for exposed in [0o640, 0o604, 0o620, 0o601] {
+            set_permissions(&path, Permissions::from_mode(exposed)).unwrap();
+            let said = load(dir.path()).unwrap_err().to_string();
+            let command = format!("chmod 600 {}", path.display());
+            assert!(said.contains(&command) && said.contains(&format!("{exposed:04o}")), "{said}");
+        }
+        set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+        assert!(load(dir.path()).is_ok(), "less than 0600 is fine");
+        set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+        assert!(load(dir.path()).unwrap_err().to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn a_directory_without_keys_is_an_error_that_says_how_to_make_one() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path().join("README"), "no key").unwrap();
+        let said = load(dir.path()).unwrap_err().to_string();
+        assert!(said.contains("backstop key new --dir"), "{said}");
+        let missing = load(&dir.path().join("missing")).unwrap_err().to_string();
+        assert!(missing.contains("missing") && missing.contains("No such file"), "{missing}");
+    }
+
+    #[test]
+    fn a_broken_key_file_is_named_with_what_was_expected() {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path(), NOW).unwrap();
+        let path = path_of(dir.path(), 1);
+        let right = read_to_string(&path).unwrap();
+        let secret = right.lines().find(|line| line.starts_with("secret")).unwrap().to_owned();
+        for (broken, expected) in [
+            (String::new(), "`id` is missing"),
+            (right.replace("id = 1", "id = 2"), "the file's name says 1"),
+            (right.replace("id = 1", "id = 256"), "`id` must be"),
+            (right.replace(&secret, ""), "`secret` is missing"),
+            (right.replace(&secret, "secret = \"c2hvcnQ\""), "`secret` must be"),
+            (right.replace("created = \"2026", "created = \"yesterday"), "`created` must be"),
+            (right.clone() + "colour = \"red\"\n", "line 5: `colour` is unknown"),
+            (right.clone() + &secret, "line 5: `secret` stands there twice"),
+            (right.clone() + "nonsense\n", "line 5: expected `name = value`"),
+            (right.clone() + &"#".repeat(5000), "larger than"),
+        ] {
+            write(&path, broken).unwrap();
+            let said = load(dir.path()).unwrap_err().to_string();
+            assert!(said.contains(expected) && said.contains("001.key"), "{expected}: {said}");
+            let secret = secret.split('"').nth(1).unwrap();
+            assert!(!said.contains(secret), "an error shows the secret: {said}");
+        }
+    }
+}
