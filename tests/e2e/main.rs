@@ -1,5 +1,16 @@
 //! End to end: real mail servers and Backstop in the lab. Needs root and what `cargo xtask setup` installs; without
 //! them these tests fail and say so.
 
+mod forged_bounce;
 mod lab_itself;
+mod real_bounce;
+mod relay;
 mod servers_alone;
+
+/// A user's message, told from others by its subject; the field `X-Returned` names it inside a bounce.
+fn message(subject: &str) -> String {
+    format!(
+        "From: Alice <alice@example.jp>\nTo: Somebody <somebody@elsewhere.example>\nSubject: {subject}\n\
+         Message-ID: <{subject}@example.jp>\nX-Returned: {subject}\n\nHello.\n"
+    )
+}

@@ -7,15 +7,9 @@ use lab::client::{Client, submit};
 use lab::mta::{FULL, Far, Operator, SUBMISSION, Software};
 use lab::{Host, Lab};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::message;
 
-/// A message, told from others by its subject.
-fn message(subject: &str) -> String {
-    format!(
-        "From: Alice <alice@example.jp>\nTo: far@example\nSubject: {subject}\nMessage-ID: <{subject}@example.jp>\n\
-         X-Returned: {subject}\n\nHello.\n"
-    )
-}
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn every_bounce_comes_back_and_returns_our_header(far: Far) -> Result<()> {
     let lab = Lab::up("alone")?;

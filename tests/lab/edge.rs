@@ -5,6 +5,7 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::program::{Profile, Program};
 use crate::{EDGE, EDGE_INSIDE, EDGE_INTERFACE, EDGE_V6, Host, Lab, MTA, Process};
@@ -146,6 +147,44 @@ impl Edge {
         &self.process
     }
 
+    /// The log's lines so far that are JSON, one for each event; what is none (a panic's, say) is in
+    /// [`Process::lines`].
+    ///
+    /// # Errors
+    /// When the edge panicked: no test may overlook that.
+    pub fn events(&self) -> Result<Vec<Value>> {
+        let lines = self.process.lines();
+        if let Some(panic) = lines.iter().find(|line| line.contains("panicked at")) {
+            bail!("the edge panicked: {panic}\n{}", self.process.tail(40));
+        }
+        Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// The verdicts so far, as they were logged.
+    ///
+    /// # Errors
+    /// As [`Edge::events`].
+    pub fn verdicts(&self) -> Result<Vec<Value>> {
+        Ok(self.events()?.into_iter().filter(|event| event["event"] == "verdict").collect())
+    }
+
+    /// Waits for a verdict (also one that came already) that `wanted` accepts.
+    ///
+    /// # Errors
+    /// When none came in time.
+    pub fn wait_for_verdict(&self, wanted: impl Fn(&Value) -> bool, patience: Duration) -> Result<Value> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(verdict) = self.verdicts()?.into_iter().find(|verdict| wanted(verdict)) {
+                return Ok(verdict);
+            }
+            if Instant::now() > deadline {
+                bail!("no such verdict within {patience:?}; the edge said:\n{}", self.process.tail(40));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// `kill -9`.
     ///
     /// # Errors
@@ -175,7 +214,7 @@ impl Edge {
     ///
     /// # Errors
     /// When it prints none.
-    pub fn json(&self, lab: &Lab, arguments: &[&str]) -> Result<serde_json::Value> {
+    pub fn json(&self, lab: &Lab, arguments: &[&str]) -> Result<Value> {
         let output = self.command(lab, &[arguments, &["--json"]].concat(), b"")?;
         serde_json::from_slice(&output.stdout).with_context(|| {
             format!("backstop {arguments:?} printed no JSON; {}", String::from_utf8_lossy(&output.stderr))

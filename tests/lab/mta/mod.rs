@@ -79,11 +79,7 @@ impl Software {
 /// The folder that the mail servers' packages are unpacked to: `lab/mta` in the target folder.
 #[must_use]
 pub fn prefix() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).join("target"),
-        PathBuf::from,
-    );
-    target.join("lab/mta")
+    crate::program::target().join("lab/mta")
 }
 
 /// A mail server that bounces: it takes every message for its domain, finds then that the user is unknown (or the
