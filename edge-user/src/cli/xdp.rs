@@ -1,12 +1,156 @@
-//! `backstop xdp`: not built yet.
+//! `backstop xdp`: the program at the network card, without a running daemon.
+//!
+//! `attach` does what the daemon does at its start, and leaves: bans in force stay, nobody writes new ones. `detach`
+//! takes the program off and forgets everything that was pinned. `status` only looks.
 
-use super::Answer;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::{Answer, CONFIG_PATH, print, print_json};
+use crate::config::{self, Config, Xdp};
+use crate::dataplane::{AttachedMode, Dataplane, DataplaneError};
 
 /// What the command takes.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Action {
+    /// Attach the program, or replace the one that is pinned; bans in force stay.
+    Attach(Common),
+    /// Take the program off and remove its pins; bans in force are lost.
+    Detach(Common),
+    /// Show how it is attached, and what it counted. Exit code 1: it is not attached.
+    Status(Common),
+}
+
+#[derive(clap::Args, Debug)]
+struct Common {
+    /// The configuration file.
+    #[arg(long, default_value = CONFIG_PATH)]
+    config: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `attach` and `status` print.
+#[derive(Serialize)]
+struct Status<'a> {
+    attached: bool,
+    interface: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<AttachedMode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watch: Option<bool>,
+    map_abi: u32,
+    bans: usize,
+    counters: serde_json::Map<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why_not: Option<String>,
+}
 
 /// Runs it.
-pub(crate) fn run(_args: Args) -> anyhow::Result<Answer> {
-    anyhow::bail!("`xdp` is not built yet")
+pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
+    match args.action {
+        Action::Attach(common) => attach(&common),
+        Action::Detach(common) => detach(&common),
+        Action::Status(common) => status(&common),
+    }
+}
+
+fn attach(common: &Common) -> anyhow::Result<Answer> {
+    let config = config::load(&common.config)?;
+    let xdp = section(&config, common)?;
+    let dataplane = Dataplane::attach_configured(&config)?.context("no [xdp] section")?;
+    report(common, &Status::of(xdp, &dataplane)?)?;
+    Ok(Answer::Yes)
+}
+
+fn detach(common: &Common) -> anyhow::Result<Answer> {
+    let config = config::load(&common.config)?;
+    let xdp = section(&config, common)?;
+    Dataplane::detach(xdp)?;
+    report(common, &Status::detached(xdp, None))?;
+    Ok(Answer::Yes)
+}
+
+fn status(common: &Common) -> anyhow::Result<Answer> {
+    let config = config::load(&common.config)?;
+    let xdp = section(&config, common)?;
+    match Dataplane::open_pinned(xdp) {
+        Ok(dataplane) => {
+            report(common, &Status::of(xdp, &dataplane)?)?;
+            Ok(Answer::Yes)
+        }
+        Err(
+            error @ (DataplaneError::NotPinned { .. }
+            | DataplaneError::NotAttached { .. }
+            | DataplaneError::OtherAbi { .. }),
+        ) => {
+            report(common, &Status::detached(xdp, Some(error.to_string())))?;
+            Ok(Answer::No)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn section<'a>(config: &'a Config, common: &Common) -> anyhow::Result<&'a Xdp> {
+    config.xdp.as_ref().with_context(|| {
+        format!("{} has no [xdp] section: add one with `interface = \"...\"`", common.config.display())
+    })
+}
+
+fn report(common: &Common, status: &Status<'_>) -> anyhow::Result<()> {
+    if common.json { print_json(status) } else { print(&status.text()) }
+}
+
+impl<'a> Status<'a> {
+    fn of(xdp: &'a Xdp, dataplane: &Dataplane) -> Result<Self, DataplaneError> {
+        let counters = dataplane.counters()?.into_iter();
+        Ok(Self {
+            attached: true,
+            interface: &xdp.interface,
+            mode: Some(dataplane.mode()),
+            watch: Some(dataplane.watch()?),
+            map_abi: edge_ebpf::ABI_VERSION,
+            bans: dataplane.bans()?.len(),
+            counters: counters.map(|(name, packets)| (name.to_owned(), packets.into())).collect(),
+            why_not: None,
+        })
+    }
+
+    fn detached(xdp: &'a Xdp, why_not: Option<String>) -> Self {
+        Self {
+            attached: false,
+            interface: &xdp.interface,
+            mode: None,
+            watch: None,
+            map_abi: edge_ebpf::ABI_VERSION,
+            bans: 0,
+            counters: serde_json::Map::new(),
+            why_not,
+        }
+    }
+
+    fn text(&self) -> String {
+        let Some(mode) = self.mode else {
+            return match &self.why_not {
+                None => format!("{}: not attached", self.interface),
+                Some(why) => format!("{}: not attached: {why}", self.interface),
+            };
+        };
+        let watch = if self.watch == Some(true) { ", watch mode: counts and passes" } else { "" };
+        let mut text = format!("{}: attached, {mode}{watch}\n{} bans in force\n", self.interface, self.bans);
+        for (reason, packets) in &self.counters {
+            let _ = writeln!(text, "{packets:>14} {reason}"); // a String takes everything
+        }
+        text
+    }
 }

@@ -20,7 +20,7 @@ mod pins;
 mod samples;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use serde::Serialize;
 pub use error::{DataplaneError, Difference};
 pub use samples::{DropSample, Samples};
 
-use crate::config::Xdp;
+use crate::config::{Config, Xdp};
 use allow::Spared;
 
 /// The compiled XDP program.
@@ -103,6 +103,22 @@ impl Dataplane {
         never_ban: &[IpNet],
     ) -> Result<Self, DataplaneError> {
         load::attach(settings, always_pass, never_ban)
+    }
+
+    /// The same for a whole configuration: its listening addresses, upstreams and next hop always pass, `never_ban`
+    /// and `trusted_relays` are never banned. `None` where it has no `[xdp]`.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub fn attach_configured(config: &Config) -> Result<Option<Self>, DataplaneError> {
+        let Some(xdp) = &config.xdp else { return Ok(None) };
+        let outbound =
+            config.outbound.iter().flat_map(|outbound| outbound.listen.iter().chain([&outbound.next_hop]));
+        let upstreams = config.domains.iter().map(|domain| &domain.upstream);
+        let always_pass: Vec<_> =
+            config.inbound.listen.iter().chain(outbound).chain(upstreams).map(SocketAddr::ip).collect();
+        let never_ban = [&config.reputation.never_ban[..], &config.reputation.trusted_relays[..]].concat();
+        Self::attach(xdp, &always_pass, &never_ban).map(Some)
     }
 
     /// Opens the maps of a program that is pinned, without touching it (for `status` without a daemon).
