@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -19,7 +19,7 @@ use crate::reflector::helo;
 use crate::smtp::{self, Outcome, Patience, Session, Silence};
 
 /// What a bot does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Habit {
     /// Asks for a web page.
@@ -30,7 +30,7 @@ pub enum Habit {
     Random,
     /// Connects and says nothing, three times at once.
     Silent,
-    /// Sends forged bounces, one a connection, without end and whatever the answer.
+    /// Sends forged bounces without end and whatever the answer, a connection each.
     Hammer,
     /// Sends SYNs far past any budget ([`crate::knock`]), and connects and leaves besides.
     Knock,
@@ -41,7 +41,7 @@ pub const HABITS: [Habit; 6] =
     [Habit::Http, Habit::TlsHello, Habit::Random, Habit::Silent, Habit::Hammer, Habit::Knock];
 
 /// What is known of one bot.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BotRecord {
     /// Its address.
     pub source: IpAddr,
@@ -100,7 +100,10 @@ pub async fn run(index: u32, source: IpAddr, orders: Rc<Orders>) -> BotRecord {
         if !bot.attempt().await && bot.record.shut_out_after_ms.is_none() {
             bot.record.shut_out_after_ms = Some(millis(at));
         }
-        let pause = bot.rng.random_range(20..200);
+        let pause = match bot.record.habit {
+            Habit::Hammer | Habit::Knock => bot.rng.random_range(10..50),
+            Habit::Http | Habit::TlsHello | Habit::Random | Habit::Silent => bot.rng.random_range(20..200),
+        };
         sleep(Duration::from_millis(pause)).await;
     }
     bot.record
@@ -140,7 +143,7 @@ impl Bot {
         true
     }
 
-    /// A forged bounce after the other over one connection, until the server ends it.
+    /// One forged bounce over a connection of its own.
     async fn hammer(&mut self) -> bool {
         let patience = Patience { connect: self.orders.connect, reply: Duration::from_secs(3) };
         let source = self.record.source;
@@ -148,15 +151,11 @@ impl Bot {
         let silent = opened.as_ref().err() == Some(&Outcome::NoAnswer(Silence::Connect));
         self.count(1, u64::from(silent));
         let Ok(mut session) = opened else { return !silent };
-        while session.usable() && Instant::now() < self.orders.end {
-            // Numbers far above any reflector's, so that an id names one message.
-            let number = self.rng.random_range(1_000_000..u32::MAX);
-            let message = bounce::forged(number, self.orders.seed, &self.orders.victims);
-            if session.send(&message.envelope, &message.wire).await == Outcome::Delivered {
-                self.record.delivered += 1;
-            }
-            // Bounded in count by time: a bot makes at most 20 a second.
-            sleep(Duration::from_millis(50)).await;
+        // Numbers far above any reflector's, so that an id names one message.
+        let number = self.rng.random_range(1_000_000..u32::MAX);
+        let message = bounce::forged(number, self.orders.seed, &self.orders.victims);
+        if session.send(&message.envelope, &message.wire).await == Outcome::Delivered {
+            self.record.delivered += 1;
         }
         true
     }

@@ -27,7 +27,7 @@ pub enum Fate {
 }
 
 /// What is known of one message.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// Its id, as it stands in its header.
     pub id: String,
@@ -198,7 +198,7 @@ impl Ledger {
 }
 
 /// The closed ledger, as it is written to its file.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
     /// What was asked for.
     pub amounts: Amounts,

@@ -1,8 +1,10 @@
 //! End to end: real mail servers and Backstop in the lab. Needs root and what `cargo xtask setup` installs; without
 //! them these tests fail and say so.
 
+mod crash;
 mod forged_bounce;
 mod lab_itself;
+mod mass;
 mod real_bounce;
 mod relay;
 mod servers_alone;

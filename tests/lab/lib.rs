@@ -21,6 +21,7 @@
 pub mod client;
 pub mod edge;
 pub mod mailbox;
+pub mod mass;
 pub mod mta;
 mod network;
 mod process;
