@@ -108,7 +108,7 @@ impl Lab {
             .args(["bash", "-c", INIT, "backstop-lab", mode])
             .stdin(stdin)
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::null()) // PID 1 writes its own to standard output
             .spawn()
             .context("cannot run unshare (package util-linux)")?;
         let said = unshare.stdout.take().expect("stdout is piped");

@@ -51,7 +51,8 @@ impl Software {
     }
 
     /// A program that every unpacked package has: where it is missing, `setup` has not run.
-    fn landmark(self) -> &'static str {
+    #[must_use]
+    pub fn landmark(self) -> &'static str {
         match self {
             Self::Postfix => "usr/sbin/postfix",
             Self::Exim => "usr/sbin/exim4",

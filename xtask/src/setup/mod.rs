@@ -1,11 +1,25 @@
 //! `cargo xtask setup`: what building, tests and demo need.
+//!
+//! It finds out what is missing, says what it will do, and does that. Everything it needs the network for has a
+//! deadline. A second run finds nothing to do. It never installs, removes or starts a mail server on the machine: the
+//! tests' are unpacked below `target/lab/mta`.
+
+mod apt;
+mod command;
+mod mail_servers;
+mod need;
+mod system;
 
 use std::process::ExitCode;
 
+use anyhow::{Result, ensure};
 use clap::Args;
 
+use self::need::Need;
+use self::system::{Privilege, System};
+
 /// `setup`
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Options {
     /// Change nothing; list what is missing and exit 1 if anything is.
     #[arg(long)]
@@ -13,6 +27,104 @@ pub(crate) struct Options {
 }
 
 /// Installs what is missing, or lists it.
-pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("setup (check: {}) is not built yet", options.check)
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let missing: Vec<Need> = Need::ALL.into_iter().filter(|need| !need.is_met()).collect();
+    if missing.is_empty() {
+        println!("Nothing is missing: {}.", names(&Need::ALL));
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("Missing:");
+    for need in &missing {
+        println!("  {}", need.name());
+    }
+    if options.check {
+        println!("`cargo xtask setup` installs it.");
+        return Ok(ExitCode::from(1));
+    }
+
+    let system = System::detect()?;
+    if !system.is_supported() {
+        print_for_other_systems(&system, &missing);
+        return Ok(ExitCode::from(2));
+    }
+    let packages = packages_of(&missing);
+    println!("This will, on {}:", system.name);
+    let mut step = 0;
+    let mut say = |what: &str| {
+        step += 1;
+        println!("  {step}. {what}");
+    };
+    if needs_lists(&missing) {
+        say("bring the package lists up to date: apt-get update");
+    }
+    if !packages.is_empty() {
+        say(&format!("install packages: {}", packages.join(" ")));
+    }
+    for need in &missing {
+        if let Some(what) = need.after_packages() {
+            say(&what);
+        }
+    }
+    if needs_lists(&missing) && system.privilege == Privilege::None {
+        println!("That takes root, and there is no sudo. As root:");
+        for line in apt::commands(&packages) {
+            println!("  {line}");
+        }
+        println!("Then run `cargo xtask setup` again, as yourself.");
+        return Ok(ExitCode::from(2));
+    }
+
+    if needs_lists(&missing) {
+        if system.privilege == Privilege::Sudo {
+            command::ask_sudo()?;
+        }
+        apt::update(&system)?;
+    }
+    if !packages.is_empty() {
+        apt::install(&system, &packages)?;
+    }
+    for need in &missing {
+        need.meet()?;
+    }
+    let left: Vec<Need> = missing.into_iter().filter(|need| !need.is_met()).collect();
+    ensure!(
+        left.is_empty(),
+        "still missing after all that: {}. {}",
+        names(&left),
+        left.first().map_or("", |need| need.why_unmet())
+    );
+    println!("All there.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Debian's packages that the needs name, each once.
+fn packages_of(needs: &[Need]) -> Vec<&'static str> {
+    let mut packages = Vec::new();
+    for package in needs.iter().flat_map(|need| need.packages()) {
+        if !packages.contains(package) {
+            packages.push(*package);
+        }
+    }
+    packages.retain(|package| !apt::is_installed(package));
+    packages
+}
+
+/// Whether anything is to be downloaded from Debian.
+fn needs_lists(missing: &[Need]) -> bool {
+    missing.iter().any(|need| !need.packages().is_empty() || matches!(need, Need::MailServers))
+}
+
+fn print_for_other_systems(system: &System, missing: &[Need]) {
+    println!(
+        "\nThis is {}, and setup knows how to install only on Debian 12 and 13. Install by hand, whatever the packages \
+         are called here:",
+        system.name
+    );
+    for need in missing {
+        println!("  {}: {}", need.name(), need.elsewhere());
+    }
+}
+
+fn names(needs: &[Need]) -> String {
+    needs.iter().map(|need| need.name()).collect::<Vec<_>>().join("; ")
 }
