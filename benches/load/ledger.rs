@@ -47,15 +47,15 @@ pub struct Record {
     pub in_doubt: bool,
     /// The last reply's code, if there was one.
     pub code: Option<u16>,
-    /// When it was first tried, milliseconds from the begin.
-    pub first_try_ms: Option<u64>,
+    /// When it was first tried, microseconds from the begin.
+    pub first_try_us: Option<u64>,
     /// When it ended.
-    pub done_ms: Option<u64>,
+    pub done_us: Option<u64>,
 }
 
 impl Record {
-    fn latency_ms(&self) -> Option<u64> {
-        Some(self.done_ms?.saturating_sub(self.first_try_ms?))
+    fn latency_us(&self) -> Option<u64> {
+        Some(self.done_us?.saturating_sub(self.first_try_us?))
     }
 }
 
@@ -100,8 +100,8 @@ impl Ledger {
             given_up: false,
             in_doubt: false,
             code: None,
-            first_try_ms: None,
-            done_ms: None,
+            first_try_us: None,
+            done_us: None,
         };
         Self { records: Mutex::new(planned.iter().map(record).collect()) }
     }
@@ -118,7 +118,7 @@ impl Ledger {
         let mut records = self.lock();
         let record = &mut records[index];
         record.tries += 1;
-        record.first_try_ms.get_or_insert(millis(began));
+        record.first_try_us.get_or_insert(micros(began));
         record.in_doubt |= outcome == Outcome::NoAnswer(Silence::AfterDot);
         record.code = match outcome {
             Outcome::Delivered => Some(250),
@@ -138,7 +138,7 @@ impl Ledger {
         };
         record.fate = Some(fate);
         match outcome {
-            Outcome::Delivered | Outcome::Refused(_) => record.done_ms = Some(millis(ended)),
+            Outcome::Delivered | Outcome::Refused(_) => record.done_us = Some(micros(ended)),
             Outcome::Deferred(_) | Outcome::NoAnswer(_) => record.given_up = wait.is_none(),
         }
         wait
@@ -155,7 +155,7 @@ impl Ledger {
         let records = self.lock();
         [Kind::Forged, Kind::RealBounce, Kind::Honest].map(|kind| {
             let all = records.iter().filter(|record| record.kind == kind);
-            let over = all.clone().filter(|record| record.done_ms.is_some() || record.given_up).count();
+            let over = all.clone().filter(|record| record.done_us.is_some() || record.given_up).count();
             (kind, all.count(), over)
         })
     }
@@ -176,7 +176,7 @@ impl Ledger {
             let honest = messages
                 .iter()
                 .filter(|r| r.kind == Kind::Honest && r.phase == phase && r.fate == Some(Fate::Delivered));
-            Latency::of(honest.filter_map(Record::latency_ms).collect())
+            Latency::of(honest.filter_map(Record::latency_us).collect())
         };
         let summary = Summary {
             forged: of(Kind::Forged),
@@ -289,7 +289,7 @@ impl BotSum {
 }
 
 /// All sums.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Summary {
     /// Forged bounces from reflectors.
     pub forged: Sum,
@@ -312,7 +312,7 @@ pub struct Summary {
 }
 
 /// Latency of honest mail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct HonestLatency {
     /// Before the first wave.
     pub before: Latency,
@@ -321,27 +321,23 @@ pub struct HonestLatency {
 }
 
 /// Percentiles in milliseconds, nearest rank.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Latency {
     /// How many were measured.
     pub count: u64,
     /// Median.
-    pub p50: u64,
+    pub p50: f64,
     /// 99 of 100 are no longer.
-    pub p99: u64,
+    pub p99: f64,
     /// The longest.
-    pub max: u64,
+    pub max: f64,
 }
 
 impl Latency {
-    fn of(mut millis: Vec<u64>) -> Self {
-        millis.sort_unstable();
-        Self {
-            count: millis.len() as u64,
-            p50: percentile(&millis, 50),
-            p99: percentile(&millis, 99),
-            max: percentile(&millis, 100),
-        }
+    fn of(mut micros: Vec<u64>) -> Self {
+        micros.sort_unstable();
+        let millis = |percent| Duration::from_micros(percentile(&micros, percent)).as_secs_f64() * 1000.0;
+        Self { count: micros.len() as u64, p50: millis(50), p99: millis(99), max: millis(100) }
     }
 }
 
@@ -349,6 +345,10 @@ impl Latency {
 fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(0)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn millis(time: Duration) -> u64 {
@@ -389,7 +389,7 @@ mod tests {
             (&[NoAnswer(Silence::Closed)], Fate::StoppedSmtp, false),
         ] {
             let record = after(outcomes);
-            assert_eq!((record.fate, record.done_ms.is_some()), (Some(fate), done), "{outcomes:?}");
+            assert_eq!((record.fate, record.done_us.is_some()), (Some(fate), done), "{outcomes:?}");
             assert_eq!(record.tries as usize, outcomes.len());
         }
     }

@@ -18,6 +18,7 @@
 //!
 //! What it needs: root, and what `cargo xtask setup` installs.
 
+pub mod cases;
 pub mod client;
 pub mod edge;
 pub mod mailbox;

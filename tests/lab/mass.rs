@@ -195,19 +195,6 @@ impl Mass {
         Ok(Self { lab, operator, edge, reflector, amounts, profile })
     }
 
-    /// In a lab that runs already.
-    #[must_use]
-    pub fn within(
-        lab: Lab,
-        operator: MailServer,
-        reflector: MailServer,
-        edge: Edge,
-        amounts: Amounts,
-        profile: Profile,
-    ) -> Self {
-        Self { lab, operator, edge, reflector, amounts, profile }
-    }
-
     /// Plays it to its end. `tell` gets lines of progress.
     ///
     /// # Errors
