@@ -1,12 +1,199 @@
-//! `backstop verify`: not built yet.
+//! `backstop verify`: does a bounce answer our own mail? The same checks as the inbound listener's, and why.
 
-use super::Answer;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use edge_core::bounce::{Encoding, Found, Scanner};
+use edge_core::mailbox::Mailbox;
+use edge_core::signature::{Keys, Proof, TokenFault, tags, tokens};
+use edge_core::smtp::Address;
+use edge_core::time::UnixMillis;
+use serde::Serialize;
+
+use super::{Answer, CONFIG_PATH, configuration, print, print_json};
+use crate::config::keys;
+use crate::engine::clock;
+
+/// Octets of a piece that is read and scanned at once.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// What the command takes.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+    config: PathBuf,
+    /// The envelope recipient of the bounce, with its tag if it has one.
+    #[arg(long, value_name = "ADDRESS")]
+    recipient: String,
+    /// Verify as if it were this time, e.g. 2026-11-24T20:31:00Z.
+    #[arg(long, value_name = "TIME")]
+    at: Option<jiff::Timestamp>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// The bounce; `-` is stdin.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
 
-/// Runs it.
-pub(crate) fn run(_args: Args) -> anyhow::Result<Answer> {
-    anyhow::bail!("`verify` is not built yet")
+/// What was found out.
+#[derive(Serialize, PartialEq, Eq, Debug)]
+struct Finding {
+    proven: bool,
+    proof: Option<Proof>,
+    /// `recipient`, or how the place in the message is encoded.
+    r#where: Option<&'static str>,
+    reason: String,
+}
+
+/// Runs it. Exit code 1: not proven.
+pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
+    let config = configuration(&args.config)?;
+    let keys = keys::load(&config.signature.keys)?;
+    let now = match args.at {
+        Some(at) => UnixMillis::from_secs(u64::try_from(at.as_second()).context("--at is before 1970")?),
+        None => clock::system_now(),
+    };
+    let judge = Judge { keys: &keys, now, max_age: config.token_age_max() };
+    let finding = if args.file == Path::new("-") {
+        judge.judge(&args.recipient, std::io::stdin().lock()).context("cannot read stdin")?
+    } else {
+        let name = args.file.display();
+        let file = std::fs::File::open(&args.file).with_context(|| format!("cannot open {name}"))?;
+        judge.judge(&args.recipient, file).with_context(|| format!("cannot read {name}"))?
+    };
+    if args.json {
+        print_json(&finding)?;
+    } else {
+        let said = if finding.proven { "proven" } else { "not proven" };
+        print(&format!("{said}: {}", finding.reason))?;
+    }
+    Ok(if finding.proven { Answer::Yes } else { Answer::No })
+}
+
+struct Judge<'k> {
+    keys: &'k Keys,
+    now: UnixMillis,
+    max_age: Duration,
+}
+
+impl Judge<'_> {
+    fn judge(&self, recipient: &str, mut message: impl Read) -> anyhow::Result<Finding> {
+        let address = Address::parse(recipient.as_bytes());
+        let mailbox = address.and_then(|address| Mailbox::of(&address));
+        let (Some(address), Some(mailbox)) = (address, mailbox) else {
+            bail!("--recipient {recipient}: no address; expected local@domain");
+        };
+        let tag_fault = match self.tag(&address) {
+            Ok(finding) => return Ok(finding),
+            Err(fault) => fault,
+        };
+        let mut scanner = Scanner::new();
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut faults = TokenFaults::default();
+        loop {
+            let len = match message.read(&mut piece) {
+                Ok(len) => len,
+                Err(fault) if fault.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(fault) => return Err(fault.into()),
+            };
+            let mut proven = None;
+            let mut look = |found: Found| {
+                if proven.is_none() {
+                    proven = self.token(&found, &mailbox).map_err(|fault| faults.note(fault)).ok();
+                }
+            };
+            match len {
+                0 => scanner.finish(&mut look),
+                _ => scanner.scan(&piece[..len], &mut look),
+            }
+            match proven {
+                Some(finding) => return Ok(finding),
+                None if len == 0 => break,
+                None => {}
+            }
+        }
+        let reason = [tag_fault, Some(faults.reason(&mailbox))].into_iter().flatten().collect::<Vec<_>>();
+        Ok(Finding { proven: false, proof: None, r#where: None, reason: reason.join("; ") })
+    }
+
+    /// # Errors
+    /// The tag proves nothing; why, if there is one.
+    fn tag(&self, recipient: &Address<'_>) -> Result<Finding, Option<String>> {
+        let tagged = tags::split(recipient).ok_or(None)?;
+        match tags::verify(self.keys, &tagged, self.now) {
+            Ok(proof) if proof.expired => Err(Some("the recipient's tag is ours and has expired".into())),
+            Ok(proof) => Ok(Finding {
+                proven: true,
+                proof: Some(Proof::Tag),
+                r#where: Some("recipient"),
+                reason: format!("the recipient's tag was made with key {}", proof.key_id),
+            }),
+            Err(fault) => Err(Some(format!("the recipient's tag is not ours: {fault}"))),
+        }
+    }
+
+    fn token(&self, found: &Found, mailbox: &Mailbox) -> Result<Finding, TokenFault> {
+        let token = tokens::verify(self.keys, &found.candidate, mailbox, self.now, self.max_age)?;
+        let issued = keys::rfc3339(UnixMillis::from_secs(u64::from(token.issued_hours) * 3600));
+        let place = match found.encoding {
+            Encoding::Plain => "plain text",
+            Encoding::QuotedPrintable => "quoted-printable",
+            Encoding::Base64 => "base64",
+        };
+        Ok(Finding {
+            proven: true,
+            proof: Some(Proof::Token),
+            r#where: Some(place),
+            reason: format!(
+                "a token for {} came back in {place}: key {}, issued in the hour of {issued}",
+                mailbox.as_str(),
+                token.key_id
+            ),
+        })
+    }
+}
+
+/// Why the candidates proved nothing: how many there were, and the fault nearest to a proof.
+#[derive(Default)]
+struct TokenFaults {
+    candidates: usize,
+    nearest: Option<TokenFault>,
+}
+
+impl TokenFaults {
+    fn note(&mut self, fault: TokenFault) {
+        self.candidates += 1;
+        if self.nearest.as_ref().is_none_or(|nearest| nearness(&fault) > nearness(nearest)) {
+            self.nearest = Some(fault);
+        }
+    }
+
+    fn reason(&self, mailbox: &Mailbox) -> String {
+        let mailbox = mailbox.as_str();
+        match &self.nearest {
+            None => "no token came back".into(),
+            Some(fault) => {
+                format!(
+                    "{} came back, none for {mailbox}: {fault}",
+                    match self.candidates {
+                        1 => "1 token".to_owned(),
+                        more => format!("{more} tokens"),
+                    }
+                )
+            }
+        }
+    }
+}
+
+fn nearness(fault: &TokenFault) -> u8 {
+    match fault {
+        TokenFault::Malformed => 0,
+        TokenFault::UnknownKey(_) => 1,
+        TokenFault::BadMac => 2,
+        TokenFault::OutOfDate { .. } => 3,
+    }
 }

@@ -178,7 +178,8 @@ fn time(value: &str, name: &str) -> Result<UnixMillis, String> {
 }
 
 /// A time as RFC 3339 has it, in whole seconds.
-pub(super) fn rfc3339(time: UnixMillis) -> String {
+#[must_use]
+pub fn rfc3339(time: UnixMillis) -> String {
     let secs = i64::try_from(time.secs()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(secs)
         .map_or_else(|_| format!("{secs} s after 1970"), |time| time.to_string())

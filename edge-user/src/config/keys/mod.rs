@@ -14,6 +14,8 @@ use edge_core::time::UnixMillis;
 use rand::TryRngCore as _;
 use zeroize::Zeroizing;
 
+pub use file::rfc3339;
+
 /// Why keys cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyDirError {
