@@ -1,12 +1,265 @@
-//! `backstop init`: not built yet.
+//! `backstop init`: a commented configuration and the first key. Nothing that exists is ever overwritten, and what it
+//! made is gone again when it fails half-way.
 
-use super::Answer;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write as _;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+
+use super::{Answer, CONFIG_PATH, print, print_json};
+use crate::config::{Answers, keys, parse};
+use crate::engine::clock::system_now;
 
 /// What the command takes.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Ask nothing: all answers are flags. (It never asks in this version.)
+    #[arg(long)]
+    non_interactive: bool,
+    /// A domain whose mail comes here; may be given more than once.
+    #[arg(long = "domain", value_name = "DOMAIN", required = true)]
+    domains: Vec<String>,
+    /// The mail server behind the edge.
+    #[arg(long, value_name = "HOST:PORT")]
+    upstream: String,
+    /// The edge's own name; by default this machine's.
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// The directory for keys; by default `keys` beside the configuration. Keys that are there are kept.
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
+    /// The configuration's file.
+    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+    output: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs it.
-pub(crate) fn run(_args: Args) -> anyhow::Result<Answer> {
-    anyhow::bail!("`init` is not built yet")
+pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
+    let output = std::path::absolute(&args.output).context("the current directory is gone")?;
+    let folder = output.parent().context("--output must name a file")?;
+    let keys = match &args.keys {
+        Some(keys) => std::path::absolute(keys)?,
+        None => folder.join("keys"),
+    };
+    let answers = Answers {
+        hostname: args.hostname.clone().unwrap_or_else(|| own_name(&args.domains[0])),
+        domains: args.domains.clone(),
+        upstream: resolve(&args.upstream)?,
+        keys: keys.clone(),
+    };
+    let text = answers.write();
+    if let Err(problems) = parse(&text, &output) {
+        bail!("these answers make no configuration:\n{problems}");
+    }
+    if output.exists() {
+        bail!("{} exists and stays as it is; name another file with --output", output.display());
+    }
+    let mut made = Made::default();
+    let key = write(&output, folder, &keys, &text, &mut made)?;
+    made.keep();
+    let steps = next_steps(&answers, &output);
+    if args.json {
+        print_json(&json!({ "config": output, "keys": keys, "key_id": key, "next": steps }))?;
+    } else {
+        let mut told = format!("wrote {}\n", output.display());
+        match key {
+            Some(id) => told += &format!("made key {id} in {}\n", keys.display()),
+            None => told += &format!("kept the keys in {}\n", keys.display()),
+        }
+        told += "\nNext:\n";
+        for (number, step) in (1..).zip(&steps) {
+            told += &format!("{number}. {}\n", step.replace('\n', "\n   "));
+        }
+        print(&told)?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// Writes everything; `made` remembers what must go again when a later step fails. Returns the new key's id.
+fn write(
+    output: &Path,
+    folder: &Path,
+    keys: &Path,
+    text: &str,
+    made: &mut Made,
+) -> anyhow::Result<Option<u8>> {
+    made.folder(folder, 0o755)?;
+    made.folder(keys, 0o700)?;
+    let key = match keys::load(keys) {
+        Ok(_) => None,
+        Err(keys::KeyDirError::NoKey { .. }) => {
+            let key = keys::create(keys, system_now())?;
+            made.0.push(Thing::File(keys::path_of(keys, key.id())));
+            Some(key.id())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let failed = || format!("cannot write {}", output.display());
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o644).open(output).with_context(failed)?;
+    made.0.push(Thing::File(output.to_owned()));
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(failed)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).with_context(failed)?;
+    Ok(key)
+}
+
+/// What was made so far; dropped without [`Made::keep`], it removes it all again.
+#[derive(Default)]
+struct Made(Vec<Thing>);
+
+enum Thing {
+    File(PathBuf),
+    Folder(PathBuf),
+}
+
+impl Made {
+    /// Makes a folder and those above it, each that is not there.
+    fn folder(&mut self, path: &Path, mode: u32) -> anyhow::Result<()> {
+        let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+        for above in missing.into_iter().rev() {
+            DirBuilder::new()
+                .mode(mode)
+                .create(above)
+                .with_context(|| format!("cannot make the directory {}", above.display()))?;
+            self.0.push(Thing::Folder(above.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for thing in self.0.iter().rev() {
+            // The fault that brought us here is the one to report.
+            let _ = match thing {
+                Thing::File(path) => std::fs::remove_file(path),
+                Thing::Folder(path) => std::fs::remove_dir_all(path),
+            };
+        }
+    }
+}
+
+fn resolve(upstream: &str) -> anyhow::Result<SocketAddr> {
+    let mut found = upstream.to_socket_addrs().with_context(|| {
+        format!(
+            "--upstream {upstream} is no HOST:PORT that can be found; write an address, like 127.0.0.1:10024"
+        )
+    })?;
+    found.next().with_context(|| format!("--upstream {upstream}: the name has no address"))
+}
+
+/// This machine's name where it is a full one, else one in the domain.
+fn own_name(domain: &str) -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        full if full.contains('.') => full.to_owned(),
+        _ => format!("mx.{domain}"),
+    }
+}
+
+/// What remains to be done, each step with the lines to copy.
+fn next_steps(answers: &Answers, output: &Path) -> Vec<String> {
+    let Answers { hostname, domains, upstream, .. } = answers;
+    let output = output.display();
+    let mx: Vec<String> = domains.iter().map(|domain| format!("  {domain}. IN MX 10 {hostname}.")).collect();
+    vec![
+        format!("Check it: backstop check --config {output}"),
+        format!(
+            "Let your mail server listen at {upstream} instead of port 25. Postfix, in master.cf:\n  \
+             {upstream} inet n - y - - smtpd\nThe edge hands over mail for the configured domains only."
+        ),
+        "Let outgoing mail be signed: take the # off the section [outbound]. Postfix, in main.cf and master.cf\n  \
+         content_filter = smtp:[127.0.0.1]:10025\n  \
+         127.0.0.1:10026 inet n - y - - smtpd -o content_filter= -o mynetworks=127.0.0.0/8\n\
+         and put DKIM signing behind 10026, so that the signature covers the token."
+            .to_owned(),
+        format!("Let mail come here, where it does not yet; tokens need no record in DNS:\n{}", mx.join("\n")),
+        "Protect the network card: take the # off [xdp] and its interface; it begins by watching only.".to_owned(),
+        format!("Run it: backstop run --config {output}"),
+        format!(
+            "After some weeks, when the bounces of older mail are over, let the filter reject:\n  \
+             backstop filter edit 0 --action reject --config {output}"
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn args(output: &Path, domain: &str) -> Args {
+        Args {
+            non_interactive: true,
+            domains: vec![domain.into()],
+            upstream: "127.0.0.1:10024".into(),
+            hostname: Some("mx.example.jp".into()),
+            keys: None,
+            output: output.to_owned(),
+            json: true,
+        }
+    }
+
+    #[test]
+    fn it_writes_a_configuration_that_loads_and_a_key_that_only_the_owner_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("etc/backstop.toml");
+        assert_eq!(run(args(&output, "example.jp")).unwrap(), Answer::Yes);
+        let config = crate::config::load(&output).unwrap();
+        assert_eq!(config.domains[0].name, "example.jp");
+        let keys = keys::load(&config.signature.keys).unwrap();
+        let key = keys::path_of(&config.signature.keys, keys.iter().next().unwrap().id());
+        assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_exists_is_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("backstop.toml");
+        std::fs::write(&output, "mine").unwrap();
+        let error = run(args(&output, "example.jp")).unwrap_err();
+        assert!(error.to_string().contains("exists and stays as it is"), "{error}");
+        assert_eq!(std::fs::read_to_string(&output).unwrap(), "mine");
+        assert!(!dir.path().join("keys").exists());
+    }
+
+    #[test]
+    fn keys_that_are_there_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        run(args(&dir.path().join("a.toml"), "example.jp")).unwrap();
+        run(args(&dir.path().join("b.toml"), "example.jp")).unwrap();
+        assert_eq!(keys::load(&dir.path().join("keys")).unwrap().iter().count(), 1);
+    }
+
+    #[test]
+    fn when_it_fails_nothing_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = run(args(&dir.path().join("new/backstop.toml"), "not a domain")).unwrap_err();
+        assert!(error.to_string().contains("domain[0].name"), "{error}");
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+
+        // The key is made; then the file cannot be, because its name is too long.
+        let output = dir.path().join("new").join("x".repeat(300));
+        run(args(&output, "example.jp")).unwrap_err();
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_upstream_that_is_no_address_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = Args { upstream: "127.0.0.1".into(), ..args(&dir.path().join("a.toml"), "example.jp") };
+        assert!(run(args).unwrap_err().to_string().contains("--upstream 127.0.0.1"));
+    }
 }

@@ -6,10 +6,12 @@
 
 mod convert;
 mod daemon;
+mod edit;
 pub mod keys;
 mod load;
 mod machine;
 mod mail;
+mod manual;
 mod problem;
 mod reader;
 mod section;
@@ -20,9 +22,11 @@ mod validate;
 mod value;
 
 pub use daemon::{Control, Limits, Log, LogFormat};
+pub use edit::{Edit, EditError};
 pub use load::{Loaded, load, parse, read};
 pub use machine::Machine;
 pub use mail::{Domain, Filter, Inbound, Outbound, Policy, Signature};
+pub use manual::Answers;
 pub use problem::{ConfigError, Level, Problem, Problems};
 pub use section::{Field, Kind};
 pub use sources::{Flood, Reputation, Xdp, XdpMode};

@@ -1,0 +1,253 @@
+//! Adding, changing and removing filters.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+use toml_edit::{Array, ArrayOfTables, Table, value};
+
+use super::{Fields, line, word};
+use crate::cli::{Answer, print, print_json};
+use crate::config::{self, Loaded};
+use crate::control::{Client, ClientError, Reply, Request};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Add {
+    #[command(flatten)]
+    fields: Fields,
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Edit {
+    /// Its place, as `filter list` shows it.
+    place: usize,
+    #[command(flatten)]
+    fields: Fields,
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Remove {
+    /// Its place, as `filter list` shows it.
+    place: usize,
+}
+
+pub(super) fn add(add: Add, file: &Path, json: bool) -> anyhow::Result<Answer> {
+    if add.fields.covers.is_empty() {
+        bail!("name whom it covers: --covers example.com, --covers ann@example.com or --covers '*'");
+    }
+    if add.fields.action.is_none() {
+        bail!("name what it does: --action monitor, deliver, mark, reject or discard");
+    }
+    let mut edit = config::Edit::open(file)?;
+    let filters = edit.filters()?;
+    let mut table = Table::new();
+    table.decor_mut().set_prefix("\n");
+    set(&mut table, &add.fields);
+    filters.push(table);
+    let place = filters.len() - 1;
+    finish(edit, "added", place, file, json)
+}
+
+pub(super) fn edit(change: Edit, file: &Path, json: bool) -> anyhow::Result<Answer> {
+    let mut edit = config::Edit::open(file)?;
+    let filters = edit.filters()?;
+    let count = filters.len();
+    let table = filters.get_mut(change.place).with_context(|| no_such(change.place, count))?;
+    if !set(table, &change.fields) {
+        bail!("name what to change: --memo, --covers, --action, --on or --off");
+    }
+    finish(edit, "changed", change.place, file, json)
+}
+
+pub(super) fn remove(remove: Remove, file: &Path, json: bool) -> anyhow::Result<Answer> {
+    let mut edit = config::Edit::open(file)?;
+    let filters: &mut ArrayOfTables = edit.filters()?;
+    if remove.place >= filters.len() {
+        bail!(no_such(remove.place, filters.len()));
+    }
+    filters.remove(remove.place);
+    finish(edit, "removed", remove.place, file, json)
+}
+
+fn no_such(place: usize, count: usize) -> String {
+    match count {
+        0 => "there are no filters".to_owned(),
+        _ => format!("there is no filter {place}: they have the places 0 to {}", count - 1),
+    }
+}
+
+/// Sets what is given; `false`: nothing is.
+fn set(table: &mut Table, fields: &Fields) -> bool {
+    let mut any = false;
+    let mut put = |key: &str, item| {
+        // The value's own comment stays.
+        match table.get_mut(key).and_then(toml_edit::Item::as_value_mut) {
+            Some(old) => {
+                let decor = old.decor().clone();
+                *old = item;
+                *old.decor_mut() = decor;
+            }
+            None => drop(table.insert(key, value(item))),
+        }
+        any = true;
+    };
+    if let Some(memo) = &fields.memo {
+        put("memo", memo.into());
+    }
+    if !fields.covers.is_empty() {
+        put("covers", fields.covers.iter().collect::<Array>().into());
+    }
+    if let Some(action) = fields.action {
+        put("action", word(action).into());
+    }
+    if fields.on || fields.off {
+        put("on", fields.on.into());
+    }
+    any
+}
+
+/// Writes the file, tells a running edge, and says what was done.
+fn finish(edit: config::Edit, done: &str, place: usize, file: &Path, json: bool) -> anyhow::Result<Answer> {
+    let Loaded { config, warnings } = edit.save()?;
+    let in_force = reload(&config)?;
+    let filter = config.filters.get(place).filter(|_| done != "removed");
+    if json {
+        print_json(&json!({
+            "done": done, "place": place, "filter": filter, "warnings": warnings, "in_force": in_force,
+        }))?;
+        return Ok(Answer::Yes);
+    }
+    let mut told: String = warnings.iter().map(|warning| format!("{}\n", warning.in_file(file))).collect();
+    told += &format!(
+        "{done} filter {place}{}\n",
+        filter.map_or(String::new(), |filter| format!(": {}", line(filter)))
+    );
+    told += if in_force {
+        "the edge has taken it over"
+    } else {
+        "no edge is running; it holds from the next start"
+    };
+    print(&told)?;
+    Ok(Answer::Yes)
+}
+
+/// Lets a running edge read its filters anew. `false`: none is running.
+fn reload(config: &config::Config) -> anyhow::Result<bool> {
+    let refused = "the file is written, but the running edge has not taken it over";
+    let mut client = match Client::connect(&config.control.socket) {
+        Ok(client) => client,
+        Err(ClientError::NotRunning(_)) => return Ok(false),
+        Err(
+            error @ (ClientError::Forbidden(_)
+            | ClientError::Broken { .. }
+            | ClientError::Refused(_)
+            | ClientError::Unexpected(_)),
+        ) => return Err(error).context(refused),
+    };
+    match client.ask(&Request::Reload).context(refused)? {
+        Reply::Reloaded { .. } => Ok(true),
+        _ => Err(client.unexpected()).context(refused),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+    use edge_core::policy::Action;
+
+    const FILE: &str = r#"# The edge of example.jp.
+hostname = "mx.example.jp"
+control.socket = "/nonexistent/control.sock"   # nobody is there
+
+[inbound]
+listen = ["192.0.2.1:25"]
+
+[[domain]]
+name = "example.jp"
+upstream = "127.0.0.1:10025"
+
+# The board's own rule.
+[[filter]]
+covers = ["ann@example.jp"]  # the chair
+action = "deliver"
+
+# Keys follow.
+[signature]
+keys = "/etc/backstop/keys" # 0700
+"#;
+
+    fn written() -> (tempfile::TempDir, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("backstop.toml");
+        std::fs::write(&file, FILE).unwrap();
+        (dir, file)
+    }
+
+    fn fields() -> Fields {
+        Fields { covers: vec!["example.jp".into()], action: Some(Action::Reject), ..Fields::default() }
+    }
+
+    #[test]
+    fn a_filter_is_added_behind_the_others_and_everything_else_stays() {
+        let (_dir, file) = written();
+        let fields = Fields { memo: Some("転送 \"x\"".into()), off: true, ..fields() };
+        add(Add { fields }, &file, false).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let new =
+            "\n[[filter]]\nmemo = '転送 \"x\"'\ncovers = [\"example.jp\"]\naction = \"reject\"\non = false\n";
+        assert_eq!(text, FILE.replace("\n# Keys follow.", &format!("{new}\n# Keys follow.")));
+        assert_eq!(load(&file).unwrap().filters[1].memo, "転送 \"x\"");
+    }
+
+    #[test]
+    fn the_first_filter_of_a_file_stands_behind_everything() {
+        let (_dir, file) = written();
+        remove(Remove { place: 0 }, &file, false).unwrap();
+        assert!(load(&file).unwrap().filters.is_empty());
+        add(Add { fields: fields() }, &file, false).unwrap();
+        assert_eq!(load(&file).unwrap().filters[0].action, Action::Reject);
+        assert!(std::fs::read_to_string(&file).unwrap().contains("# 0700"));
+    }
+
+    #[test]
+    fn a_change_leaves_the_comments_beside_it() {
+        let (_dir, file) = written();
+        let fields =
+            Fields { covers: vec!["bob@example.jp".into(), "*".into()], on: true, ..Fields::default() };
+        edit(Edit { place: 0, fields }, &file, false).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let expected = FILE
+            .replace("[\"ann@example.jp\"]", "[\"bob@example.jp\", \"*\"]")
+            .replace("action = \"deliver\"\n", "action = \"deliver\"\non = true\n");
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_change_that_would_be_wrong_is_not_written() {
+        let (dir, file) = written();
+        let wrong = Fields { covers: vec!["example.net".into()], ..fields() };
+        let error = add(Add { fields: wrong }, &file, false).unwrap_err().to_string();
+        assert!(error.contains("nothing was changed") && error.contains("example.net"), "{error}");
+        let long = Fields { memo: Some("字".repeat(81)), ..Fields::default() };
+        assert!(edit(Edit { place: 0, fields: long }, &file, false).is_err());
+        assert!(edit(Edit { place: 1, fields: fields() }, &file, false).is_err());
+        assert!(edit(Edit { place: 0, fields: Fields::default() }, &file, false).is_err());
+        assert!(remove(Remove { place: 1 }, &file, false).is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), FILE);
+        assert_eq!(dir.path().read_dir().unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn mode_and_links_stay_as_they_are() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (dir, file) = written();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let link = dir.path().join("link.toml");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        add(Add { fields: fields() }, &link, false).unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(load(&file).unwrap().filters.len(), 2);
+    }
+}
