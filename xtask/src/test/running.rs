@@ -1,0 +1,88 @@
+//! Running one suite: its output goes to a log, its processes end at a deadline.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::suite::{Suite, cargo};
+
+/// How long a suite may take before it is ended and counts as failed.
+const SUITE_DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// How a suite ended.
+pub(super) struct Ended {
+    /// By its exit code.
+    pub(super) succeeded: bool,
+    /// What it wrote to stdout.
+    pub(super) output: String,
+}
+
+/// Runs it. `show`: each test's line is printed as it comes.
+pub(super) fn run(suite: &Suite, filters: &[String], log: &Path, show: bool) -> Result<Ended> {
+    let mut to_log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = cargo();
+    command.arg("test").args(&suite.args).arg("--").args(filters);
+    if let Some(threads) = suite.threads {
+        command.arg(format!("--test-threads={threads}"));
+    }
+    // A group of its own, so that at the deadline its servers end with it.
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(to_log.try_clone()?).process_group(0);
+    let mut child = command.spawn().context("cannot run cargo")?;
+    let (send, lines) = mpsc::channel();
+    let stdout = child.stdout.take().context("stdout is piped")?;
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            if send.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+
+    let deadline = Instant::now() + SUITE_DEADLINE;
+    let mut output = String::new();
+    let in_time = loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                writeln!(to_log, "{line}")?;
+                if show && line.starts_with("test ") && !line.starts_with("test result") {
+                    println!("    {}", line.trim_start_matches("test "));
+                }
+                output.push_str(&line);
+                output.push('\n');
+            }
+            Err(RecvTimeoutError::Disconnected) => break true,
+            Err(RecvTimeoutError::Timeout) => break false,
+        }
+    };
+    if !in_time {
+        end(&mut child)?;
+        let note = format!("ended after {} s: the suite's deadline", SUITE_DEADLINE.as_secs());
+        writeln!(to_log, "{note}")?;
+        println!("  {}: {note}", suite.name);
+        return Ok(Ended { succeeded: false, output });
+    }
+    let status = child.wait()?;
+    // It ended with the pipe.
+    let _ = reader.join();
+    Ok(Ended { succeeded: status.success(), output })
+}
+
+/// Ends a suite with all that it started.
+fn end(child: &mut Child) -> Result<()> {
+    let group = Pid::from_raw(i32::try_from(child.id()).context("a process id")?);
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        // Gone already is as good.
+        let _ = killpg(group, signal);
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    child.wait()?;
+    Ok(())
+}
