@@ -12,6 +12,7 @@ use crate::config::Config;
 #[derive(Debug)]
 pub(super) struct Domains {
     upstreams: HashMap<String, SocketAddr>,
+    tagging: HashSet<String>,
     first: String,
     traps: HashSet<Mailbox>,
 }
@@ -22,7 +23,10 @@ impl Domains {
         let name =
             Mailbox::parse(&format!("x@{first}")).with_context(|| format!("`{first}` is no domain name"))?;
         let by_name = config.domains_by_name();
+        let tagging =
+            by_name.iter().filter(|(_, domain)| domain.tag).map(|(name, _)| name.to_string()).collect();
         Ok(Self {
+            tagging,
             upstreams: by_name.into_iter().map(|(name, domain)| (name, domain.upstream)).collect(),
             first: name.domain().to_owned(),
             traps: config.traps(),
@@ -32,6 +36,16 @@ impl Domains {
     /// The upstream of a domain, given as a lowercase A-label. `None`: it is not ours.
     pub(super) fn upstream(&self, domain: &str) -> Option<SocketAddr> {
         self.upstreams.get(domain).copied()
+    }
+
+    /// Whether a domain, given as a lowercase A-label, is the operator's.
+    pub(super) fn is_ours(&self, domain: &str) -> bool {
+        self.upstreams.contains_key(domain)
+    }
+
+    /// Whether senders in this domain of ours get tags.
+    pub(super) fn tags(&self, domain: &str) -> bool {
+        self.tagging.contains(domain)
     }
 
     /// The domain that `<postmaster>` belongs to.

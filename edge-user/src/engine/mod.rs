@@ -12,6 +12,7 @@ mod domains;
 mod inbound;
 mod mailboxes;
 mod outbound;
+mod passing;
 mod pool;
 mod registry;
 mod upstream;

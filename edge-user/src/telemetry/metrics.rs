@@ -47,6 +47,8 @@ metrics! {
     refused_budget,
     /// Connections answered 421: no slot free.
     refused_full,
+    /// Connections to the outbound listener from outside the configured networks.
+    refused_outsiders,
     /// Octets read from clients.
     bytes_in,
     /// Octets of messages sent to upstreams.

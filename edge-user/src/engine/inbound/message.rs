@@ -5,37 +5,21 @@ use std::ops::Range;
 use edge_core::message::{Fate, Happening, JudgeWhen, Order, Received, ReceivedCount, Refusal};
 use edge_core::policy::{Action, Facts, Verdict};
 use edge_core::signature::Proof;
-use edge_core::smtp::{EndOfData, UpstreamReply};
+use edge_core::smtp::EndOfData;
 
-use super::envelope::{Tag, params_for};
+use super::envelope::Tag;
 use super::evidence::{Evidence, TokenProof};
-use super::through::{Begun, Said};
+use super::through::Begun;
 use super::{Inbound, Transaction};
 use crate::engine::Edge;
 use crate::engine::mailboxes::existence_by_reply;
+use crate::engine::passing::{Said, UPSTREAM_LOST, Words, params_for};
 use crate::engine::pool::Held;
 use crate::engine::upstream::{Stage, UpstreamError};
 use std::sync::Arc;
 
 /// The field in front of a bounce that is delivered marked.
 const MARK: &[u8] = b"Backstop-Verdict: unproven\r\n";
-
-/// What an upstream said, kept until the client can be told.
-#[derive(Debug)]
-pub(super) struct Words {
-    code: u16,
-    raw: Vec<u8>,
-}
-
-impl Words {
-    pub(super) fn of(reply: &UpstreamReply<'_>) -> Self {
-        Self { code: reply.code, raw: reply.raw.to_vec() }
-    }
-
-    pub(super) fn reply(&self) -> UpstreamReply<'_> {
-        UpstreamReply { code: self.code, raw: &self.raw }
-    }
-}
 
 /// A message on its way.
 pub(super) struct Message {
@@ -379,15 +363,15 @@ impl Inbound {
         let code = match (why.reply(), words) {
             (None, Some(words)) => {
                 self.session.pass_on(words.reply(), &mut self.client.out);
-                words.code
+                words.code()
             }
             (Some(reply), _) => {
                 self.session.refuse(&reply, &mut self.client.out);
                 reply.code
             }
             (None, None) => {
-                self.session.refuse(&super::through::UPSTREAM_LOST, &mut self.client.out);
-                super::through::UPSTREAM_LOST.code
+                self.session.refuse(&UPSTREAM_LOST, &mut self.client.out);
+                UPSTREAM_LOST.code
             }
         };
         Outcome { code, delivered: false, refusal: Some(why), bytes: end.bytes }

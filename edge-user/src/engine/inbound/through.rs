@@ -1,39 +1,13 @@
 //! Mail with a sender, and bounces that their tag proved: each command goes on to the upstream, and its reply back.
 
-use edge_core::smtp::{Enhanced, Reply, UpstreamReply};
+use edge_core::smtp::Reply;
 
 use super::Inbound;
-use super::envelope::{Recipient, params_for};
-use super::message::{Message, Words};
+use super::envelope::Recipient;
+use super::message::Message;
 use crate::engine::mailboxes::existence_by_reply;
+use crate::engine::passing::{Said, UPSTREAM_LOST, Words, params_for};
 use crate::engine::upstream::{Stage, UpstreamError};
-
-/// The upstream cannot do it now: a fault of ours, so the client may come again.
-pub(super) const UPSTREAM_LOST: Reply =
-    Reply::new(451, Enhanced(4, 4, 1), "The mail server behind is not available, try again later");
-
-/// What an upstream's reply means for the client.
-pub(super) enum Said {
-    /// 2xx, or the 354 that was asked for.
-    Yes,
-    /// 4xx or 5xx: may be passed on.
-    No,
-    /// 421, or what answers another question: the upstream is as good as lost.
-    Lost,
-}
-
-impl Said {
-    pub(super) fn of(stage: Stage, reply: &UpstreamReply<'_>) -> Self {
-        match (stage, reply.code) {
-            (_, 421) => Self::Lost,
-            (Stage::Data, 354) => Self::Yes,
-            (Stage::Data, 200..=399) => Self::Lost,
-            (_, 200..=299) => Self::Yes,
-            (_, 400..=599) => Self::No,
-            (_, _) => Self::Lost,
-        }
-    }
-}
 
 /// How MAIL went at the upstream.
 pub(super) enum Begun {

@@ -1,0 +1,243 @@
+//! A message on its way out, from 354 to the reply to its final dot.
+//!
+//! Its header section is collected, at most `header_bytes_max` octets; then our fields, the header section and
+//! all that follows go to the next hop as they come. The reply to the final dot is the next hop's; where it can give
+//! none, it is a 4xx of ours.
+
+use std::ops::Range;
+
+use edge_core::message::header::{Collector, Section};
+use edge_core::message::outgoing::{Signing, Unsigned, is_loop};
+use edge_core::message::{Received, Refusal};
+use edge_core::smtp::{EndOfData, Enhanced, Reply};
+
+use super::Outbound;
+use crate::engine::locked;
+use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
+use crate::engine::upstream::{Stage, UpstreamError};
+use crate::telemetry::{Direction, Event, VerdictLine};
+
+const HEADER_TOO_LONG: Reply = Reply::new(552, Enhanced(5, 3, 4), "Header section too long");
+const CANNOT_SIGN: Reply = Reply::new(451, Enhanced(4, 3, 5), "No key to sign with, try again later");
+
+/// Where a message is.
+pub(super) enum Message {
+    /// Its header section is being collected.
+    Header(Collector),
+    /// Each piece goes to the next hop as it comes.
+    Streaming,
+    /// Read on, keep nothing, and answer so at the end.
+    Refused(Answer),
+}
+
+/// What a refused message is answered.
+pub(super) enum Answer {
+    /// Our own words.
+    Ours(Reply),
+    /// The next hop's.
+    Theirs(Words),
+}
+
+impl Message {
+    pub(super) fn new(header_bytes_max: usize) -> Self {
+        Self::Header(Collector::new(header_bytes_max))
+    }
+}
+
+impl Outbound {
+    /// A piece of the message: the octets `range` of the read buffer.
+    pub(super) async fn body(&mut self, range: Range<usize>) {
+        let piece = self.client.input.octets(range);
+        match &mut self.message {
+            Some(Message::Header(collector)) => match collector.take(piece) {
+                Section::More => {}
+                Section::Ends(len) => self.header_is_there(Some(len)).await,
+                Section::TooLong => self.refuse_message(Answer::Ours(HEADER_TOO_LONG)),
+            },
+            Some(Message::Streaming) => {
+                let Some(next_hop) = &mut self.next_hop else { return };
+                let sent = next_hop.send(&[piece]).await;
+                self.edge.metrics.bytes_upstream.add(piece.len() as u64);
+                if let Err(error) = sent {
+                    self.lost_in_body(&error);
+                }
+            }
+            Some(Message::Refused(_)) | None => {}
+        }
+    }
+
+    /// The header section is whole: the first `len` octets collected, or all of them. What belongs in front of it is
+    /// sent, and it, and what was collected behind it.
+    async fn header_is_there(&mut self, len: Option<usize>) {
+        let Some(Message::Header(collector)) = self.message.replace(Message::Streaming) else { return };
+        let octets = collector.octets();
+        let section = &octets[..len.unwrap_or(octets.len())];
+        let front = match self.fields_in_front(section) {
+            Ok(front) => front,
+            Err(reply) => return self.refuse_message(Answer::Ours(reply)),
+        };
+        let Some(next_hop) = &mut self.next_hop else {
+            return self.refuse_message(Answer::Ours(UPSTREAM_LOST));
+        };
+        let sent = next_hop.send(&[&front, octets]).await;
+        self.edge.metrics.bytes_upstream.add((front.len() + octets.len()) as u64);
+        if let Err(error) = sent {
+            self.lost_in_body(&error);
+        }
+    }
+
+    /// `Received`, and for our own senders the tokens and a missing Message-ID.
+    fn fields_in_front(&self, section: &[u8]) -> Result<Vec<u8>, Reply> {
+        let transaction = self.transaction.as_ref().ok_or(UPSTREAM_LOST)?;
+        let loop_found = || Refusal::Loop.reply().unwrap_or(UPSTREAM_LOST);
+        let mut front = Vec::new();
+        let (client_name, extended) = self.session.client_name();
+        let only_one = transaction.first_recipient.as_deref().filter(|_| self.session.recipients() == 1);
+        Received {
+            client_name,
+            client: self.client.peer.ip(),
+            extended,
+            hostname: &self.edge.config.hostname,
+            id: self.edge.next_id(),
+            recipient: only_one,
+            at: self.edge.now(),
+        }
+        .write(&mut front);
+        let Some(sender) = &transaction.signer else {
+            return if is_loop(section) { Err(loop_found()) } else { Ok(front) };
+        };
+        let signing = Signing {
+            keys: &self.edge.keys(),
+            sender,
+            recipients: u32::try_from(self.session.recipients()).unwrap_or(u32::MAX),
+            is_ours: &|domain| self.edge.domains.is_ours(domain),
+            now: self.edge.now(),
+            nonces: rand::random(),
+        };
+        match signing.fields(section) {
+            Ok(added) => front.extend_from_slice(added.fields.as_bytes()),
+            Err(Unsigned::Loop) => return Err(loop_found()),
+            Err(Unsigned::NoKey) => return Err(CANNOT_SIGN),
+        }
+        Ok(front)
+    }
+
+    /// The message must not arrive: without a final dot the next hop delivers nothing.
+    fn refuse_message(&mut self, answer: Answer) {
+        self.next_hop = None;
+        self.message = Some(Message::Refused(answer));
+    }
+
+    /// The next hop takes no more of the body: perhaps it said why.
+    fn lost_in_body(&mut self, error: &UpstreamError) {
+        let words = self.next_hop.as_mut().and_then(|next_hop| {
+            let reply = next_hop.last_words()?;
+            matches!(Said::of(Stage::Body, &reply), Said::No).then(|| Words::of(&reply))
+        });
+        if words.is_none() {
+            self.edge.upstream_is_down(error);
+        }
+        self.refuse_message(words.map_or(Answer::Ours(UPSTREAM_LOST), Answer::Theirs));
+    }
+
+    /// The message is over: the reply to its final dot.
+    pub(super) async fn end(&mut self, end: EndOfData) {
+        let flag = match end {
+            EndOfData { bare_line_ending: true, .. } => Some(Refusal::BareLineEnding),
+            EndOfData { too_big: true, .. } => Some(Refusal::TooBig),
+            EndOfData { bare_line_ending: false, too_big: false, .. } => None,
+        };
+        if let Some(reply) = flag.and_then(Refusal::reply) {
+            self.refuse_message(Answer::Ours(reply));
+        } else if matches!(self.message, Some(Message::Header(_))) {
+            self.header_is_there(None).await;
+        }
+        if matches!(self.message, Some(Message::Streaming)) && !self.finish(end).await {
+            return self.settled();
+        }
+        let code = match self.message.take() {
+            Some(Message::Refused(Answer::Theirs(words))) => {
+                self.session.pass_on(words.reply(), &mut self.client.out);
+                words.code()
+            }
+            Some(Message::Refused(Answer::Ours(reply))) => {
+                self.session.refuse(&reply, &mut self.client.out);
+                reply.code
+            }
+            Some(Message::Header(_) | Message::Streaming) | None => {
+                self.session.refuse(&UPSTREAM_LOST, &mut self.client.out);
+                UPSTREAM_LOST.code
+            }
+        };
+        self.account(code, end);
+        self.settled();
+    }
+
+    /// Sends the final dot. Whether the message is still to be answered: the next hop gave no reply to pass on.
+    async fn finish(&mut self, end: EndOfData) -> bool {
+        let Some(next_hop) = &mut self.next_hop else { return true };
+        match next_hop.finish().await {
+            Ok(reply) => match Said::of(Stage::FinalDot, &reply) {
+                Said::Yes | Said::No => {
+                    let code = reply.code;
+                    self.session.pass_on(reply, &mut self.client.out);
+                    self.account(code, end);
+                    return false;
+                }
+                // It says that it is closing: it did not take the message.
+                Said::Lost => self.refuse_message(Answer::Ours(UPSTREAM_LOST)),
+            },
+            Err(error) if error.in_doubt() => {
+                self.edge.upstream_is_down(&error);
+                self.edge.metrics.in_doubt.add(1);
+                let recipient =
+                    self.transaction.as_ref().and_then(|transaction| transaction.first_recipient.clone());
+                self.edge.log.event(Event::InDoubt {
+                    upstream: error.address,
+                    recipient: recipient.unwrap_or_default(),
+                });
+                let reply = Refusal::InDoubt.reply().unwrap_or(UPSTREAM_LOST);
+                self.refuse_message(Answer::Ours(reply));
+            }
+            Err(error) => self.lost_in_body(&error),
+        }
+        true
+    }
+
+    fn settled(&mut self) {
+        self.message = None;
+        self.transaction = None;
+    }
+
+    /// What is counted, logged and remembered of an answered message.
+    fn account(&self, code: u16, end: EndOfData) {
+        let Some(transaction) = &self.transaction else { return };
+        let metrics = &self.edge.metrics;
+        match (code / 100, &transaction.signer) {
+            (2, Some(_)) => {
+                metrics.signed.add(1);
+                let (mut correspondents, now) = (locked(&self.edge.correspondents), self.edge.now());
+                for domain in &transaction.domains {
+                    correspondents.note(domain, now);
+                }
+            }
+            (2, None) => metrics.relayed_unsigned.add(1),
+            (4, _) => metrics.deferred.add(1),
+            (_, _) => {}
+        }
+        self.edge.log.verdict(VerdictLine {
+            at: self.edge.now(),
+            source: self.client.peer.ip(),
+            sender: transaction.sender(),
+            recipient: transaction.first_recipient.clone().unwrap_or_default(),
+            direction: Direction::Outbound,
+            action: None,
+            reason: None,
+            proof: None,
+            filter: None,
+            reply: code,
+            bytes: end.bytes,
+            report: None,
+        });
+    }
+}

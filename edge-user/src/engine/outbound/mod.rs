@@ -1,0 +1,194 @@
+//! The way out: the operator's own server hands its mail in, it is signed, and goes on to the one next hop.
+//!
+//! - Only the configured networks get in: this listener takes any recipient, and makes tokens. Everybody else would find
+//!   an open relay and a signing oracle here.
+//! - Only envelope senders in the operator's own domains are signed; foreign and null ones go on as they are.
+//! - MAIL, RCPT, DATA and the final dot go on one by one, and the next hop's replies are the replies. The edge has no
+//!   queue: what the next hop did not take, the client keeps. A next hop that is lost is a 4xx.
+//! - The message streams through; only its header section is collected first ([`message`]), because what is added
+//!   depends on it.
+
+mod envelope;
+mod message;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_core::message::outgoing::ADDED_BYTES_MAX;
+use edge_core::smtp::{Enhanced, Event, Limits, Reply, Session};
+
+use self::envelope::Transaction;
+use self::message::Message;
+use super::Edge;
+use super::client::{Client, Read};
+use super::clock::Deadline;
+use super::upstream::Upstream;
+use crate::config;
+use crate::telemetry::Direction;
+
+/// How long the next hop's connection is kept for a client's next transaction.
+const NEXT_HOP_KEPT: Duration = Duration::from_secs(2);
+/// How long a client that is turned away has to read why.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+const NOT_YOU: Reply = Reply::new(550, Enhanced(5, 7, 1), "Your address may not hand mail in here");
+
+/// One session.
+struct Outbound {
+    edge: Arc<Edge>,
+    client: Client,
+    session: Session,
+    /// By when the first whole command must have come; `None` after it.
+    greet_by: Option<Deadline>,
+    /// From MAIL, accepted by the next hop, until its message is answered.
+    transaction: Option<Transaction>,
+    /// From 354 until the reply to the final dot.
+    message: Option<Message>,
+    /// Open; in a transaction only when there is one here too.
+    next_hop: Option<Upstream>,
+}
+
+/// How a session ends.
+enum Ending {
+    /// The client is gone, or was told already.
+    Done,
+    /// The client was silent too long.
+    Silent,
+    /// The edge stops.
+    Leave,
+}
+
+/// Serves one session.
+pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
+    let Some(settings) = edge.config.outbound.as_ref().filter(|settings| may_enter(settings, &client)) else {
+        edge.metrics.refused_outsiders.add(1);
+        NOT_YOU.write(&mut client.out);
+        return client.close(GOODBYE).await;
+    };
+    let next_hop = settings.next_hop;
+    let limits = &edge.config.limits;
+    let (offer, size) = edge.upstreams.offer(Direction::Outbound);
+    let message_bytes_max = size.map_or(u64::MAX, |size| size.saturating_sub(ADDED_BYTES_MAX));
+    let session = Session::new(
+        edge.config.hostname.as_str().into(),
+        Limits {
+            line_bytes_max: limits.line_bytes_max,
+            recipients_max: limits.recipients_max,
+            errors_max: limits.errors_max,
+            message_bytes_max: message_bytes_max.min(limits.message_bytes_max),
+        },
+        offer,
+    );
+    let greet_by = Some(Deadline::after(Duration::from_secs(limits.client_greet_secs)));
+    let mut outbound =
+        Outbound { edge, client, session, greet_by, transaction: None, message: None, next_hop: None };
+    outbound.session.greet(&mut outbound.client.out);
+    let ending = outbound.converse(next_hop).await;
+    outbound.close(ending).await;
+}
+
+fn may_enter(settings: &config::Outbound, client: &Client) -> bool {
+    let address = client.peer.ip().to_canonical();
+    settings.networks.iter().any(|network| network.contains(&address))
+}
+
+impl Outbound {
+    async fn converse(&mut self, next_hop: std::net::SocketAddr) -> Ending {
+        loop {
+            if self.client.must_flush() && self.client.flush(self.edge.client_patience()).await.is_err() {
+                return Ending::Done;
+            }
+            if let Some(ending) = self.step(next_hop).await {
+                return ending;
+            }
+        }
+    }
+
+    /// One event of the session. Its slices live in the read buffer: what is kept of them is copied here.
+    async fn step(&mut self, next_hop: std::net::SocketAddr) -> Option<Ending> {
+        let step = self.session.next(self.client.input.unread(), &mut self.client.out);
+        let consumed = step.consumed;
+        match step.event {
+            Event::NeedMore => return self.more().await,
+            Event::Body(piece) => {
+                let range = self.client.input.place(piece);
+                self.body(range).await;
+                self.client.consume(consumed);
+                return None;
+            }
+            Event::Close(_) => {
+                self.client.consume(consumed);
+                return Some(Ending::Done);
+            }
+            Event::Mail(mail) => {
+                let transaction = Transaction::of(&self.edge, &mail);
+                self.client.consume(consumed);
+                self.mail(transaction, next_hop).await;
+            }
+            Event::Rcpt(rcpt) => {
+                let recipient = envelope::Recipient::of(&rcpt);
+                self.client.consume(consumed);
+                self.rcpt(recipient).await;
+            }
+            Event::Data => {
+                self.client.consume(consumed);
+                self.data().await;
+            }
+            Event::End(end) => {
+                self.client.consume(consumed);
+                self.end(end).await;
+            }
+            Event::Reset => {
+                self.client.consume(consumed);
+                self.forget_transaction().await;
+            }
+            Event::Answered => self.client.consume(consumed),
+        }
+        self.greet_by = None;
+        None
+    }
+
+    /// Writes what waits to be written, and reads on.
+    async fn more(&mut self) -> Option<Ending> {
+        if self.client.flush(self.edge.client_patience()).await.is_err() {
+            return Some(Ending::Done);
+        }
+        let patience = self.greet_by.map_or(self.edge.client_patience(), Deadline::left);
+        // A session in a transaction is not at a border: the client may finish what it began.
+        let border = self.message.is_none();
+        let mut read = Read::TimedOut;
+        if self.transaction.is_none() && self.next_hop.is_some() {
+            read = self.client.read(NEXT_HOP_KEPT.min(patience), border, None).await;
+            if let Some(next_hop) = self.next_hop.take_if(|_| matches!(read, Read::TimedOut)) {
+                next_hop.quit().await;
+            }
+        }
+        if matches!(read, Read::TimedOut) {
+            read = self.client.read(patience, border, None).await;
+        }
+        self.edge.metrics.bytes_in.add(self.client.take_bytes_in());
+        match read {
+            Read::More => None,
+            Read::Closed => Some(Ending::Done),
+            Read::TimedOut => Some(Ending::Silent),
+            Read::Leave | Read::Abort => Some(Ending::Leave),
+        }
+    }
+
+    async fn close(mut self, ending: Ending) {
+        let last_word = match ending {
+            Ending::Done => None,
+            Ending::Silent => Some(Reply::new(421, Enhanced(4, 4, 2), "Silent too long, closing")),
+            Ending::Leave => Some(Reply::new(421, Enhanced(4, 3, 2), "Closing, try again later")),
+        };
+        if let Some(reply) = last_word {
+            reply.write(&mut self.client.out);
+        }
+        // In a transaction the connection is dropped: without a final dot nothing is delivered.
+        let idle = self.transaction.is_none();
+        self.client.close(self.edge.client_patience().min(GOODBYE)).await;
+        if let Some(next_hop) = self.next_hop.filter(|_| idle) {
+            next_hop.quit().await;
+        }
+    }
+}
