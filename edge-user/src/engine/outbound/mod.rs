@@ -10,6 +10,8 @@
 
 mod envelope;
 mod message;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
