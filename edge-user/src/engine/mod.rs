@@ -15,6 +15,7 @@ mod outbound;
 mod passing;
 mod pool;
 mod registry;
+pub mod report;
 mod upstream;
 mod upstreams;
 mod worker;
