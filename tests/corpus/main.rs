@@ -20,6 +20,7 @@ use edge_core::bounce::{Found, Scanner};
 use edge_core::mailbox::Mailbox;
 use edge_core::signature::{Key, Keys, TokenText, tokens};
 use edge_core::time::UnixMillis;
+use edge_user::engine::report::report;
 
 use misses::{MISSES, Why};
 use planting::plant;
@@ -154,4 +155,23 @@ fn nothing_is_found_in_bounces_that_hold_no_token() {
             }
         }
     }
+}
+
+#[test]
+fn what_a_bounce_says_of_itself_is_read() {
+    let (mut statuses, mut reporters) = (0, 0);
+    let bounces = collection();
+    for Bounce { name, text } in &bounces {
+        let message = writing::with_line_ends(text, LineEnd::CrLf);
+        let report = report(message.chunks(PIECE_BYTES)).unwrap_or_default();
+        statuses += usize::from(report.status.is_some());
+        reporters += usize::from(report.reporting_mta.is_some());
+        let header = String::from_utf8_lossy(text).to_ascii_lowercase();
+        let header = header.split("\n\n").next().unwrap_or_default();
+        if header.contains("multipart/report") && header.contains("report-type=delivery-status") {
+            assert_eq!(report.kind.as_deref(), Some("delivery-status"), "{name}");
+        }
+    }
+    println!("a status is read in {statuses} of {}, a reporting server in {reporters}", bounces.len());
+    assert!(statuses > 0 && reporters > 0);
 }

@@ -163,7 +163,7 @@ impl Inbound {
             filter: verdict.and_then(|verdict| verdict.filter),
             reply,
             bytes,
-            report: None,
+            report: self.message.as_ref().and_then(|message| message.report.clone()),
         });
     }
 }

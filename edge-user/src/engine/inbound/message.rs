@@ -15,7 +15,9 @@ use crate::engine::Edge;
 use crate::engine::mailboxes::existence_by_reply;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words, params_for};
 use crate::engine::pool::Held;
+use crate::engine::report::report;
 use crate::engine::upstream::{Stage, UpstreamError};
+use crate::telemetry::Report;
 use std::sync::Arc;
 
 /// The field in front of a bounce that is delivered marked.
@@ -37,6 +39,8 @@ pub(super) struct Message {
     pub(super) token: Option<TokenProof>,
     /// What the policy said, if it was asked.
     pub(super) verdict: Option<Verdict>,
+    /// What it says of itself, for the log; read when it is decided, from what is held then.
+    pub(super) report: Option<Report>,
 }
 
 impl Message {
@@ -63,6 +67,7 @@ impl Message {
             proof: None,
             token: None,
             verdict: None,
+            report: None,
         }
     }
 
@@ -123,6 +128,8 @@ impl Inbound {
         }
         let recipient = self.transaction.as_ref()?.recipients.first()?;
         let found = message.evidence.look(&self.edge, &recipient.mailbox, piece)?;
+        let held = message.held.pieces(self.client.input.buffer());
+        message.report = report(held.into_iter().chain([piece]));
         Some(self.proven_by(found))
     }
 
@@ -150,6 +157,9 @@ impl Inbound {
             flood: self.edge.flood_on(),
         });
         message.verdict = Some(verdict);
+        if message.report.is_none() {
+            message.report = report(message.held.pieces(self.client.input.buffer()));
+        }
         verdict.action
     }
 
