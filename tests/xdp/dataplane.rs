@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -196,7 +197,7 @@ fn syns_over_the_budget_get_no_answer() {
 #[test]
 fn drops_are_sampled_for_the_daemon() {
     on_veth(|veth| {
-        let mut dataplane = attach(&veth.settings());
+        let dataplane = attach(&veth.settings());
         let mut samples = dataplane.take_samples().expect("the first to take them");
         assert!(dataplane.take_samples().is_none());
         assert_eq!(samples.take(10), []);
@@ -206,6 +207,52 @@ fn drops_are_sampled_for_the_daemon() {
         assert!(!taken.is_empty());
         assert!(taken.iter().all(|sample| sample.source == source(PEER6)), "{taken:?}");
         assert!(taken.iter().all(|sample| sample.reason.name() == "ban"), "{taken:?}");
+    });
+}
+
+/// Counts the program's own messages, of all tests in this process.
+struct KernelMessages(AtomicUsize);
+
+impl log::Log for KernelMessages {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().contains("the first judged packet passed") {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    fn flush(&self) {}
+}
+
+static MESSAGES: KernelMessages = KernelMessages(AtomicUsize::new(0));
+
+#[test]
+fn whoever_attends_is_handed_each_sample_and_logs_what_the_program_says() {
+    on_veth(|veth| {
+        log::set_logger(&MESSAGES).expect("no other logger");
+        log::set_max_level(log::LevelFilter::Info);
+        let dataplane = attach(&veth.settings());
+        assert!(veth.connects(OTHER, 25)); // the program tells of its first packet
+        dataplane.ban(source(PEER), Duration::MAX, 0).unwrap();
+        assert!(veth.is_dropped(PEER, 25));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+            let attend = dataplane.attend(|sample| tell.send(sample.source).expect("this test listens"));
+            let seen = async {
+                while MESSAGES.0.load(Ordering::Relaxed) == 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                told.recv().await
+            };
+            tokio::select! {
+                () = attend => panic!("it ended by itself"),
+                who = seen => assert_eq!(who, Some(source(PEER))),
+                () = tokio::time::sleep(Duration::from_secs(20)) => panic!("no sample, or no message"),
+            }
+        });
+        assert!(dataplane.take_samples().is_none());
     });
 }
 
@@ -231,7 +278,7 @@ fn a_full_map_is_said_and_bans_that_are_over_make_room() {
         dataplane.ban(source(PEER), long, 0).unwrap();
         assert!(veth.is_dropped(PEER, 25));
         dataplane.ban(host(1), Duration::ZERO, 0).unwrap();
-        dataplane.tidy().unwrap();
+        assert_eq!(dataplane.remove_past_bans().unwrap(), 1);
         assert_eq!(dataplane.bans().unwrap().len(), 63);
     });
 }

@@ -69,8 +69,12 @@ impl Dataplane {
         Ok(found)
     }
 
-    /// Removes the bans that are over, which the kernel ignores but keeps; says how many.
-    pub(super) fn remove_past_bans(&self) -> Result<usize, DataplaneError> {
+    /// Removes the bans that are over, which the kernel ignores but keeps; says how many. [`Self::attend`] does it
+    /// once a minute.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn remove_past_bans(&self) -> Result<usize, DataplaneError> {
         remove_past(&mut lock(&self.bans), clock::now_ns())
     }
 

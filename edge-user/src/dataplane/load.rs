@@ -107,7 +107,7 @@ fn attach_with(
     dataplane.adopted = adopted;
     dataplane.kernel_log = kernel_log.map(Mutex::new);
     let ring: RingBuf<MapData> = maps.open(map_names::SAMPLES)?;
-    dataplane.samples = Some(Samples::new(ring));
+    dataplane.samples = Mutex::new(Some(Samples::new(ring)));
     info!(
         %interface,
         mode = %dataplane.mode,
@@ -165,7 +165,7 @@ fn open(settings: &Xdp, maps: &Maps) -> Result<Dataplane, DataplaneError> {
         bans: Mutex::new(maps.open(map_names::BANS)?),
         settings: Mutex::new(maps.open(map_names::SETTINGS)?),
         counters: maps.open(map_names::COUNTERS)?,
-        samples: None,
+        samples: Mutex::new(None),
         kernel_log: None,
     })
 }

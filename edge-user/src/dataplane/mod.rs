@@ -9,6 +9,7 @@
 //! banned and for how long (reputation), and when to write it (the engine, after the source's open sessions ended).
 
 mod allow;
+mod attend;
 mod bans;
 mod clock;
 mod counters;
@@ -51,7 +52,7 @@ pub struct Dataplane {
     bans: Mutex<HashMap<MapData, SourceKey, Ban>>,
     settings: Mutex<Array<MapData, Settings>>,
     counters: PerCpuArray<MapData, u64>,
-    samples: Option<Samples>,
+    samples: Mutex<Option<Samples>>,
     kernel_log: Option<Mutex<EbpfLogger<&'static dyn log::Log>>>,
 }
 
@@ -151,19 +152,8 @@ impl Dataplane {
 
     /// The sampled drops. The kernel's ring has one reader, so this is `None` the second time, and after
     /// [`Self::open_pinned`].
-    pub fn take_samples(&mut self) -> Option<Samples> {
-        self.samples.take()
-    }
-
-    /// What is to be done now and then, about once a minute: removes bans that are over, and passes the program's own
-    /// messages on to the log.
-    ///
-    /// # Errors
-    /// The kernel refused.
-    pub fn tidy(&self) -> Result<(), DataplaneError> {
-        self.flush_kernel_log();
-        self.remove_past_bans()?;
-        Ok(())
+    pub fn take_samples(&self) -> Option<Samples> {
+        lock(&self.samples).take()
     }
 
     /// Passes the program's own messages on to the log.

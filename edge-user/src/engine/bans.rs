@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::registry::Leave;
 use super::{Edge, locked};
+use crate::dataplane::DropSample;
 use crate::telemetry::Event;
 
 /// How long a banned source's sessions have to reach a command border.
@@ -49,6 +50,15 @@ pub(super) fn adopt(edge: &Edge) {
         }
         Err(error) => tracing::error!("the bans in the kernel cannot be read: {error}"),
     }
+}
+
+/// Attends to the program at the NIC, and logs the drops that it samples, for ever.
+pub(super) async fn attend_nic(edge: Arc<Edge>) {
+    let Some(dataplane) = &edge.dataplane else { return };
+    let log = |drop: DropSample| {
+        edge.log.event(Event::NicDrop { source: drop.source, reason: drop.reason.name() });
+    };
+    dataplane.attend(log).await;
 }
 
 /// Carries out the orders of reputation, for ever.

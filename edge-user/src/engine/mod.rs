@@ -220,6 +220,7 @@ pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: watch::Receiver<boo
 async fn housekeeping(edge: Arc<Edge>, mut stop: watch::Receiver<bool>) {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(bans::carry_out(Arc::clone(&edge)));
+    tasks.spawn(bans::attend_nic(Arc::clone(&edge)));
     tasks.spawn(upstreams::watch_health(Arc::clone(&edge)));
     mailboxes::start_probers(&edge, &mut tasks);
     tasks.spawn(watch_flood(Arc::clone(&edge)));

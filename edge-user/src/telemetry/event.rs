@@ -69,6 +69,14 @@ pub enum Event {
         /// What the kernel said.
         error: String,
     },
+    /// The NIC dropped a packet, or would have in watch mode: a sample, at most `xdp.samples_per_sec` of them.
+    NicDrop {
+        /// From whom.
+        #[serde(serialize_with = "text")]
+        source: Source,
+        /// The kernel's counter that it moved, such as `ban` or `watched_ban`.
+        reason: &'static str,
+    },
     /// A ban was lifted before its time.
     BanLifted {
         /// Who.
@@ -171,6 +179,7 @@ impl Event {
             | Self::XdpAttached { .. }
             | Self::BansAdopted { .. }
             | Self::Ban { .. }
+            | Self::NicDrop { .. }
             | Self::BanLifted { .. }
             | Self::FloodEnd { .. }
             | Self::UpstreamUp { .. }

@@ -72,6 +72,7 @@ impl Display for Human<'_> {
             Event::BanFailed { source, error } => {
                 write!(f, "ban {source} failed at the NIC: {}", Plain(error))
             }
+            Event::NicDrop { source, reason } => write!(f, "nic {reason} {source} (sampled)"),
             Event::BanLifted { source } => write!(f, "ban lifted {source}"),
             Event::FloodBegin { unproven } => write!(f, "flood begins: {unproven} unproven bounces so far"),
             Event::FloodEnd { secs, unproven } => {

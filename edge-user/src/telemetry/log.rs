@@ -158,6 +158,7 @@ fn hash_mailboxes(hasher: &AddressHasher, event: &mut Event) {
         | Event::BansAdopted { .. }
         | Event::Ban { .. }
         | Event::BanFailed { .. }
+        | Event::NicDrop { .. }
         | Event::BanLifted { .. }
         | Event::FloodBegin { .. }
         | Event::FloodEnd { .. }
