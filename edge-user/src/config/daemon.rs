@@ -10,7 +10,7 @@ section! {
     /// `[limits]`
     pub struct Limits {
         /// Most sessions at once.
-        pub sessions_max: usize = 10_000,
+        pub sessions_max: usize = 8192,
         /// Most sessions at once of one source.
         pub sessions_per_source_max: usize = 50,
         /// Longest command line, CRLF included, in octets (RFC 5321 section 4.5.3.1.4; SMTPUTF8 and DSN add to it).

@@ -10,6 +10,9 @@ pub(super) trait Value: Sized {
     /// What it is.
     const KIND: Kind;
 
+    /// Whether its type says what an absent key means.
+    const OPTIONAL: bool = false;
+
     /// Reads it. `None`: it is wrong, and the reader was told.
     fn read(value: &DeValue<'_>, path: &str, reader: &mut Reader<'_>) -> Option<Self>;
 
@@ -35,7 +38,7 @@ pub struct Field {
     pub key: &'static str,
     /// Its doc comment, line by line, each with the space in front.
     pub doc: &'static [&'static str],
-    /// Whether it has a default.
+    /// Whether it may be absent. (A section may be when all its keys may.)
     pub optional: bool,
     /// What stands behind it.
     pub kind: Kind,
@@ -91,7 +94,7 @@ macro_rules! section {
                 $($crate::config::section::Field {
                     key: section!(@key $field $($key)?),
                     doc: &[$($doc),*],
-                    optional: section!(@optional $($default)?),
+                    optional: section!(@optional $type $(, $default)?),
                     kind: <$type as $crate::config::section::Value>::KIND,
                 },)*
             ];
@@ -137,8 +140,8 @@ macro_rules! section {
     };
     (@key $field:ident) => { stringify!($field) };
     (@key $field:ident $key:literal) => { $key };
-    (@optional) => { false };
-    (@optional $default:expr) => { true };
+    (@optional $type:ty) => { <$type as $crate::config::section::Value>::OPTIONAL };
+    (@optional $type:ty, $default:expr) => { true };
     (@absent $type:ty) => { <$type as $crate::config::section::Value>::absent() };
     (@absent $type:ty, $default:expr) => { Some::<$type>($default) };
 }

@@ -35,7 +35,7 @@ fn config(text: &str) -> Config {
 #[test]
 fn the_least_file_is_enough_and_everything_else_has_its_default() {
     let config = config(LEAST);
-    assert_eq!(config.limits.sessions_max, 10_000);
+    assert_eq!(config.limits.sessions_max, 8192);
     assert_eq!(config.policy.exempt_recipients, ["postmaster@", "abuse@"]);
     assert!(config.outbound.is_none() && config.xdp.is_none() && config.filters.is_empty());
     assert_eq!(printed(LEAST), [""; 0]);
@@ -304,12 +304,12 @@ fn a_laboratory_may_have_short_bans_and_short_waits() {
 #[test]
 fn what_the_machine_does_not_allow_is_an_error_that_says_what_to_do() {
     let config = config(LEAST);
-    let enough = super::Machine { descriptors: 20_256, memory_bytes: Some(8 << 30) };
+    let enough = super::Machine { descriptors: 16_640, memory_bytes: Some(8 << 30) };
     assert_eq!(enough.problems(&config), []);
     let short = super::Machine { descriptors: 1024, memory_bytes: Some(512 << 20) };
     let problems = short.problems(&config);
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems[0].text.contains("20256 descriptors, and this machine allows 1024"), "{problems:?}");
+    assert!(problems[0].text.contains("16640 descriptors, and this machine allows 1024"), "{problems:?}");
     assert!(problems[0].text.contains("sessions_max to 384"), "{problems:?}");
     let tight = super::Machine { memory_bytes: Some(1 << 30), ..enough };
     assert_eq!(tight.problems(&config)[0].level, Level::Warning);

@@ -177,6 +177,7 @@ words! {
 
 impl<T: Value> Value for Option<T> {
     const KIND: Kind = T::KIND;
+    const OPTIONAL: bool = true;
 
     fn read(value: &DeValue<'_>, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
         T::read(value, path, reader).map(Some)

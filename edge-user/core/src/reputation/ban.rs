@@ -105,19 +105,18 @@ impl Entry {
         self.steps.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
 
-    /// What makes room first weighs least: what ended or ends soonest, the operator's own bans last.
-    fn weight(&self, now: UnixMillis) -> f64 {
-        match self.last {
-            None => 0.0,
-            Some((until, Cause::Operator)) if now < until => f64::MAX,
-            Some((until, _)) => until.0 as f64,
-        }
+    /// What makes room first weighs least: what ended first or ends soonest.
+    fn weight(&self) -> f64 {
+        self.last.map_or(0.0, |(until, _)| until.0 as f64)
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Bans {
+    /// What was decided here.
     entries: Table<Source, Entry>,
+    /// The operator's own bans and their ends, in a table of their own: no flood of others pushes them out.
+    operators: Table<Source, UnixMillis>,
     /// Decided and not yet handed out; at most `orders_max`, the oldest are lost first.
     orders: VecDeque<Ban>,
     orders_max: usize,
@@ -128,6 +127,7 @@ impl Bans {
     pub(super) fn new(entries_max: usize, never: Vec<IpNet>) -> Self {
         Self {
             entries: Table::new(entries_max),
+            operators: Table::new(entries_max),
             orders: VecDeque::new(),
             orders_max: entries_max.max(1),
             never,
@@ -135,7 +135,7 @@ impl Bans {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() + self.operators.len()
     }
 
     /// The prefix for which the source can never be banned.
@@ -143,8 +143,12 @@ impl Bans {
         self.never.iter().find(|prefix| overlaps(prefix, source)).copied()
     }
 
+    /// The ban in force; where there is one of each kind, the one that ends later.
     pub(super) fn in_force(&self, source: Source, now: UnixMillis) -> Option<Ban> {
-        self.entries.peek(&source).and_then(|entry| entry.in_force(source, now))
+        let decided = self.entries.peek(&source).and_then(|entry| entry.in_force(source, now));
+        let operators = self.operators.peek(&source).filter(|until| now < **until);
+        let operators = operators.map(|&until| Ban { source, until, cause: Cause::Operator });
+        decided.into_iter().chain(operators).max_by_key(|ban| ban.until)
     }
 
     pub(super) fn steps(&self, source: Source, limits: &Limits, now: UnixMillis) -> u32 {
@@ -160,53 +164,69 @@ impl Bans {
         limits: &Limits,
         now: UnixMillis,
     ) -> Option<Ban> {
-        let steps = self.steps(source, limits, now);
-        let doubled = limits.ban_first.saturating_mul(1 << steps.min(31));
-        let ban = Ban { source, until: now.plus(doubled.min(longest)), cause };
-        self.write(ban, steps.saturating_add(1), now).ok()?;
-        self.order(ban);
-        Some(ban)
+        self.never_prefix(source).is_none().then(|| {
+            let steps = self.steps(source, limits, now);
+            let doubled = limits.ban_first.saturating_mul(1 << steps.min(31));
+            let ban = Ban { source, until: now.plus(doubled.min(longest)), cause };
+            self.write(ban, steps.saturating_add(1));
+            self.order(ban);
+            ban
+        })
     }
 
-    /// Writes a ban in force, keeping what is known of earlier ones, and orders it to be enforced.
+    /// Takes a ban over as it is, and orders it to be enforced.
     pub(super) fn set(&mut self, ban: Ban, limits: &Limits, now: UnixMillis) -> Result<(), BanRefused> {
         self.restore(ban, limits, now)?;
-        self.order(ban);
+        self.order(self.in_force(ban.source, now).unwrap_or(ban));
         Ok(())
     }
 
     /// The same for a ban that is enforced already.
     pub(super) fn restore(&mut self, ban: Ban, limits: &Limits, now: UnixMillis) -> Result<(), BanRefused> {
-        let steps = self.steps(ban.source, limits, now).max(1);
-        self.write(ban, steps, now)
+        if let Some(prefix) = self.never_prefix(ban.source) {
+            return Err(BanRefused::NeverBan { source_: ban.source, prefix });
+        }
+        match ban.cause {
+            Cause::Operator => drop(self.operators.insert(ban.source, ban.until)),
+            Cause::OverBudget
+            | Cause::NotSmtp
+            | Cause::Trap
+            | Cause::FloodOnly
+            | Cause::HeldIdle
+            | Cause::Adopted => self.write(ban, self.steps(ban.source, limits, now).max(1)),
+        }
+        Ok(())
     }
 
     /// Lifts a ban and forgets the earlier ones.
     pub(super) fn lift(&mut self, source: Source, now: UnixMillis) -> bool {
+        let was_banned = self.in_force(source, now).is_some();
         self.orders.retain(|ban| ban.source != source);
-        self.entries.remove(&source).is_some_and(|entry| entry.in_force(source, now).is_some())
+        self.entries.remove(&source);
+        self.operators.remove(&source);
+        was_banned
     }
 
     pub(super) fn take_orders(&mut self) -> Vec<Ban> {
         std::mem::take(&mut self.orders).into()
     }
 
+    /// All bans in force, by source.
     pub(super) fn all_in_force(&self, now: UnixMillis) -> Vec<Ban> {
+        let decided = self.entries.oldest_first().map(|(source, _)| *source);
+        let operators = self.operators.oldest_first().map(|(source, _)| *source);
         let mut bans: Vec<Ban> =
-            self.entries.oldest_first().filter_map(|(source, entry)| entry.in_force(*source, now)).collect();
+            decided.chain(operators).filter_map(|source| self.in_force(source, now)).collect();
         bans.sort_by_key(|ban| ban.source);
+        bans.dedup_by_key(|ban| ban.source);
         bans
     }
 
-    fn write(&mut self, ban: Ban, steps: u32, now: UnixMillis) -> Result<(), BanRefused> {
-        if let Some(prefix) = self.never_prefix(ban.source) {
-            return Err(BanRefused::NeverBan { source_: ban.source, prefix });
-        }
+    fn write(&mut self, ban: Ban, steps: u32) {
         if self.entries.peek(&ban.source).is_none() && self.entries.is_full() {
-            self.entries.make_room(COMPARED, f64::INFINITY, |entry| entry.weight(now));
+            self.entries.make_room(COMPARED, f64::INFINITY, Entry::weight);
         }
         self.entries.insert(ban.source, Entry { last: Some((ban.until, ban.cause)), steps });
-        Ok(())
     }
 
     fn order(&mut self, ban: Ban) {

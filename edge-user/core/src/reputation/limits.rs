@@ -9,7 +9,8 @@ pub struct Limits {
     pub newcomers_max: usize,
     /// Sources with credit that are remembered; newcomers never push them out.
     pub credited_max: usize,
-    /// Bans that are remembered, in force or over; those that end first make room, the operator's last.
+    /// Bans that are remembered, in force or over; those that end first make room. The operator's own have as much
+    /// room for themselves.
     pub bans_max: usize,
     /// Connections a source may make: tokens a second.
     pub connections_per_sec: f64,

@@ -27,6 +27,8 @@ mod limits;
 mod record;
 mod sources;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use ban::{Ban, BanRefused, Cause};
 pub use correspondents::Correspondents;

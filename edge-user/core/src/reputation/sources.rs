@@ -18,8 +18,10 @@ const EARNED: f64 = 1.0;
 /// What an unproven bounce costs: a hundred of them use up what one wanted message earned.
 const UNPROVEN_COSTS: f64 = 0.01;
 
-/// What an offence costs that would otherwise be a ban.
+/// What an offence costs that would otherwise be a ban, and the credit that must be more than this to pay for it: one
+/// wanted message pays for one offence within a half-life.
 const OFFENCE_COSTS: f64 = 1.0;
+const OFFENCE_NEEDS: f64 = 0.5;
 
 /// Within which time strikes for being over a budget are counted.
 const OVER_BUDGET_WINDOW: Duration = Duration::from_secs(60);
@@ -269,7 +271,7 @@ impl Reputation {
     fn offence(&mut self, source: Source, cause: Cause, now: UnixMillis) -> Answer {
         let half_life = self.limits.credit_half_life;
         let record = self.record(source);
-        if record.credit(half_life, now) >= OFFENCE_COSTS {
+        if record.credit(half_life, now) > OFFENCE_NEEDS {
             record.spend(OFFENCE_COSTS, half_life, now);
             return Answer::OverBudget;
         }
