@@ -1,12 +1,195 @@
-//! `backstop run`: not built yet.
+//! `backstop run`: the daemon, from the configuration to its last line of log.
+//!
+//! The order matters. What can be refused without touching anything comes first (configuration, limits, keys,
+//! another daemon on the control socket); then the NIC, the listeners, and last the answer to systemd. A start that
+//! fails takes back what it attached; a stop leaves the NIC's protection pinned, for the next start to adopt.
 
-use super::Answer;
+mod notify;
+mod reload;
+mod signals;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use edge_core::signature::Keys;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::watch;
+
+use super::{Answer, CONFIG_PATH};
+use crate::config::{self, Config, keys};
+use crate::control::{EdgeDaemon, Listener};
+use crate::dataplane::{Dataplane, DataplaneError};
+use crate::engine::{self, Edge, Listeners, clock};
+use crate::telemetry::{self, AddressHasher, Direction, Event, EventLog, Level};
+
+/// How long the last lines of the log may take to be written.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// What the command takes.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+    config: PathBuf,
+    /// Leave the network card alone, whatever `[xdp]` says.
+    #[arg(long)]
+    no_xdp: bool,
+}
 
 /// Runs it.
-pub(crate) fn run(_args: Args) -> anyhow::Result<Answer> {
-    anyhow::bail!("`run` is not built yet")
+pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
+    let (mut config, warnings) = read(&args.config)?;
+    if args.no_xdp {
+        config.xdp = None;
+    }
+    fits_this_machine(&config)?;
+    let keys = keys::load(&config.signature.keys)?;
+    let control = Listener::bind(&config.control)?;
+    let log = start_log(&config, &keys)?;
+    telemetry::install_diagnostics(&log)?;
+    for message in warnings {
+        log.event(Event::Diagnostic { level: Level::Warn, target: "backstop::config".into(), message });
+    }
+
+    let served = attach(&config, &log).and_then(|dataplane| {
+        let took_back = takes_back(&config, dataplane.as_ref());
+        serve(&args.config, config, keys, dataplane, &log, control).inspect_err(|_| took_back())
+    });
+    log.flush(FLUSH_MAX);
+    served.map(|()| Answer::Yes)
+}
+
+/// The configuration, and what may not be meant so.
+fn read(path: &Path) -> anyhow::Result<(Config, Vec<String>)> {
+    // Says what to do where there is none.
+    super::configuration(path)?;
+    let loaded = config::read(path)?;
+    let warnings = loaded.warnings.iter().map(|warning| warning.in_file(path).to_string()).collect();
+    Ok((loaded.config, warnings))
+}
+
+/// Raises the limit of descriptors to what the machine allows, and refuses what it does not.
+fn fits_this_machine(config: &Config) -> anyhow::Result<()> {
+    let problems: Vec<String> = config::Machine::here()
+        .context("cannot ask for this machine's limits")?
+        .problems(config)
+        .iter()
+        .filter(|problem| problem.level == config::Level::Error)
+        .map(|problem| format!("{}: {}", problem.key, problem.text))
+        .collect();
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\nbackstop: "));
+    }
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of descriptors")?;
+    }
+    Ok(())
+}
+
+fn start_log(config: &Config, keys: &Keys) -> anyhow::Result<EventLog> {
+    let secret = keys.iter().next().map(|key| *key.secret());
+    let hasher = match (config.log.hash_addresses, secret) {
+        (false, _) => None,
+        (true, Some(secret)) => Some(AddressHasher::from_secret(&secret)),
+        (true, None) => bail!("[log] hash_addresses needs a key; make one: backstop key new"),
+    };
+    let settings = telemetry::Settings {
+        format: config.log.format,
+        hasher,
+        queue_lines_max: config.log.queue_lines_max,
+        clock: clock::system_now,
+    };
+    EventLog::start(settings, io::stderr()).context("cannot start the log's thread")
+}
+
+/// Puts the program at the NIC, where the configuration asks for it.
+fn attach(config: &Config, log: &EventLog) -> anyhow::Result<Option<Dataplane>> {
+    let Some(settings) = &config.xdp else { return Ok(None) };
+    let attached = Dataplane::attach_configured(config).map_err(|error: DataplaneError| {
+        anyhow!(error).context(format!(
+            "cannot protect {} (to run without: `backstop run --no-xdp`)",
+            settings.interface
+        ))
+    })?;
+    if let Some(dataplane) = &attached {
+        log.event(Event::XdpAttached {
+            interface: settings.interface.clone(),
+            mode: dataplane.mode().name(),
+            adopted: dataplane.adopted(),
+            watch: settings.watch,
+        });
+    }
+    Ok(attached)
+}
+
+/// What undoes this start's own attachment; an adopted one was there before, and stays.
+fn takes_back(config: &Config, dataplane: Option<&Dataplane>) -> impl FnOnce() + use<> {
+    let fresh = dataplane.is_some_and(|dataplane| !dataplane.adopted());
+    let settings = config.xdp.clone().filter(|_| fresh);
+    move || {
+        if let Some(settings) = settings
+            && let Err(error) = Dataplane::detach(&settings)
+        {
+            tracing::error!("the program stays at {}: {error}", settings.interface);
+        }
+    }
+}
+
+/// Serves until a signal says stop.
+fn serve(
+    path: &Path,
+    config: Config,
+    keys: Keys,
+    dataplane: Option<Dataplane>,
+    log: &EventLog,
+    control: Listener,
+) -> anyhow::Result<()> {
+    let xdp = dataplane.as_ref().map_or("none", |dataplane| dataplane.mode().name());
+    let edge = Edge::new(config, keys, dataplane, log.clone())?;
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let listeners = Listeners::bind(&edge, workers).map_err(explain_bind)?;
+    let started = Event::Started {
+        version: env!("CARGO_PKG_VERSION"),
+        inbound: listeners.addresses(Direction::Inbound),
+        outbound: listeners.addresses(Direction::Outbound),
+        xdp,
+    };
+
+    let reload = {
+        let (edge, path) = (Arc::clone(&edge), path.to_owned());
+        move || reload::reload(&edge, &path)
+    };
+    let _control = control
+        .serve(Arc::new(EdgeDaemon::new(Arc::clone(&edge), Box::new(reload))))
+        .context("cannot start the control socket's thread")?;
+    let (stop, stopped) = watch::channel(false);
+    signals::start(Arc::clone(&edge), path.to_owned(), stop).context("cannot wait for signals")?;
+    log.event(started);
+    notify::ready();
+    engine::serve_at(edge, listeners, stopped)?;
+    log.event(Event::Stopped {});
+    Ok(())
+}
+
+/// Says who to ask where a port cannot be had.
+fn explain_bind(error: anyhow::Error) -> anyhow::Error {
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match kind {
+        Some(io::ErrorKind::AddrInUse) => error.context(
+            "another program has the port (`ss -ltnp` names it); a mail server that shall stand behind the edge is \
+             to listen at another port, or at 127.0.0.1 only",
+        ),
+        Some(io::ErrorKind::PermissionDenied) => error.context(
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE (in the unit: \
+             AmbientCapabilities=CAP_NET_BIND_SERVICE)",
+        ),
+        Some(io::ErrorKind::AddrNotAvailable) => {
+            error.context("the address is none of this host's (`ip address` lists them)")
+        }
+        Some(_) | None => error,
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{Answer, CONFIG_PATH, ban, configuration, print, print_json, words};
 use crate::config::Config;
 use crate::control::{Client, ClientError, Reply, Request, Status, XdpStatus};
-use crate::dataplane::{AttachedMode, Dataplane};
+use crate::dataplane::Dataplane;
 use crate::telemetry::Metrics;
 
 /// What the command takes.
@@ -52,9 +52,9 @@ fn without_a_daemon(config: &Config, gone: &ClientError, json: bool) -> anyhow::
         Some((settings, Ok(dataplane))) => {
             let status = XdpStatus {
                 interface: settings.interface.clone(),
-                mode: mode(dataplane).into(),
+                mode: dataplane.mode().name().into(),
                 adopted: true,
-                watch: settings.watch,
+                watch: dataplane.watch()?,
                 packets: dataplane.counters()?.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
             };
             (Some(status), ban::pinned_bans(dataplane)?.len())
@@ -76,13 +76,6 @@ fn without_a_daemon(config: &Config, gone: &ClientError, json: bool) -> anyhow::
         (None, Some((_, Ok(_))) | None) => {}
     }
     print(&text)
-}
-
-fn mode(dataplane: &Dataplane) -> &'static str {
-    match dataplane.mode() {
-        AttachedMode::Native => "native",
-        AttachedMode::Generic => "generic",
-    }
 }
 
 fn table(status: &Status) -> String {

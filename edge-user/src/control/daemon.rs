@@ -11,7 +11,6 @@ use edge_core::time::UnixMillis;
 
 use super::listener::Daemon;
 use super::protocol::{BanRow, Explained, Reply, Request, Status, XdpStatus};
-use crate::dataplane::AttachedMode;
 use crate::engine::Edge;
 use crate::telemetry::Event;
 
@@ -24,7 +23,6 @@ pub type Reload = dyn Fn() -> anyhow::Result<(usize, usize)> + Send + Sync;
 /// A running edge as the control socket sees it.
 pub struct EdgeDaemon {
     edge: Arc<Edge>,
-    clock: fn() -> UnixMillis,
     started: UnixMillis,
     reload: Box<Reload>,
 }
@@ -32,8 +30,8 @@ pub struct EdgeDaemon {
 impl EdgeDaemon {
     /// Answers for `edge`, which starts now.
     #[must_use]
-    pub fn new(edge: Arc<Edge>, clock: fn() -> UnixMillis, reload: Box<Reload>) -> Self {
-        Self { edge, clock, started: clock(), reload }
+    pub fn new(edge: Arc<Edge>, reload: Box<Reload>) -> Self {
+        Self { started: edge.now(), edge, reload }
     }
 
     fn status(&self, now: UnixMillis) -> Result<Status, String> {
@@ -50,12 +48,9 @@ impl EdgeDaemon {
         let xdp = match (&edge.dataplane, &edge.config.xdp) {
             (Some(dataplane), Some(settings)) => Some(XdpStatus {
                 interface: settings.interface.clone(),
-                mode: match dataplane.mode() {
-                    AttachedMode::Native => "native".into(),
-                    AttachedMode::Generic => "generic".into(),
-                },
+                mode: dataplane.mode().name().into(),
                 adopted: dataplane.adopted(),
-                watch: settings.watch,
+                watch: dataplane.watch().map_err(|error| error.to_string())?,
                 packets: names(dataplane.counters().map_err(|error| error.to_string())?),
             }),
             (Some(_) | None, _) => None,
@@ -63,7 +58,7 @@ impl EdgeDaemon {
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_secs: now.since(self.started).as_secs(),
-            sessions: 0,
+            sessions: edge.registry.sessions(),
             bans,
             flood_secs,
             xdp,
@@ -84,6 +79,9 @@ impl EdgeDaemon {
         if length.is_zero() || length > BAN_MAX {
             return Err(format!("a ban lasts from 1 second to {} days", BAN_MAX.as_secs() / 86_400));
         }
+        if let Some(dataplane) = &self.edge.dataplane {
+            dataplane.refuse_spared(source).map_err(|error| error.to_string())?;
+        }
         let ban = Ban { source, until: now.plus(length), cause: Cause::Operator };
         self.edge
             .reputation
@@ -91,6 +89,7 @@ impl EdgeDaemon {
             .unwrap_or_else(PoisonError::into_inner)
             .ban(ban.source, ban.until, ban.cause, now)
             .map_err(|refused| format!("{refused}; take it out of `never_ban` or `trusted_relays` first"))?;
+        self.edge.orders.notify_one();
         Ok(Reply::Banned(row(ban, now)))
     }
 
@@ -135,7 +134,7 @@ impl EdgeDaemon {
 
 impl Daemon for EdgeDaemon {
     fn answer(&self, request: &Request) -> Reply {
-        let now = (self.clock)();
+        let now = self.edge.now();
         let reply = match request {
             Request::Version => Ok(Reply::Version { version: env!("CARGO_PKG_VERSION").into() }),
             Request::Status => self.status(now).map(|status| Reply::Status(Box::new(status))),

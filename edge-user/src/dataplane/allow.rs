@@ -51,7 +51,10 @@ pub(super) struct Spared {
 
 impl Dataplane {
     /// Refuses a source that lies in a spared prefix, or holds one: the ban of an IPv6 /64 would speak of all in it.
-    pub(super) fn refuse_spared(&self, source: Source) -> Result<(), DataplaneError> {
+    ///
+    /// # Errors
+    /// It does: with the prefix, and why that is spared.
+    pub fn refuse_spared(&self, source: Source) -> Result<(), DataplaneError> {
         match self.spared.iter().find(|spared| overlaps(spared.prefix, source)) {
             None => Ok(()),
             Some(Spared { prefix, origin }) => {

@@ -1,0 +1,48 @@
+//! What the daemon does on signals: SIGTERM and SIGINT stop it, SIGHUP has filters and keys read anew.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::{notify, reload};
+use crate::engine::Edge;
+use crate::telemetry::Event;
+
+/// Waits for signals on a thread of its own from now on.
+pub(super) fn start(edge: Arc<Edge>, path: PathBuf, stop: watch::Sender<bool>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // From here on signals no longer end the process by themselves.
+    let entered = runtime.enter();
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut hup = signal(SignalKind::hangup())?;
+    drop(entered);
+    let wait = async move {
+        let asked_by = loop {
+            tokio::select! {
+                _ = term.recv() => break "SIGTERM",
+                _ = int.recv() => break "SIGINT",
+                _ = hup.recv() => {
+                    // What went wrong is in the log; there is nobody else to tell.
+                    let _ = reload::reload(&edge, &path);
+                }
+            }
+        };
+        edge.log.event(Event::Stopping { signal: asked_by });
+        notify::stopping();
+        // Where nobody listens any more, all has stopped already.
+        let _ = stop.send(true);
+        // Whoever asks twice does not want to wait for the transactions that are still open.
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        edge.log.flush(super::FLUSH_MAX);
+        std::process::exit(2);
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(wait))?;
+    Ok(())
+}
