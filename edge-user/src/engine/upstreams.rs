@@ -91,6 +91,12 @@ impl Upstreams {
         (offer, size)
     }
 
+    /// Whether an upstream was asked what it offers, since the start.
+    pub(super) fn was_asked(&self, address: SocketAddr) -> bool {
+        let known = self.all.iter().find(|known| known.address == address);
+        known.is_some_and(|known| *locked(&known.state) != State::Unasked)
+    }
+
     fn set(&self, address: SocketAddr, next: impl Fn(State) -> State) -> Option<(State, State)> {
         let mut state = locked(&self.all.iter().find(|known| known.address == address)?.state);
         let before = *state;

@@ -17,8 +17,8 @@ pub struct Received<'a> {
     pub client_name: &'a [u8],
     /// The client's address.
     pub client: IpAddr,
-    /// Whether it said EHLO (`ESMTP`) or HELO (`SMTP`).
-    pub extended: bool,
+    /// How it came: [`Session::protocol`](crate::smtp::Session::protocol).
+    pub protocol: &'static str,
     /// The edge's own name.
     pub hostname: &'a str,
     /// Names this message in the log.
@@ -39,7 +39,7 @@ impl Received<'_> {
         let named = std::str::from_utf8(self.client_name)
             .ok()
             .filter(|name| name.is_ascii() && is_domain(name.as_bytes()));
-        let protocol = if self.extended { "ESMTP" } else { "SMTP" };
+        let protocol = self.protocol;
         let written = match named {
             Some(name) => write!(out, "Received: from {name} ({literal})\r\n"),
             None => write!(out, "Received: from {literal} ({literal})\r\n"),
@@ -89,7 +89,7 @@ mod tests {
         Received {
             client_name,
             client: client.parse().unwrap(),
-            extended: true,
+            protocol: "ESMTP",
             hostname: "edge.example",
             id: 0xab12,
             recipient,

@@ -388,6 +388,16 @@ impl Session {
         (&self.client_name, self.extended)
     }
 
+    /// The protocol of the open transaction, as `Received` names it (RFC 3848; RFC 6531 section 4.3).
+    #[must_use]
+    pub fn protocol(&self) -> &'static str {
+        match self.transaction {
+            Some(Transaction { smtputf8: true, .. }) => "UTF8SMTP",
+            Some(Transaction { smtputf8: false, .. }) | None if self.extended => "ESMTP",
+            Some(Transaction { smtputf8: false, .. }) | None => "SMTP",
+        }
+    }
+
     /// Recipients accepted in the open transaction.
     #[must_use]
     pub fn recipients(&self) -> usize {

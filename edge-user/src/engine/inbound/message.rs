@@ -397,7 +397,7 @@ impl Inbound {
 
     /// Our `Received` field.
     pub(super) fn write_received(&self, out: &mut Vec<u8>) {
-        let (client_name, extended) = self.session.client_name();
+        let (client_name, _) = self.session.client_name();
         let recipients = self.transaction.as_ref().map(|transaction| transaction.recipients.as_slice());
         let recipient = match recipients.unwrap_or_default() {
             [only] => Some(only.text()),
@@ -406,7 +406,7 @@ impl Inbound {
         let field = Received {
             client_name,
             client: self.client.peer.ip(),
-            extended,
+            protocol: self.session.protocol(),
             hostname: &self.edge.config.hostname,
             id: self.edge.next_id(),
             recipient: recipient.as_deref(),

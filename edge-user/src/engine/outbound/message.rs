@@ -91,12 +91,12 @@ impl Outbound {
         let transaction = self.transaction.as_ref().ok_or(UPSTREAM_LOST)?;
         let loop_found = || Refusal::Loop.reply().unwrap_or(UPSTREAM_LOST);
         let mut front = Vec::new();
-        let (client_name, extended) = self.session.client_name();
+        let (client_name, _) = self.session.client_name();
         let only_one = transaction.first_recipient.as_deref().filter(|_| self.session.recipients() == 1);
         Received {
             client_name,
             client: self.client.peer.ip(),
-            extended,
+            protocol: self.session.protocol(),
             hostname: &self.edge.config.hostname,
             id: self.edge.next_id(),
             recipient: only_one,

@@ -68,6 +68,9 @@ pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
         return client.close(GOODBYE).await;
     };
     let next_hop = settings.next_hop;
+    // A client that comes before the first health probe would be offered nothing, and might rewrite its mail for it.
+    let first =
+        if edge.upstreams.was_asked(next_hop) { None } else { edge.open_upstream(next_hop).await.ok() };
     let limits = &edge.config.limits;
     let (offer, size) = edge.upstreams.offer(Direction::Outbound);
     let message_bytes_max = size.map_or(u64::MAX, |size| size.saturating_sub(ADDED_BYTES_MAX));
@@ -83,7 +86,7 @@ pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
     );
     let greet_by = Some(Deadline::after(Duration::from_secs(limits.client_greet_secs)));
     let mut outbound =
-        Outbound { edge, client, session, greet_by, transaction: None, message: None, next_hop: None };
+        Outbound { edge, client, session, greet_by, transaction: None, message: None, next_hop: first };
     outbound.session.greet(&mut outbound.client.out);
     let ending = outbound.converse(next_hop).await;
     outbound.close(ending).await;

@@ -187,19 +187,6 @@ impl Server {
         client.greeting = client.reply();
         client
     }
-
-    /// A client that said EHLO, once the edge knows that the hop offers `extension`.
-    pub(super) fn client_offered(&self, extension: &str) -> (Client, String) {
-        for _ in 0..600 {
-            let mut client = self.client();
-            let offered = client.say("EHLO client.example");
-            if offered.contains(extension) {
-                return (client, offered);
-            }
-            thread::sleep(PATIENCE / 600);
-        }
-        panic!("{extension} is never offered");
-    }
 }
 
 impl Drop for Server {
