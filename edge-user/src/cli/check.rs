@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::net::if_::{if_nameindex, if_nametoindex};
 use serde_json::json;
 
 use super::{Answer, CONFIG_PATH, print, print_json};
@@ -51,19 +52,24 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
 
 /// What is wrong with the keys and with this machine.
 fn beyond_the_file(config: &Config) -> anyhow::Result<Vec<Problem>> {
+    let error = |key: &str, text| Problem { level: Level::Error, line: 0, column: 0, key: key.into(), text };
     let mut problems = Machine::here()?.problems(config);
-    let problem =
-        |level, text: String| Problem { level, line: 0, column: 0, key: "signature.keys".into(), text };
-    match keys::load(&config.signature.keys) {
+    if let Some(xdp) = &config.xdp
+        && if_nametoindex(xdp.interface.as_str()).is_err()
+    {
+        let there: Vec<String> =
+            if_nameindex()?.iter().map(|interface| interface.name().to_string_lossy().into_owned()).collect();
+        let text = format!("there is no interface {}; there are {}", xdp.interface, there.join(", "));
+        problems.push(error("xdp.interface", text));
+    }
+    let dir = &config.signature.keys;
+    match keys::load(dir) {
         Ok(keys) if keys.signer(system_now()).is_some() => {}
-        Ok(_) => problems.push(problem(
-            Level::Error,
-            format!(
-                "no key signs any more; make one: backstop key new --dir {}",
-                config.signature.keys.display()
-            ),
-        )),
-        Err(error) => problems.push(problem(Level::Error, error.to_string())),
+        Ok(_) => {
+            let text = format!("no key signs any more; make one: backstop key new --dir {}", dir.display());
+            problems.push(error("signature.keys", text));
+        }
+        Err(fault) => problems.push(error("signature.keys", fault.to_string())),
     }
     Ok(problems)
 }
@@ -106,4 +112,48 @@ fn understood(config: &Config, file: &Path) -> String {
         None => told += "xdp       none: the network card drops nothing\n",
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is in order but for what `more` says, with or without a key.
+    fn checked(more: &str, key: bool) -> (Answer, Vec<Problem>) {
+        let dir = tempfile::tempdir().unwrap();
+        let keys_dir = dir.path().join("keys");
+        if key {
+            keys::create(&keys_dir, system_now()).unwrap();
+        }
+        let file = dir.path().join("backstop.toml");
+        let text = format!(
+            "hostname = \"mx.example.jp\"\ninbound.listen = [\"127.0.0.1:25\"]\nsignature.keys = {keys_dir:?}\n\
+             limits.sessions_max = 100\n[[domain]]\nname = \"example.jp\"\nupstream = \"127.0.0.1:26\"\n{more}"
+        );
+        std::fs::write(&file, text).unwrap();
+        let problems = match read(&file) {
+            Ok(loaded) => beyond_the_file(&loaded.config).unwrap(),
+            Err(error) => panic!("{error}"),
+        };
+        (run(Args { config: file, json: true }).unwrap(), problems)
+    }
+
+    #[test]
+    fn keys_and_interface_must_be_there() {
+        let (answer, problems) = checked("[xdp]\ninterface = \"lo\"\n", true);
+        assert_eq!((answer, problems), (Answer::Yes, vec![]));
+        let (answer, problems) = checked("[xdp]\ninterface = \"nosuch0\"\n", false);
+        assert_eq!(answer, Answer::No);
+        assert!(problems[0].text.contains("there is no interface nosuch0; there are"), "{problems:?}");
+        assert!(problems[1].text.contains("backstop key new"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_wrong_file_is_a_no_and_a_missing_one_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("backstop.toml");
+        assert!(run(Args { config: file.clone(), json: true }).is_err());
+        std::fs::write(&file, "hostname = 3").unwrap();
+        assert_eq!(run(Args { config: file, json: true }).unwrap(), Answer::No);
+    }
 }

@@ -1,7 +1,7 @@
 //! Whether this machine allows what the configuration asks for.
 
+use super::Config;
 use super::problem::{Level, Problem};
-use super::{Config, Xdp};
 
 /// Descriptors besides those of sessions: listeners, the control socket, maps, the log, the runtime's own.
 const DESCRIPTORS_BESIDES: u64 = 256;
@@ -9,8 +9,12 @@ const DESCRIPTORS_BESIDES: u64 = 256;
 /// What a session keeps in memory besides what it holds, in octets: its read and write buffers and its state.
 const SESSION_BYTES: u64 = 40 << 10;
 
-/// What an entry of the reputation's tables takes, in octets.
+/// What an entry of a table takes, in octets: a source (or a ban, here or in the kernel), a token's uses, a
+/// correspondent's domain, a mailbox.
 const SOURCE_BYTES: u64 = 256;
+const USES_BYTES: u64 = 64;
+const CORRESPONDENT_BYTES: u64 = 64;
+const MAILBOX_BYTES: u64 = 256;
 
 /// What the machine allows. [`Machine::here`] asks it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,19 +89,30 @@ impl Machine {
 
 /// The most octets that what the configuration bounds can take.
 fn memory_needed(config: &Config) -> u64 {
-    let reputation = &config.reputation;
-    let sources = reputation.newcomers_max + reputation.credited_max + reputation.bans_max;
-    let kernel_entries =
-        config.xdp.as_ref().map_or(0, |Xdp { bans_max, sources_max, .. }| bans_max + sources_max);
-    (config.limits.hold_total_bytes_max as u64)
-        .saturating_add((config.limits.sessions_max as u64).saturating_mul(SESSION_BYTES))
-        .saturating_add((sources as u64).saturating_mul(SOURCE_BYTES))
-        .saturating_add(u64::from(kernel_entries).saturating_mul(SOURCE_BYTES))
+    let (limits, reputation) = (&config.limits, &config.reputation);
+    let in_kernel = config.xdp.as_ref().map_or([0, 0], |xdp| [xdp.bans_max, xdp.sources_max]);
+    let tables = [
+        (limits.hold_total_bytes_max as u64, 1),
+        (limits.sessions_max as u64, SESSION_BYTES),
+        (reputation.newcomers_max as u64, SOURCE_BYTES),
+        (reputation.credited_max as u64, SOURCE_BYTES),
+        // The operator's own have as much room again.
+        (reputation.bans_max as u64, 2 * SOURCE_BYTES),
+        (reputation.correspondents_max as u64, CORRESPONDENT_BYTES),
+        (config.signature.uses_max as u64, USES_BYTES),
+        (limits.mailbox_cache_max as u64, MAILBOX_BYTES),
+        (u64::from(in_kernel[0]), SOURCE_BYTES),
+        (u64::from(in_kernel[1]), SOURCE_BYTES),
+    ];
+    tables.iter().fold(0, |sum: u64, (entries, bytes)| sum.saturating_add(entries.saturating_mul(*bytes)))
 }
 
+/// The machine's memory, or what its control group may have of it.
 fn memory_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
     let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(kib.saturating_mul(1024))
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let group: Option<u64> = group.and_then(|text| text.trim().parse().ok());
+    Some(kib.saturating_mul(1024).min(group.unwrap_or(u64::MAX)))
 }

@@ -311,6 +311,27 @@ fn what_the_machine_does_not_allow_is_an_error_that_says_what_to_do() {
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[0].text.contains("16640 descriptors, and this machine allows 1024"), "{problems:?}");
     assert!(problems[0].text.contains("sessions_max to 384"), "{problems:?}");
-    let tight = super::Machine { memory_bytes: Some(1 << 30), ..enough };
+    let tight = super::Machine { memory_bytes: Some(3 << 29), ..enough };
     assert_eq!(tight.problems(&config)[0].level, Level::Warning);
+}
+
+#[test]
+fn a_file_cut_anywhere_is_read_or_refused_with_places_inside_it() {
+    let whole = LEAST.to_owned()
+        + "[[filter]]\nmemo = \"転送\"\ncovers = [\"*\"]\naction = \"reject\"\n[xdp]\ninterface = \"eth0\"\nports = [25, 0x19]\n\
+           [limits]\nrecipients_max = 1_000\n[outbound]\nlisten = [\"[::1]:10025\"]\nnetworks = [\"::1/128\"]\n\
+           next_hop = \"127.0.0.1:26\"\n";
+    config(&whole);
+    for (cut, _) in whole.char_indices() {
+        let (head, tail) = whole.split_at(cut);
+        for text in
+            [head, tail, &format!("{head}\"{tail}"), &format!("{head}[{tail}"), &format!("{head}9{tail}")]
+        {
+            for problem in problems(text) {
+                let line = text.split('\n').nth(problem.line - 1);
+                let line = line.unwrap_or_else(|| panic!("line {} of\n{text}", problem.line));
+                assert!(problem.column - 1 <= line.chars().count(), "{problem:?} of\n{text}");
+            }
+        }
+    }
 }

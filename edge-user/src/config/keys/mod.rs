@@ -89,7 +89,8 @@ impl KeyDirError {
 /// # Errors
 /// There is none, one cannot be read, or others can read one.
 pub fn load(dir: &Path) -> Result<Keys, KeyDirError> {
-    let keys = read_all(dir)?;
+    // A directory that is not there yet is made with its first key.
+    let keys = if dir.exists() { read_all(dir)? } else { Vec::new() };
     if keys.is_empty() {
         return Err(KeyDirError::NoKey { dir: dir.to_owned() });
     }
