@@ -69,6 +69,11 @@ fn beyond_the_file(config: &Config) -> anyhow::Result<Vec<Problem>> {
             let text = format!("no key signs any more; make one: backstop key new --dir {}", dir.display());
             problems.push(error("signature.keys", text));
         }
+        Err(fault) if !dir.exists() => {
+            let text =
+                format!("{fault}; make it, with a first key: backstop key new --dir {}", dir.display());
+            problems.push(error("signature.keys", text));
+        }
         Err(fault) => problems.push(error("signature.keys", fault.to_string())),
     }
     Ok(problems)

@@ -89,8 +89,7 @@ impl KeyDirError {
 /// # Errors
 /// There is none, one cannot be read, or others can read one.
 pub fn load(dir: &Path) -> Result<Keys, KeyDirError> {
-    // A directory that is not there yet is made with its first key.
-    let keys = if dir.exists() { read_all(dir)? } else { Vec::new() };
+    let keys = read_all(dir)?;
     if keys.is_empty() {
         return Err(KeyDirError::NoKey { dir: dir.to_owned() });
     }
