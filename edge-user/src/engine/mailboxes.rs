@@ -129,15 +129,18 @@ impl Mailboxes {
     /// Whether a mailbox exists: from memory, or from the upstream, in bounded time.
     pub(super) async fn look(
         &self,
+        edge: &Edge,
         mailbox: &Mailbox,
         path: &[u8],
         upstream: SocketAddr,
-        now: UnixMillis,
     ) -> Existence {
+        let now = edge.now();
         if let Some(known) = locked(&self.cache).get(mailbox, now) {
             return known;
         }
-        let Some(prober) = self.probers.get(&upstream) else { return Existence::Unknown };
+        let Some(prober) = self.probers.get(&upstream).filter(|_| !edge.upstreams.is_down(upstream)) else {
+            return Existence::Unknown;
+        };
         let (answer, answered) = oneshot::channel();
         let question = Question { mailbox: mailbox.clone(), path: path.to_vec(), answer };
         if prober.questions.try_send(question).is_err() {
@@ -146,6 +149,16 @@ impl Mailboxes {
         match timeout(PROBE_PATIENCE, answered).await {
             Ok(Ok(existence)) => existence,
             Ok(Err(_)) | Err(_) => Existence::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Mailboxes {
+    /// No prober will ever ask: what is not remembered is unknown.
+    pub(super) fn without_probers(&self) {
+        for prober in self.probers.values() {
+            drop(locked(&prober.waiting).take());
         }
     }
 }

@@ -122,12 +122,17 @@ impl Upstream {
         let greeting = upstream.reply(Stage::Greeting, patience.reply).await?.code;
         upstream.expect(Stage::Greeting, greeting)?;
         let ehlo = upstream.command(Stage::Hello, &[b"EHLO ", hostname.as_bytes()]).await?;
-        if ehlo.code / 100 == 2 {
-            let capabilities = Capabilities::of_ehlo(ehlo.raw);
-            upstream.capabilities = capabilities;
-        } else {
-            let helo = upstream.command(Stage::Hello, &[b"HELO ", hostname.as_bytes()]).await?.code;
-            upstream.expect(Stage::Hello, helo)?;
+        match ehlo.code {
+            200..=299 => {
+                let capabilities = Capabilities::of_ehlo(ehlo.raw);
+                upstream.capabilities = capabilities;
+            }
+            // It does not know EHLO (RFC 5321 section 3.2).
+            500..=599 => {
+                let helo = upstream.command(Stage::Hello, &[b"HELO ", hostname.as_bytes()]).await?.code;
+                upstream.expect(Stage::Hello, helo)?;
+            }
+            code => upstream.expect(Stage::Hello, code)?,
         }
         Ok(upstream)
     }

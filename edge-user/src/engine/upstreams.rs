@@ -97,6 +97,12 @@ impl Upstreams {
         known.is_some_and(|known| *locked(&known.state) != State::Unasked)
     }
 
+    /// Whether it did not answer the last time.
+    pub(super) fn is_down(&self, address: SocketAddr) -> bool {
+        let known = self.all.iter().find(|known| known.address == address);
+        known.is_some_and(|known| matches!(*locked(&known.state), State::Down(_)))
+    }
+
     fn set(&self, address: SocketAddr, next: impl Fn(State) -> State) -> Option<(State, State)> {
         let mut state = locked(&self.all.iter().find(|known| known.address == address)?.state);
         let before = *state;

@@ -47,7 +47,8 @@ impl Listeners {
         for _ in 0..workers.max(1) {
             let mut listeners = Vec::new();
             for (address, direction) in &mut addresses {
-                let listener = listen(*address).with_context(|| format!("cannot listen at {address}"))?;
+                let listener =
+                    listen(*address, workers > 1).with_context(|| format!("cannot listen at {address}"))?;
                 // Port 0 means any: the further workers share the one that the first got.
                 *address = listener.local_addr().context("cannot ask a listener for its address")?;
                 listeners.push((listener, *direction));
@@ -82,10 +83,12 @@ impl Listeners {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<StdListener> {
+/// A listener; `shared`: others listen at the same address. Where nobody does, it is not said: the kernel may give a
+/// shared port 0 the port of a stranger who shares his, too.
+fn listen(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         // [::] and 0.0.0.0 may both be configured.
@@ -102,15 +105,28 @@ fn work(
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut accepting = JoinSet::new();
-        for (listener, direction) in listeners {
-            let listener = TcpListener::from_std(listener)?;
-            accepting.spawn(accept(Arc::clone(edge), listener, direction, stop.clone()));
-        }
-        while accepting.join_next().await.is_some() {}
-        Ok(())
-    })
+    runtime.block_on(accept_all(Arc::clone(edge), listeners, stop))
+}
+
+async fn accept_all(
+    edge: Arc<Edge>,
+    listeners: Vec<(StdListener, Direction)>,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let mut accepting = JoinSet::new();
+    for (listener, direction) in listeners {
+        let listener = TcpListener::from_std(listener)?;
+        accepting.spawn(accept(Arc::clone(&edge), listener, direction, stop.clone()));
+    }
+    while accepting.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// One worker in the runtime that is there: what the tests run in.
+#[cfg(test)]
+pub(super) async fn serve_in_this_thread(edge: Arc<Edge>, listeners: Listeners, stop: watch::Receiver<bool>) {
+    let only = listeners.workers.into_iter().flatten().collect();
+    accept_all(edge, only, stop).await.expect("the listeners are good");
 }
 
 /// Accepts until told to stop; then waits for the open sessions, at most [`DRAIN`].

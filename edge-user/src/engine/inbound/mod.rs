@@ -261,7 +261,7 @@ impl Inbound {
     /// A bounce without a proof opens no upstream: what is remembered, or a probe, says whether the mailbox exists.
     async fn rcpt_of_bounce(&self, recipient: Recipient) -> Result<Recipient, Reply> {
         let edge = &self.edge;
-        let look = edge.mailboxes.look(&recipient.mailbox, &recipient.path, recipient.upstream, edge.now());
+        let look = edge.mailboxes.look(edge, &recipient.mailbox, &recipient.path, recipient.upstream);
         match look.await {
             // Unknown refuses nobody: what cannot be delivered is refused when it is proven, or not at all.
             Existence::Yes | Existence::Unknown => Ok(recipient),

@@ -1,0 +1,177 @@
+//! Places, budgets, bans, silence, and the end of the edge.
+
+use edge_core::reputation::Cause;
+use edge_core::source::Source;
+
+use super::*;
+use crate::engine::locked;
+
+fn loopback() -> Source {
+    "127.0.0.1".parse().expect("a source")
+}
+
+#[tokio::test]
+async fn no_more_sessions_than_there_are_places() {
+    let lab = Lab::with(Script::default(), |config| config.limits.sessions_per_source_max = 2).await;
+    let (_first, _second) = (lab.greeted().await, lab.greeted().await);
+    let mut third = lab.connect().await;
+    third.expect("421 4.3.2").await;
+    third.expect_end().await;
+    assert_eq!(lab.edge.metrics.refused_full.get(), 1);
+}
+
+#[tokio::test]
+async fn over_the_budget_of_connections_is_421() {
+    let lab = Lab::with(Script::default(), |config| {
+        config.reputation.connections_burst = 2.0;
+        config.reputation.connections_per_sec = 0.0;
+    })
+    .await;
+    lab.greeted().await;
+    lab.greeted().await;
+    let mut third = lab.connect().await;
+    third.expect("421 4.7.0").await;
+    third.expect_end().await;
+    assert_eq!(lab.edge.metrics.refused_budget.get(), 1);
+}
+
+#[tokio::test]
+async fn over_the_budget_of_unproven_bounces_each_still_gets_its_550_and_then_421() {
+    let lab = Lab::with(Script::default(), |config| {
+        config.reputation.unproven_burst = 3.0;
+        config.reputation.unproven_per_sec = 0.0;
+    })
+    .await;
+    let mut talk = lab.greeted().await;
+    for _ in 0..3 {
+        talk.envelope("", "user@ours.example").await;
+        talk.say(".", "550 5.7.1").await;
+    }
+    talk.envelope("", "user@ours.example").await;
+    talk.say(".", "550 5.7.1").await;
+    talk.expect("421 4.7.0").await;
+    talk.expect_end().await;
+}
+
+#[tokio::test]
+async fn a_trap_bans_who_writes_to_it_with_a_sender() {
+    let lab =
+        Lab::with(Script::default(), |config| config.reputation.traps = vec!["trap@ours.example".into()])
+            .await;
+    let mut bounce = lab.greeted().await;
+    bounce.say("MAIL FROM:<>", "250").await;
+    bounce.say("RCPT TO:<trap@ours.example>", "550 5.1.1").await;
+    bounce.say("NOOP", "250").await;
+    let mut talk = lab.greeted().await;
+    talk.say("MAIL FROM:<a@far.example>", "250").await;
+    talk.say("RCPT TO:<trap@ours.example>", "550 5.1.1").await;
+    talk.expect("421 4.7.0").await;
+    talk.expect_end().await;
+    let mut next = lab.connect().await;
+    next.expect("421 4.7.0").await;
+    assert_eq!(lab.upstream.seen().connections, 0);
+}
+
+#[tokio::test]
+async fn a_banned_sources_sessions_end_at_their_command_border_and_not_in_a_body() {
+    let lab = Lab::with_housekeeping(Script::default()).await;
+    let (mut idle, mut busy) = (lab.greeted().await, lab.greeted().await);
+    busy.envelope("a@far.example", "user@ours.example").await;
+    busy.send("Subject: x\r\n").await;
+    let until = lab.edge.now().plus(Duration::from_secs(60));
+    let ban = locked(&lab.edge.reputation).ban(loopback(), until, Cause::Operator, lab.edge.now());
+    ban.expect("not a never-ban prefix");
+    lab.edge.orders.notify_one();
+    idle.expect("421").await;
+    idle.expect_end().await;
+    busy.send("\r\nbody\r\n").await;
+    busy.say(".", "250").await;
+    busy.expect("421").await;
+    busy.expect_end().await;
+    assert_eq!(lab.upstream.seen().messages.len(), 1);
+    assert_eq!(lab.edge.metrics.bans.get(), 1);
+}
+
+#[tokio::test]
+async fn a_session_of_a_banned_source_that_never_ends_its_message_is_aborted() {
+    let lab = Lab::with_housekeeping(Script::default()).await;
+    let mut busy = lab.greeted().await;
+    busy.envelope("a@far.example", "user@ours.example").await;
+    let until = lab.edge.now().plus(Duration::from_secs(600));
+    let ban = locked(&lab.edge.reputation).ban(loopback(), until, Cause::Operator, lab.edge.now());
+    ban.expect("not a never-ban prefix");
+    tokio::time::pause();
+    busy.expect("421").await;
+    busy.expect_end().await;
+    assert_eq!(lab.upstream.seen().messages.len(), 0);
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_told_421_and_reputation_hears_of_it() {
+    let lab = Lab::new(Script::default()).await;
+    let mut talk = lab.connect().await;
+    talk.expect("220").await;
+    // Half a command is no command, however often it grows.
+    talk.send("NO").await;
+    tokio::time::pause();
+    talk.expect("421 4.4.2").await;
+    talk.expect_end().await;
+}
+
+#[tokio::test]
+async fn who_falls_silent_in_a_message_is_told_421_and_nothing_is_delivered() {
+    let lab = Lab::new(Script::default()).await;
+    let mut talk = lab.greeted().await;
+    talk.envelope("a@far.example", "user@ours.example").await;
+    talk.send("Subject: x\r\n").await;
+    tokio::time::pause();
+    talk.expect("421 4.4.2").await;
+    talk.expect_end().await;
+    assert_eq!(lab.upstream.seen().messages.len(), 0);
+}
+
+#[tokio::test]
+async fn who_speaks_no_smtp_is_banned() {
+    let lab = Lab::new(Script::default()).await;
+    let mut talk = lab.connect().await;
+    talk.expect("220").await;
+    talk.send("GET / HTTP/1.1\r\nHost: edge\r\n\r\n").await;
+    while talk.reply().await.is_some() {}
+    let bans = locked(&lab.edge.reputation).bans(lab.edge.now());
+    assert_eq!(
+        bans.iter().map(|ban| (ban.source, ban.cause)).collect::<Vec<_>>(),
+        [(loopback(), Cause::NotSmtp)]
+    );
+}
+
+#[tokio::test]
+async fn when_the_edge_stops_open_messages_end_and_nobody_new_comes() {
+    let lab = Lab::new(Script::default()).await;
+    let (mut idle, mut busy) = (lab.greeted().await, lab.greeted().await);
+    busy.envelope("a@far.example", "user@ours.example").await;
+    lab.stop.send(true).expect("the edge listens");
+    idle.expect("421 4.3.2").await;
+    busy.send("Subject: x\r\n\r\nbody\r\n").await;
+    busy.say(".", "250").await;
+    busy.expect("421 4.3.2").await;
+    assert_eq!(lab.upstream.seen().messages.len(), 1);
+    assert!(TcpStream::connect(lab.address).await.is_err(), "the listener is closed");
+}
+
+#[test]
+fn serve_ends_when_it_is_told_to() {
+    let text = CONFIG.replace("UPSTREAM", "127.0.0.1:9").replace("OTHER", "127.0.0.1:9");
+    let config = parsed(&text);
+    let settings = Settings {
+        format: LogFormat::Json,
+        hasher: None,
+        queue_lines_max: 100,
+        clock: crate::engine::clock::system_now,
+    };
+    let log = EventLog::start(settings, io::sink()).expect("a thread");
+    let edge = Edge::new(config, keys(), None, log).expect("an edge");
+    let (stop, stopped) = watch::channel(false);
+    let serving = std::thread::spawn(move || crate::engine::serve(edge, stopped));
+    stop.send(true).expect("it listens");
+    serving.join().expect("no panic").expect("no error");
+}

@@ -1,0 +1,166 @@
+//! An upstream that does as it is told, and remembers what it saw.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::engine::locked;
+
+/// What is done at one place of the dialogue.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    /// Reply so (without CRLF).
+    Say(&'static str),
+    /// Close.
+    Close,
+    /// Never answer.
+    Sleep,
+}
+
+/// What the upstream does; what is not named it does as a willing server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Script {
+    /// By verb (`MAIL`), by verb and argument (`RCPT TO:<no@ours.example>`), `GREETING`, `BODY` (after the first octets
+    /// of it) or `DOT`.
+    pub(super) acts: Vec<(&'static str, Act)>,
+    /// The EHLO reply.
+    pub(super) ehlo: Option<&'static str>,
+}
+
+impl Script {
+    pub(super) fn at(place: &'static str, act: Act) -> Self {
+        Self { acts: vec![(place, act)], ehlo: None }
+    }
+
+    fn act(&self, line: &str, default: &'static str) -> Act {
+        let found = self
+            .acts
+            .iter()
+            .find(|(place, _)| line.to_ascii_uppercase().starts_with(&place.to_ascii_uppercase()));
+        found.map_or(Act::Say(default), |(_, act)| act.clone())
+    }
+}
+
+/// What it saw.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) connections: usize,
+    /// Command lines, EHLO and QUIT left out.
+    pub(super) commands: Vec<String>,
+    /// Messages whose final dot came, dots still stuffed.
+    pub(super) messages: Vec<String>,
+    /// How often it fell asleep.
+    pub(super) asleep: usize,
+    /// Octets of bodies, ended or not.
+    pub(super) body_bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Scripted {
+    pub(super) address: SocketAddr,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Scripted {
+    pub(super) async fn start(script: Script) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let shared = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                locked(&shared).connections += 1;
+                tokio::spawn(converse(stream, script.clone(), Arc::clone(&shared)));
+            }
+        });
+        Self { address, seen }
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        locked(&self.seen).clone()
+    }
+}
+
+/// `None`: the connection is over.
+async fn act(stream: &mut TcpStream, act: Act, seen: &Mutex<Seen>) -> Option<bool> {
+    match act {
+        Act::Say(reply) => {
+            stream.write_all(format!("{reply}\r\n").as_bytes()).await.ok()?;
+            Some(reply.starts_with("354"))
+        }
+        Act::Close => None,
+        Act::Sleep => {
+            locked(seen).asleep += 1;
+            std::future::pending().await
+        }
+    }
+}
+
+async fn converse(mut stream: TcpStream, script: Script, seen: Arc<Mutex<Seen>>) -> Option<()> {
+    let mut input = Vec::new();
+    act(&mut stream, script.act("GREETING", "220 upstream.example"), &seen).await?;
+    loop {
+        let line = line(&mut stream, &mut input).await?;
+        let verb = line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
+        if verb == "EHLO" {
+            act(&mut stream, script.act("EHLO", script.ehlo.unwrap_or("250 upstream.example")), &seen)
+                .await?;
+            continue;
+        }
+        if verb == "QUIT" {
+            return None;
+        }
+        locked(&seen).commands.push(line.clone());
+        let default = if verb == "DATA" { "354 go on" } else { "250 2.0.0 yes" };
+        if act(&mut stream, script.act(&line, default), &seen).await? && verb == "DATA" {
+            body(&mut stream, &mut input, &script, &seen).await?;
+        }
+    }
+}
+
+async fn line(stream: &mut TcpStream, input: &mut Vec<u8>) -> Option<String> {
+    loop {
+        if let Some(end) = input.windows(2).position(|pair| pair == b"\r\n") {
+            let line = String::from_utf8_lossy(&input[..end]).into_owned();
+            input.drain(..end + 2);
+            return Some(line);
+        }
+        if stream.read_buf(input).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn body(
+    stream: &mut TcpStream,
+    input: &mut Vec<u8>,
+    script: &Script,
+    seen: &Mutex<Seen>,
+) -> Option<()> {
+    let mut counted = 0;
+    loop {
+        locked(seen).body_bytes += input.len() - counted;
+        counted = input.len();
+        if let Some((_, what)) = script.acts.iter().find(|(place, _)| *place == "BODY" && counted > 0) {
+            act(stream, what.clone(), seen).await?;
+        }
+        let end = if input.starts_with(b".\r\n") {
+            Some(0)
+        } else {
+            input.windows(5).position(|five| five == b"\r\n.\r\n").map(|at| at + 2)
+        };
+        if let Some(end) = end {
+            // Counted when it is acknowledged, as a server that dies at the dot may or may not have it.
+            let message = String::from_utf8_lossy(&input[..end]).into_owned();
+            input.drain(..end + 3);
+            locked(seen).messages.push(message);
+            act(stream, script.act("DOT", "250 2.0.0 queued"), seen).await?;
+            return Some(());
+        }
+        if stream.read_buf(input).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
