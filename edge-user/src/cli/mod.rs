@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use output::{print, print_json};
 
@@ -70,6 +70,12 @@ pub(crate) enum Answer {
     No,
 }
 
+/// The command line's description: its commands, their arguments and help.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -117,8 +123,6 @@ pub(crate) fn configuration(path: &Path) -> anyhow::Result<Config> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -1,3 +1,5 @@
+//! The scanner on what it must find and what it must not, cut at every place.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;

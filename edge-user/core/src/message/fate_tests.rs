@@ -1,3 +1,5 @@
+//! The promises for a message, before any socket: what becomes of it in each state.
+
 use super::*;
 
 const CLEAN: EndOfData = EndOfData { bare_line_ending: false, too_big: false, bytes: 10 };
