@@ -55,7 +55,7 @@ enum Command {
     Verify(verify::Args),
     /// Ban sources, lift bans, and explain what is known of a source.
     Ban(ban::Args),
-    /// List and add backscatter filters.
+    /// Show, add, change and try backscatter filters.
     Filter(filter::Args),
     /// Attach, detach and inspect the program at the network card.
     Xdp(xdp::Args),

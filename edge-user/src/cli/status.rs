@@ -138,7 +138,7 @@ mod tests {
         for name in counters.keys() {
             assert!(text.contains(&name.replace('_', " ")), "{name} is not in\n{text}");
         }
-        assert!(text.contains("1 234 567"), "{text}");
+        assert!(text.contains("1,234,567"), "{text}");
     }
 
     #[test]
