@@ -92,7 +92,8 @@ async fn enforce_when_gone(edge: Arc<Edge>, ban: Ban) {
 
 fn enforce(edge: &Edge, ban: Ban) {
     let length = ban.until.since(edge.now());
-    let Some(dataplane) = &edge.dataplane else {
+    // A short ban may be over before the last session has left.
+    let Some(dataplane) = edge.dataplane.as_ref().filter(|_| !length.is_zero()) else {
         edge.log.event(Event::Ban {
             source: ban.source,
             cause: ban.cause,

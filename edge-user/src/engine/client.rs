@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_core::source::Source;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -17,6 +17,11 @@ use super::registry::{Leave, Ticket};
 
 /// Replies are written out in the middle of a burst past this many octets.
 const REPLIES_BYTES_MAX: usize = 8 << 10;
+
+/// How long a closed connection is still read from.
+const LINGER: Duration = Duration::from_millis(500);
+/// And how much.
+const LINGER_BYTES_MAX: usize = 64 << 10;
 
 /// How a wait for the client's next octets ended.
 #[derive(Debug)]
@@ -200,11 +205,26 @@ impl Client {
     }
 
     /// Writes the waiting replies and ends the connection.
+    ///
+    /// What the client has sent and nobody will read makes the kernel reset the connection, and a reset may overtake
+    /// the last replies: so what comes is read and thrown away, for at most [`LINGER`] and [`LINGER_BYTES_MAX`].
     pub(crate) async fn close(mut self, patience: Duration) {
-        if self.flush(patience).await.is_ok() {
-            // The client may be gone already: there is nobody left to tell.
-            let _ = timeout(patience, self.stream.shutdown()).await;
+        if self.flush(patience).await.is_err() {
+            return;
         }
+        let linger = async {
+            self.stream.shutdown().await?;
+            let (mut chunk, mut left) = ([0; 1024], LINGER_BYTES_MAX);
+            while left > 0 {
+                match self.stream.read(&mut chunk).await? {
+                    0 => break,
+                    count => left = left.saturating_sub(count),
+                }
+            }
+            io::Result::Ok(())
+        };
+        // The client may be gone already: there is nobody left to tell.
+        let _ = timeout(LINGER, linger).await;
     }
 }
 

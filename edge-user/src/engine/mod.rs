@@ -23,7 +23,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -84,7 +84,10 @@ pub struct Edge {
     domains: Domains,
     upstreams: Upstreams,
     mailboxes: Mailboxes,
-    flood_on: AtomicBool,
+    /// When the flood began, in milliseconds since 1970; 0: there is none.
+    flood_since: AtomicU64,
+    /// Unproven bounces before it.
+    unproven_before_flood: AtomicU64,
     messages: AtomicU64,
 }
 
@@ -120,7 +123,8 @@ impl Edge {
             upstreams: Upstreams::new(&config),
             mailboxes: Mailboxes::new(limits.mailbox_cache_max, &domains),
             domains,
-            flood_on: AtomicBool::new(false),
+            flood_since: AtomicU64::new(0),
+            unproven_before_flood: AtomicU64::new(0),
             // Ids go on after a restart: no two messages of a day share one.
             messages: AtomicU64::new(Clock::System.now().0 << 16),
             config,
@@ -136,7 +140,7 @@ impl Edge {
     /// Whether a flood is on.
     #[must_use]
     pub fn flood_on(&self) -> bool {
-        self.flood_on.load(Ordering::Relaxed)
+        self.flood_since.load(Ordering::Relaxed) != 0
     }
 
     pub(crate) fn keys(&self) -> Arc<Keys> {
@@ -175,17 +179,24 @@ impl Edge {
 
     /// Keeps the shared flag as the detector says, and logs when it turns.
     fn note_flood(&self, state: State) {
-        let on = match state {
-            State::Calm => false,
-            State::Flood { .. } => true,
+        let since = match state {
+            State::Calm => 0,
+            State::Flood { since } => since.0.max(1),
         };
-        if self.flood_on.swap(on, Ordering::Relaxed) != on {
-            let unproven = self.metrics.unproven.get();
-            self.log.event(if on {
-                Event::FloodBegin { unproven }
-            } else {
-                Event::FloodEnd { secs: 0, unproven }
-            });
+        let before = self.flood_since.swap(since, Ordering::Relaxed);
+        let unproven = self.metrics.unproven.get();
+        match (before, since) {
+            (0, 0) => {}
+            (0, _) => {
+                self.unproven_before_flood.store(unproven, Ordering::Relaxed);
+                self.log.event(Event::FloodBegin { unproven });
+            }
+            (_, 0) => {
+                let secs = self.now().since(UnixMillis(before)).as_secs();
+                let unproven = unproven.saturating_sub(self.unproven_before_flood.load(Ordering::Relaxed));
+                self.log.event(Event::FloodEnd { secs, unproven });
+            }
+            (_, _) => {}
         }
     }
 }

@@ -55,6 +55,8 @@ pub(crate) enum Fault {
     Io(io::Error),
     #[error("its reply is not SMTP")]
     NotSmtp,
+    #[error("it answers before the message has ended")]
+    Unasked,
     /// It greets or answers EHLO with this code.
     #[error("it answers {0}")]
     Unwilling(u16),
@@ -91,6 +93,8 @@ pub(crate) struct Upstream {
     patience: Patience,
     /// The last two octets of the body sent so far.
     tail: [u8; 2],
+    /// DATA was said, and the final dot not sent.
+    in_body: bool,
     /// Transactions begun on this connection.
     transactions: u32,
 }
@@ -117,6 +121,7 @@ impl Upstream {
             capabilities: Capabilities::default(),
             patience,
             tail: *b"\r\n",
+            in_body: false,
             transactions: 0,
         };
         let greeting = upstream.reply(Stage::Greeting, patience.reply).await?.code;
@@ -160,6 +165,7 @@ impl Upstream {
     ) -> Result<UpstreamReply<'_>, UpstreamError> {
         self.transactions = self.transactions.saturating_add(1);
         self.tail = *b"\r\n";
+        self.in_body = false;
         self.path(Stage::Mail, b"MAIL FROM:<", sender, params).await
     }
 
@@ -174,7 +180,13 @@ impl Upstream {
 
     /// DATA. Only after a 354 may the body be sent.
     pub(crate) async fn data(&mut self) -> Result<UpstreamReply<'_>, UpstreamError> {
+        self.in_body = true;
         self.command(Stage::Data, &[b"DATA"]).await
+    }
+
+    /// Whether it may be waiting for a body, in which no command is understood.
+    pub(crate) fn is_in_body(&self) -> bool {
+        self.in_body
     }
 
     /// RSET: forgets an open transaction.
@@ -192,12 +204,31 @@ impl Upstream {
 
     /// Sends the final dot and waits for the reply. The message is on the upstream's side from here on.
     pub(crate) async fn finish(&mut self) -> Result<UpstreamReply<'_>, UpstreamError> {
+        self.still_there()?;
         let dot: &[u8] = if self.tail == *b"\r\n" { b".\r\n" } else { b"\r\n.\r\n" };
         self.write(Stage::FinalDot, &[dot]).await?;
+        self.in_body = false;
         self.reply(Stage::FinalDot, self.patience.reply.saturating_mul(2)).await
     }
 
-    /// After a failed [`Self::send`]: the refusal that the upstream may have sent before it stopped reading.
+    /// A server that hung up, or says something before it was asked, does not wait for the final dot: the message is
+    /// surely not delivered.
+    fn still_there(&mut self) -> Result<(), UpstreamError> {
+        self.forget_reply();
+        let mut chunk = [0; 512];
+        let fault = match self.stream.try_read(&mut chunk) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => Fault::Io(error),
+            Ok(0) => Fault::Closed,
+            Ok(count) => {
+                self.input.extend_from_slice(&chunk[..count]);
+                Fault::Unasked
+            }
+        };
+        Err(self.error(Stage::Body, fault))
+    }
+
+    /// After a failed [`Self::send`] or [`Self::finish`]: the refusal that the upstream may have sent before it stopped reading.
     pub(crate) fn last_words(&mut self) -> Option<UpstreamReply<'_>> {
         self.forget_reply();
         let mut chunk = [0; 1024];

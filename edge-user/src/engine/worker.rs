@@ -159,7 +159,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// A session that panicked is over, and only that one: its connection closes, its message was not acknowledged.
-fn note_panic(edge: &Edge, ended: Result<(), tokio::task::JoinError>) {
+pub(super) fn note_panic(edge: &Edge, ended: Result<(), tokio::task::JoinError>) {
     if ended.is_err_and(|error| error.is_panic()) {
         edge.metrics.sessions_panicked.add(1);
         edge.log.event(Event::Diagnostic {

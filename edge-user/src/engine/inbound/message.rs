@@ -220,6 +220,10 @@ impl Inbound {
         match self.open_with_held(mark).await {
             Ok(None) => None,
             Ok(Some(words)) => {
+                // It waits for no body: it is told goodbye.
+                if let Some(upstream) = self.upstream.take_if(|upstream| !upstream.is_in_body()) {
+                    upstream.quit().await;
+                }
                 self.message.as_mut()?.words = Some(words);
                 Some(Happening::UpstreamRefused)
             }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use edge_core::policy::{Reason, Verdict};
 use edge_core::reputation::{Answer, Event as Conduct};
 use edge_core::signature::Proof;
-use edge_core::smtp::{CloseCause, Enhanced, Event, Limits, Mail, Reply, Session};
+use edge_core::smtp::{CloseCause, Enhanced, Event, Limits, Reply, Session};
 
 use self::envelope::{Recipient, Sender, Tag};
 use self::message::Message;
@@ -37,8 +37,10 @@ struct Inbound {
     edge: Arc<Edge>,
     client: Client,
     session: Session,
-    /// By when the first whole command must have come; `None` after it.
-    greet_by: Option<Deadline>,
+    /// By when the next whole command, or piece of a message, must have come: a trickle of octets does not move it.
+    by: Deadline,
+    /// A whole command has come.
+    has_spoken: bool,
     transaction: Option<Transaction>,
     /// From 354 until the reply to the final dot.
     message: Option<Message>,
@@ -86,12 +88,13 @@ pub(super) async fn run(edge: Arc<Edge>, client: Client) {
         },
         offer,
     );
-    let greet_by = Some(Deadline::after(Duration::from_secs(edge.config.limits.client_greet_secs)));
+    let by = Deadline::after(Duration::from_secs(edge.config.limits.client_greet_secs));
     let mut inbound = Inbound {
         edge,
         client,
         session,
-        greet_by,
+        by,
+        has_spoken: false,
         transaction: None,
         message: None,
         upstream: None,
@@ -129,22 +132,18 @@ impl Inbound {
                 let (range, consumed) = (self.client.input.place(piece), step.consumed);
                 self.body(range).await;
                 self.client.consume(consumed);
-                return None;
             }
             Event::Close(cause) => {
                 self.client.consume(step.consumed);
                 return Some(Ending::Said(cause));
             }
             Event::Mail(mail) => {
-                let begun = self.mail(&mail);
-                match begun {
-                    Ok(transaction) => {
-                        self.transaction = Some(transaction);
-                        self.session.accept(&mut self.client.out);
-                    }
-                    Err(reply) => self.session.refuse(&reply, &mut self.client.out),
-                }
+                let sender = Sender::of(&mail);
                 self.client.consume(step.consumed);
+                // Who it is for is not known yet, so no upstream is asked: what it says comes as the reply to RCPT.
+                self.transaction =
+                    Some(Transaction { sender, recipients: Vec::new(), begun: false, lost: false });
+                self.session.accept(&mut self.client.out);
             }
             Event::Rcpt(rcpt) => {
                 let recipient = Recipient::of(&self.edge, &rcpt, self.has_null_sender());
@@ -166,7 +165,8 @@ impl Inbound {
             }
             Event::Answered => self.client.consume(step.consumed),
         }
-        self.greet_by = None;
+        self.has_spoken = true;
+        self.by = Deadline::after(self.edge.client_patience());
         None
     }
 
@@ -175,7 +175,7 @@ impl Inbound {
         if self.client.flush(self.edge.client_patience()).await.is_err() {
             return Some(Ending::Gone);
         }
-        let patience = self.greet_by.map_or(self.edge.client_patience(), Deadline::left);
+        let patience = self.by.left();
         let border = self.message.is_none();
         let mut read = Read::TimedOut;
         let idle_upstream = border && self.transaction.is_none() && self.upstream.is_some();
@@ -196,13 +196,6 @@ impl Inbound {
             Read::TimedOut => Some(Ending::Silent),
             Read::Leave | Read::Abort => Some(Ending::Leave),
         }
-    }
-
-    fn mail(&self, mail: &Mail<'_>) -> Result<Transaction, Reply> {
-        if mail.size.is_some_and(|size| size > self.edge.config.limits.message_bytes_max) {
-            return Err(Reply::new(552, Enhanced(5, 3, 4), "Message too big"));
-        }
-        Ok(Transaction { sender: Sender::of(mail), recipients: Vec::new(), begun: false, lost: false })
     }
 
     fn has_null_sender(&self) -> bool {
@@ -335,7 +328,7 @@ impl Inbound {
                 None
             }
             Ending::Silent => {
-                if self.greet_by.is_some() {
+                if !self.has_spoken {
                     self.observe(Conduct::HeldIdle);
                 }
                 Some(Reply::new(421, Enhanced(4, 4, 2), "Silent too long, closing"))

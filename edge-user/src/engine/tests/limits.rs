@@ -119,6 +119,25 @@ async fn who_says_nothing_is_told_421_and_reputation_hears_of_it() {
 }
 
 #[tokio::test]
+async fn a_trickle_of_octets_is_no_command() {
+    let lab = Lab::new(Script::default()).await;
+    let mut talk = lab.greeted().await;
+    tokio::time::pause();
+    // One octet a minute: never silent for long, and never a whole command.
+    let mut octets = 0;
+    while talk.input.is_empty() && octets < 20 {
+        let (mut chunk, minute) = ([0; 512], Duration::from_secs(60));
+        talk.send("x").await;
+        octets += 1;
+        if let Ok(read) = timeout(minute, talk.stream.read(&mut chunk)).await {
+            talk.input.extend_from_slice(&chunk[..read.expect("a reply")]);
+        }
+    }
+    talk.expect("421 4.4.2").await;
+    assert!(octets <= 7, "{octets} octets in as many minutes");
+}
+
+#[tokio::test]
 async fn who_falls_silent_in_a_message_is_told_421_and_nothing_is_delivered() {
     let lab = Lab::new(Script::default()).await;
     let mut talk = lab.greeted().await;
@@ -156,6 +175,20 @@ async fn when_the_edge_stops_open_messages_end_and_nobody_new_comes() {
     busy.expect("421 4.3.2").await;
     assert_eq!(lab.upstream.seen().messages.len(), 1);
     assert!(TcpStream::connect(lab.address).await.is_err(), "the listener is closed");
+}
+
+#[tokio::test]
+async fn a_session_that_panics_ends_alone_and_is_counted() {
+    let lab = Lab::new(Script::default()).await;
+    let other = lab.greeted().await;
+    let mut sessions = tokio::task::JoinSet::new();
+    sessions.spawn(async { panic!("a fault of the program") });
+    let ended = sessions.join_next().await.expect("it was spawned");
+    crate::engine::worker::note_panic(&lab.edge, ended);
+    assert_eq!(lab.edge.metrics.sessions_panicked.get(), 1);
+    assert!(lab.logged().contains("a fault of the program"));
+    let mut other = other;
+    other.say("NOOP", "250").await;
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub(super) struct Seen {
     pub(super) commands: Vec<String>,
     /// Messages whose final dot came, dots still stuffed.
     pub(super) messages: Vec<String>,
+    /// Connections that it closed itself.
+    pub(super) closed: usize,
     /// How often it fell asleep.
     pub(super) asleep: usize,
     /// Octets of bodies, ended or not.
@@ -72,7 +74,11 @@ impl Scripted {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 locked(&shared).connections += 1;
-                tokio::spawn(converse(stream, script.clone(), Arc::clone(&shared)));
+                let (script, shared) = (script.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    converse(stream, script, Arc::clone(&shared)).await;
+                    locked(&shared).closed += 1;
+                });
             }
         });
         Self { address, seen }
