@@ -117,6 +117,15 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_that_was_wider_once_owes_no_more_than_itself() {
+        let mut bucket = Bucket::default();
+        let now = UnixMillis::from_secs(1);
+        while bucket.take(RATE.widened(10.0), now) {}
+        assert!(!bucket.take(RATE, now.plus(Duration::from_millis(499))));
+        assert!(bucket.take(RATE, now.plus(Duration::from_millis(999))));
+    }
+
+    #[test]
     fn strikes_are_counted_within_their_window_and_not_closer_than_their_spacing() {
         let mut strikes = Strikes::default();
         let rows =

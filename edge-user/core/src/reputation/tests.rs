@@ -212,16 +212,24 @@ fn who_earned_a_little_at_many_addresses_pushes_nobody_out_who_earned_much() {
     for n in 1000..1090 {
         reputation.observe(nth(n), CorrespondentMail, false, at(1));
     }
+    // Whoever lost its place is a newcomer now, and these push each other out.
+    for n in 2000..3000 {
+        reputation.connect(nth(n), at(2));
+    }
     for n in 0..10 {
         assert_eq!(reputation.explain(nth(n), at(2)).wanted, 5, "source {n}");
     }
     // Who earns more than they have left takes a place, and the one that lost it is a newcomer, with its past.
     for _ in 0..6 {
-        reputation.observe(nth(2000), CorrespondentMail, false, at(3));
+        reputation.observe(nth(4000), CorrespondentMail, false, at(3));
     }
     assert_eq!(reputation.sizes().credited, LIMITS.credited_max);
     assert!((0..10).all(|n| reputation.explain(nth(n), at(4)).wanted == 5));
-    assert_eq!(reputation.sizes().newcomers, 91);
+    for n in 5000..6000 {
+        reputation.connect(nth(n), at(5));
+    }
+    assert_eq!(reputation.explain(nth(4000), at(6)).wanted, 6, "it stands where no newcomer reaches");
+    assert_eq!((0..10).filter(|n| reputation.explain(nth(*n), at(6)).wanted == 5).count(), 9);
 }
 
 #[test]
