@@ -129,20 +129,24 @@ pub(super) fn open_pinned(settings: &Xdp) -> Result<Dataplane, DataplaneError> {
 }
 
 pub(super) fn detach(settings: &Xdp) -> Result<(), DataplaneError> {
-    let attached = || interface::attached(&settings.interface).ok().flatten();
     let found = Pins::found(&settings.pin_dir)?;
     let ours: Vec<_> = found.iter().filter_map(|pins| Some(link(pins).ok()??.1)).collect();
     for pins in found {
         pins.remove()?;
     }
-    // The kernel takes the program off a moment after its link's last reference is gone.
+    ours.into_iter().for_each(|program| wait_until_off(&settings.interface, program));
+    Ok(())
+}
+
+/// The kernel takes a program off a moment after its link's last reference is gone: waits for it, up to a second.
+/// Where it takes longer, whoever attaches next hears that the interface is occupied.
+fn wait_until_off(interface: &str, program: u32) {
     for _ in 0..100 {
-        match attached() {
-            Some(attached) if ours.contains(&attached.program) => sleep(Duration::from_millis(10)),
-            Some(_) | None => break,
+        match interface::attached(interface) {
+            Ok(Some(attached)) if attached.program == program => sleep(Duration::from_millis(10)),
+            Ok(_) | Err(_) => break,
         }
     }
-    Ok(())
 }
 
 /// Opens what is pinned.
@@ -269,6 +273,7 @@ fn adopt(settings: &Xdp, program: &mut Program) -> Result<Option<Adopted>, Datap
             );
             drop(link);
             remove_file(&pins.link())?;
+            wait_until_off(&settings.interface, pinned);
             continue;
         }
         let link = XdpLink::try_from(link).map_err(refused("adopt the link of", &settings.interface))?;
