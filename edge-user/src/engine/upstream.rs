@@ -55,7 +55,7 @@ pub(crate) enum Fault {
     Io(io::Error),
     #[error("its reply is not SMTP")]
     NotSmtp,
-    #[error("it answers before the message has ended")]
+    #[error("it answers what it was not asked")]
     Unasked,
     /// It greets or answers EHLO with this code.
     #[error("it answers {0}")]
@@ -93,7 +93,7 @@ pub(crate) struct Upstream {
     patience: Patience,
     /// The last two octets of the body sent so far.
     tail: [u8; 2],
-    /// DATA was said, and the final dot not sent.
+    /// A part of a body was sent, and the final dot not.
     in_body: bool,
     /// Transactions begun on this connection.
     transactions: u32,
@@ -180,11 +180,10 @@ impl Upstream {
 
     /// DATA. Only after a 354 may the body be sent.
     pub(crate) async fn data(&mut self) -> Result<UpstreamReply<'_>, UpstreamError> {
-        self.in_body = true;
         self.command(Stage::Data, &[b"DATA"]).await
     }
 
-    /// Whether it may be waiting for a body, in which no command is understood.
+    /// Whether it waits for the rest of a body, in which no command is understood.
     pub(crate) fn is_in_body(&self) -> bool {
         self.in_body
     }
@@ -196,6 +195,7 @@ impl Upstream {
 
     /// Sends pieces of the message, as they stand on the wire (dots stuffed), without copying them.
     pub(crate) async fn send(&mut self, pieces: &[&[u8]]) -> Result<(), UpstreamError> {
+        self.in_body = true;
         for piece in pieces {
             self.note_tail(piece);
         }
@@ -271,6 +271,11 @@ impl Upstream {
         let mut line = parts.concat();
         if line.iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
             return Err(self.error(stage, Fault::BrokenLine));
+        }
+        self.forget_reply();
+        if !self.input.is_empty() {
+            // The next reply would be taken for the answer to another command than it is.
+            return Err(self.error(stage, Fault::Unasked));
         }
         line.extend_from_slice(b"\r\n");
         self.write(stage, &[&line]).await?;

@@ -9,19 +9,14 @@ use edge_core::smtp::EndOfData;
 
 use super::envelope::Tag;
 use super::evidence::{Evidence, TokenProof};
-use super::through::Begun;
 use super::{Inbound, Transaction};
 use crate::engine::Edge;
-use crate::engine::mailboxes::existence_by_reply;
-use crate::engine::passing::{Said, UPSTREAM_LOST, Words, params_for};
+use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
 use crate::engine::pool::Held;
 use crate::engine::report::report;
-use crate::engine::upstream::{Stage, UpstreamError};
+use crate::engine::upstream::Stage;
 use crate::telemetry::Report;
 use std::sync::Arc;
-
-/// The field in front of a bounce that is delivered marked.
-const MARK: &[u8] = b"Backstop-Verdict: unproven\r\n";
 
 /// A message on its way.
 pub(super) struct Message {
@@ -32,7 +27,7 @@ pub(super) struct Message {
     pub(super) held: Held,
     /// Our fields, until they are sent in front of its first octets.
     pub(super) front: Vec<u8>,
-    words: Option<Words>,
+    pub(super) words: Option<Words>,
     /// What proved it.
     pub(super) proof: Option<Proof>,
     /// The token that did, or that was used too often.
@@ -197,105 +192,12 @@ impl Inbound {
         }
     }
 
-    /// The upstream takes no more of the body: perhaps it said why.
-    fn lost_in_body(&mut self, error: &UpstreamError) -> Happening {
-        let words = self.upstream.as_mut().and_then(|upstream| {
-            let reply = upstream.last_words()?;
-            matches!(Said::of(Stage::Body, &reply), Said::No).then(|| Words::of(&reply))
-        });
-        match (words, &mut self.message) {
-            (Some(words), Some(message)) => {
-                message.words = Some(words);
-                Happening::UpstreamRefused
-            }
-            (_, _) => {
-                self.edge.upstream_is_down(error);
-                Happening::UpstreamLost
-            }
-        }
-    }
-
-    /// A held bounce goes to the upstream: MAIL, RCPT, DATA, our fields and all that is held.
-    async fn open(&mut self, mark: bool) -> Option<Happening> {
-        match self.open_with_held(mark).await {
-            Ok(None) => None,
-            Ok(Some(words)) => {
-                // It waits for no body: it is told goodbye.
-                if let Some(upstream) = self.upstream.take_if(|upstream| !upstream.is_in_body()) {
-                    upstream.quit().await;
-                }
-                self.message.as_mut()?.words = Some(words);
-                Some(Happening::UpstreamRefused)
-            }
-            Err(Lost) => Some(Happening::UpstreamLost),
-        }
-    }
-
-    /// `Some`: the upstream's refusal.
-    async fn open_with_held(&mut self, mark: bool) -> Result<Option<Words>, Lost> {
-        let edge = Arc::clone(&self.edge);
-        let recipient =
-            self.transaction.as_mut().and_then(|transaction| transaction.recipients.pop()).ok_or(Lost)?;
-        let begun = self.begin(&recipient).await;
-        let lost = |error: UpstreamError| {
-            edge.upstream_is_down(&error);
-            Lost
-        };
-        let (path, params, mailbox) =
-            (recipient.path.clone(), recipient.params.clone(), recipient.mailbox.clone());
-        if let Some(transaction) = &mut self.transaction {
-            transaction.recipients.push(recipient);
-        }
-        match begun.map_err(lost)? {
-            Begun::Yes => {}
-            Begun::Refused(words) => return Ok(Some(words)),
-            // What is offered changed: the client comes again and is offered less.
-            Begun::Unfit(_) => return Err(Lost),
-        }
-        let upstream = self.upstream.as_mut().ok_or(Lost)?;
-        let params = params_for(upstream.capabilities(), &params).unwrap_or_default();
-        let reply = upstream.rcpt(&path, &params).await.map_err(lost)?;
-        edge.mailboxes.learn(&mailbox, existence_by_reply(reply.code, reply.raw), edge.now());
-        match Said::of(Stage::Rcpt, &reply) {
-            Said::Yes => {}
-            Said::No => return Ok(Some(Words::of(&reply))),
-            Said::Lost => return Err(Lost),
-        }
-        let reply = upstream.data().await.map_err(lost)?;
-        match Said::of(Stage::Data, &reply) {
-            Said::Yes => {}
-            Said::No => return Ok(Some(Words::of(&reply))),
-            Said::Lost => return Err(Lost),
-        }
-        let mut front = Vec::new();
-        self.write_received(&mut front);
-        if mark {
-            front.extend_from_slice(MARK);
-        }
-        let (Some(message), Some(upstream)) = (&mut self.message, &mut self.upstream) else {
-            return Err(Lost);
-        };
-        let mut pieces = vec![front.as_slice()];
-        pieces.extend(message.held.pieces(self.client.input.buffer()));
-        let sent = upstream.send(&pieces).await;
-        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
-        edge.metrics.bytes_upstream.add(bytes as u64);
-        drop(pieces);
-        message.held.let_go();
-        match sent {
-            Ok(()) => Ok(None),
-            Err(error) => match self.lost_in_body(&error) {
-                Happening::UpstreamRefused => {
-                    Ok(self.message.as_mut().and_then(|message| message.words.take()))
-                }
-                _lost => Err(Lost),
-            },
-        }
-    }
-
     /// The message is over: the reply to its final dot.
     pub(super) async fn end(&mut self, end: EndOfData) {
-        if let Some(happening) = self.look_at_the_rest() {
+        if !end.bare_line_ending
+            && !end.too_big
+            && let Some(happening) = self.look_at_the_rest()
+        {
             self.tell(happening).await;
         }
         let outcome = loop {
@@ -419,6 +321,3 @@ impl Inbound {
         field.write(out);
     }
 }
-
-/// The upstream is lost; what is to be known of it is known already.
-struct Lost;

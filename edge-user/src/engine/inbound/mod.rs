@@ -3,6 +3,7 @@
 //! - [`envelope`]: who may be written to;
 //! - [`through`]: mail with a sender, and bounces that their tag proved: each command goes on to the upstream;
 //! - [`message`]: a message from 354 to its end, as [`edge_core::message::Fate`] decides;
+//! - [`opening`]: the upstream is opened for a bounce that was held;
 //! - [`evidence`]: the search for a proof in a bounce;
 //! - [`account`]: what is counted, logged and told to reputation when a message is over.
 
@@ -10,6 +11,7 @@ mod account;
 mod envelope;
 mod evidence;
 mod message;
+mod opening;
 mod through;
 
 use std::sync::Arc;

@@ -144,6 +144,17 @@ async fn a_reply_to_the_final_dot_that_is_no_smtp_leaves_the_message_in_doubt() 
 }
 
 #[tokio::test]
+async fn a_reply_that_nobody_asked_for_is_never_taken_for_another() {
+    // Two answers to RCPT: the second would be DATA's 354, and the body would go as commands.
+    let lab = Lab::new(Script::at("RCPT", Act::Say("250 ok\r\n354 and go on"))).await;
+    let mut talk = lab.greeted().await;
+    talk.say("MAIL FROM:<a@far.example>", "250").await;
+    talk.say("RCPT TO:<user@ours.example>", "250").await;
+    talk.say("DATA", "451 4.4.1").await;
+    assert_eq!(lab.upstream.seen().commands.len(), 2);
+}
+
+#[tokio::test]
 async fn an_upstream_lost_between_recipients_takes_no_more_of_them() {
     let lab = Lab::new(Script::at("RCPT TO:<two@ours.example>", Act::Close)).await;
     let mut talk = lab.greeted().await;

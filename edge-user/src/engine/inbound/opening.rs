@@ -1,0 +1,115 @@
+//! A held bounce goes to the upstream: nothing of it went there before.
+
+use std::sync::Arc;
+
+use edge_core::message::Happening;
+
+use super::Inbound;
+use super::through::Begun;
+use crate::engine::mailboxes::existence_by_reply;
+use crate::engine::passing::{Said, Words, params_for};
+use crate::engine::upstream::{Stage, UpstreamError};
+
+/// The field in front of a bounce that is delivered marked.
+const MARK: &[u8] = b"Backstop-Verdict: unproven\r\n";
+
+/// The upstream is lost; what is to be known of it is known already.
+struct Lost;
+
+impl Inbound {
+    /// A held bounce goes to the upstream: MAIL, RCPT, DATA, our fields and all that is held.
+    pub(super) async fn open(&mut self, mark: bool) -> Option<Happening> {
+        match self.open_with_held(mark).await {
+            Ok(None) => None,
+            Ok(Some(words)) => {
+                // It waits for no body: it is told goodbye.
+                if let Some(upstream) = self.upstream.take_if(|upstream| !upstream.is_in_body()) {
+                    upstream.quit().await;
+                }
+                self.message.as_mut()?.words = Some(words);
+                Some(Happening::UpstreamRefused)
+            }
+            Err(Lost) => Some(Happening::UpstreamLost),
+        }
+    }
+
+    /// `Some`: the upstream's refusal.
+    async fn open_with_held(&mut self, mark: bool) -> Result<Option<Words>, Lost> {
+        let edge = Arc::clone(&self.edge);
+        let recipient =
+            self.transaction.as_mut().and_then(|transaction| transaction.recipients.pop()).ok_or(Lost)?;
+        let begun = self.begin(&recipient).await;
+        let lost = |error: UpstreamError| {
+            edge.upstream_is_down(&error);
+            Lost
+        };
+        let (path, params, mailbox) =
+            (recipient.path.clone(), recipient.params.clone(), recipient.mailbox.clone());
+        if let Some(transaction) = &mut self.transaction {
+            transaction.recipients.push(recipient);
+        }
+        match begun.map_err(lost)? {
+            Begun::Yes => {}
+            Begun::Refused(words) => return Ok(Some(words)),
+            // What is offered changed: the client comes again and is offered less.
+            Begun::Unfit(_) => return Err(Lost),
+        }
+        let upstream = self.upstream.as_mut().ok_or(Lost)?;
+        let params = params_for(upstream.capabilities(), &params).unwrap_or_default();
+        let reply = upstream.rcpt(&path, &params).await.map_err(lost)?;
+        edge.mailboxes.learn(&mailbox, existence_by_reply(reply.code, reply.raw), edge.now());
+        match Said::of(Stage::Rcpt, &reply) {
+            Said::Yes => {}
+            Said::No => return Ok(Some(Words::of(&reply))),
+            Said::Lost => return Err(Lost),
+        }
+        let reply = upstream.data().await.map_err(lost)?;
+        match Said::of(Stage::Data, &reply) {
+            Said::Yes => {}
+            Said::No => return Ok(Some(Words::of(&reply))),
+            Said::Lost => return Err(Lost),
+        }
+        let mut front = Vec::new();
+        self.write_received(&mut front);
+        if mark {
+            front.extend_from_slice(MARK);
+        }
+        let (Some(message), Some(upstream)) = (&mut self.message, &mut self.upstream) else {
+            return Err(Lost);
+        };
+        let mut pieces = vec![front.as_slice()];
+        pieces.extend(message.held.pieces(self.client.input.buffer()));
+        let sent = upstream.send(&pieces).await;
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        edge.metrics.bytes_upstream.add(bytes as u64);
+        drop(pieces);
+        message.held.let_go();
+        match sent {
+            Ok(()) => Ok(None),
+            Err(error) => match self.lost_in_body(&error) {
+                Happening::UpstreamRefused => {
+                    Ok(self.message.as_mut().and_then(|message| message.words.take()))
+                }
+                _lost => Err(Lost),
+            },
+        }
+    }
+
+    /// The upstream takes no more of the body: perhaps it said why.
+    pub(super) fn lost_in_body(&mut self, error: &UpstreamError) -> Happening {
+        let words = self.upstream.as_mut().and_then(|upstream| {
+            let reply = upstream.last_words()?;
+            matches!(Said::of(Stage::Body, &reply), Said::No).then(|| Words::of(&reply))
+        });
+        match (words, &mut self.message) {
+            (Some(words), Some(message)) => {
+                message.words = Some(words);
+                Happening::UpstreamRefused
+            }
+            (_, _) => {
+                self.edge.upstream_is_down(error);
+                Happening::UpstreamLost
+            }
+        }
+    }
+}
