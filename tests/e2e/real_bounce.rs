@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use lab::client::submit;
 use lab::edge::{Edge, Settings};
 use lab::mta::{FULL, Far, Operator, SUBMISSION, Software};
@@ -28,7 +28,7 @@ fn a_real_bounce_comes_back(software: Software, tags: Tags) -> Result<()> {
     let far = Far { software };
     let lab = Lab::up("real-bounce")?;
     let operator = lab.operator(&Operator::default())?;
-    let _far_server = lab.far(far, lab::EDGE.into())?;
+    let far_server = lab.far(far, lab::EDGE.into())?;
     let settings = match tags {
         Tags::Without => Settings::default(),
         Tags::With => Settings::default().set("domain.0.tag", true).set("domain.0.require_tag", "always"),
@@ -40,7 +40,10 @@ fn a_real_bounce_comes_back(software: Software, tags: Tags) -> Result<()> {
         let to = format!("{user}@{}", far.domain());
         submit(&lab, Host::Mta, SUBMISSION, "alice@example.jp", &to, &message(user))?;
 
-        let bounce = mailbox.wait_for_one(&format!("X-Returned: {user}"), PATIENCE)?;
+        let bounce = mailbox.wait_for_one(&format!("X-Returned: {user}"), PATIENCE).with_context(|| {
+            let (edge, operator, far) = (edge.process().tail(40), operator.log(), far_server.log());
+            format!("the edge said:\n{edge}\nthe operator's server:\n{operator}\nthe far server:\n{far}")
+        })?;
         assert!(bounce.starts_with("Return-Path: <>\n"), "not a bounce: {bounce}");
         assert!(bounce.contains("\nBackstop-Token: bs1."), "it was not signed: {bounce}");
         assert!(

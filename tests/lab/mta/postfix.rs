@@ -67,6 +67,7 @@ impl Operator {
             "{COMMON}myhostname = mail.{first}
 mydestination =
 inet_interfaces = {MTA}{outside}
+smtp_bind_address = 0.0.0.0
 mynetworks = 127.0.0.0/8 198.19.0.0/24
 virtual_mailbox_domains = {domains}
 virtual_mailbox_base = /run/lab/{name}/mail
@@ -110,7 +111,6 @@ smtp_bind_address = {address}
 mynetworks = 127.0.0.1/32
 smtpd_relay_restrictions = reject_unauth_destination
 local_recipient_maps =
-alias_maps =
 mail_spool_directory = /var/spool/full
 relayhost = [{edge}]
 "
@@ -164,6 +164,8 @@ inet_protocols = ipv4
 smtp_dns_support_level = disabled
 smtpd_peername_lookup = no
 smtp_tls_security_level = none
+alias_maps =
+alias_database =
 biff = no
 in_flow_delay = 0
 queue_run_delay = 2s
