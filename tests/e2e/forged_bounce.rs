@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use lab::client::{Client, submit};
 use lab::edge::{Edge, Settings};
 use lab::mta::{Far, MailServer, Operator, Software};
@@ -36,7 +36,6 @@ fn forged_bounces_meet_their_fate(software: Software) -> Result<()> {
     let far = Far { software };
     let lab = Lab::up("forged-bounce")?;
     let operator = lab.operator(&Operator::default())?;
-    let far_server = lab.far(far, lab::EDGE.into())?;
     let action = |action: &str| Settings::default().set("filter.0.action", action);
     for (name, settings, fate) in [
         ("monitor", action("monitor"), Fate::Delivered),
@@ -47,6 +46,8 @@ fn forged_bounces_meet_their_fate(software: Software) -> Result<()> {
         ("require-tag", action("deliver").set("domain.0.require_tag", "always"), Fate::RefusedUnread),
     ] {
         let mut edge = Edge::start(&lab, &settings, Profile::Dev)?;
+        // Anew each time: OpenSMTPD keeps its session, and waits for minutes when the edge ends it.
+        let far_server = lab.far(far, lab::EDGE.into())?;
         let there_before = operator.mailbox("alice@example.jp").count()?;
         let taken_before = bodies(&operator);
 
@@ -54,7 +55,9 @@ fn forged_bounces_meet_their_fate(software: Software) -> Result<()> {
         let to = format!("nobody-{name}@{}", far.domain());
         submit(&lab, Host::Internet, far.socket(), "alice@example.jp", &to, &message(name))?;
 
-        let verdict = edge.wait_for_verdict(|verdict| verdict["direction"] == "inbound", PATIENCE)?;
+        let verdict = edge
+            .wait_for_verdict(|verdict| verdict["direction"] == "inbound", PATIENCE)
+            .with_context(|| format!("{name}: the far server said:\n{}", far_server.log()))?;
         let context = format!("{name}: {verdict:#}\n{}", far_server.log());
         assert_eq!(verdict["proof"], Value::Null, "{context}");
         assert_eq!(verdict["source"], far.address().to_string(), "{context}");
