@@ -38,7 +38,7 @@ pub enum EditError {
     InlineFilters(PathBuf),
     /// It would be wrong with the change.
     #[error("nothing was changed; with this change the file would be wrong:\n{0}")]
-    Invalid(#[from] Problems),
+    Invalid(Problems),
 }
 
 /// A file that is being changed; no other command changes it meanwhile.
@@ -85,7 +85,7 @@ impl Edit {
     /// It would be wrong (then nothing is written), or cannot be written.
     pub fn save(self) -> Result<Loaded, EditError> {
         let text = self.document.to_string();
-        let loaded = parse(&text, &self.path)?;
+        let loaded = parse(&text, &self.path).map_err(EditError::Invalid)?;
         let beside = self.path.with_extension(format!("{}.new", std::process::id()));
         let written = self.write_beside(&beside, &text).and_then(|()| std::fs::rename(&beside, &self.path));
         if let Err(cause) = written {

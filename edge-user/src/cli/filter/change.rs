@@ -15,6 +15,9 @@ use crate::control::{Client, ClientError, Reply, Request};
 pub(super) struct Add {
     #[command(flatten)]
     fields: Fields,
+    /// Put it before this one, as `filter list` counts; without, it comes last.
+    #[arg(long, value_name = "PLACE")]
+    before: Option<usize>,
 }
 
 #[derive(clap::Args, Debug)]
@@ -43,8 +46,14 @@ pub(super) fn add(add: Add, file: &Path, json: bool) -> anyhow::Result<Answer> {
     let mut table = Table::new();
     table.decor_mut().set_prefix("\n");
     set(&mut table, &add.fields);
-    filters.push(table);
-    let place = filters.len() - 1;
+    let place = add.before.unwrap_or(filters.len());
+    if place > filters.len() {
+        bail!(no_such(place, filters.len()));
+    }
+    // Each table keeps its place in the file; the new one takes that of the one before it.
+    let mut tables: Vec<Table> = std::mem::take(filters).into_iter().collect();
+    tables.insert(place, table);
+    filters.extend(tables);
     finish(edit, "added", place, file, json)
 }
 
@@ -192,7 +201,7 @@ keys = "/etc/backstop/keys" # 0700
     fn a_filter_is_added_behind_the_others_and_everything_else_stays() {
         let (_dir, file) = written();
         let fields = Fields { memo: Some("転送 \"x\"".into()), off: true, ..fields() };
-        add(Add { fields }, &file, false).unwrap();
+        add(Add { fields, before: None }, &file, false).unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
         let new =
             "\n[[filter]]\nmemo = '転送 \"x\"'\ncovers = [\"example.jp\"]\naction = \"reject\"\non = false\n";
@@ -201,11 +210,26 @@ keys = "/etc/backstop/keys" # 0700
     }
 
     #[test]
+    fn a_filter_can_be_added_before_another_that_keeps_its_comment() {
+        let (_dir, file) = written();
+        add(Add { fields: fields(), before: Some(0) }, &file, false).unwrap();
+        let new = "\n[[filter]]\ncovers = [\"example.jp\"]\naction = \"reject\"\n";
+        let expected = FILE.replace("\n# The board's", &format!("{new}\n# The board's"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
+        add(Add { fields: Fields { covers: vec!["*".into()], ..fields() }, before: Some(1) }, &file, false)
+            .unwrap();
+        let covers: Vec<Vec<String>> =
+            load(&file).unwrap().filters.into_iter().map(|filter| filter.covers).collect();
+        assert_eq!(covers, [["example.jp"], ["*"], ["ann@example.jp"]]);
+        assert!(add(Add { fields: fields(), before: Some(4) }, &file, false).is_err());
+    }
+
+    #[test]
     fn the_first_filter_of_a_file_stands_behind_everything() {
         let (_dir, file) = written();
         remove(Remove { place: 0 }, &file, false).unwrap();
         assert!(load(&file).unwrap().filters.is_empty());
-        add(Add { fields: fields() }, &file, false).unwrap();
+        add(Add { fields: fields(), before: None }, &file, false).unwrap();
         assert_eq!(load(&file).unwrap().filters[0].action, Action::Reject);
         assert!(std::fs::read_to_string(&file).unwrap().contains("# 0700"));
     }
@@ -227,7 +251,7 @@ keys = "/etc/backstop/keys" # 0700
     fn a_change_that_would_be_wrong_is_not_written() {
         let (dir, file) = written();
         let wrong = Fields { covers: vec!["example.net".into()], ..fields() };
-        let error = add(Add { fields: wrong }, &file, false).unwrap_err().to_string();
+        let error = add(Add { fields: wrong, before: None }, &file, false).unwrap_err().to_string();
         assert!(error.contains("nothing was changed") && error.contains("example.net"), "{error}");
         let long = Fields { memo: Some("字".repeat(81)), ..Fields::default() };
         assert!(edit(Edit { place: 0, fields: long }, &file, false).is_err());
@@ -245,7 +269,7 @@ keys = "/etc/backstop/keys" # 0700
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
         let link = dir.path().join("link.toml");
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        add(Add { fields: fields() }, &link, false).unwrap();
+        add(Add { fields: fields(), before: None }, &link, false).unwrap();
         assert!(link.symlink_metadata().unwrap().is_symlink());
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(load(&file).unwrap().filters.len(), 2);
