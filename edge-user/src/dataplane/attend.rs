@@ -23,9 +23,7 @@ impl Dataplane {
     /// `xdp.samples_per_sec` a second and CPU, however large the flood.
     pub async fn attend(&self, mut on_drop: impl FnMut(DropSample)) {
         let mut samples = self.take_samples().and_then(|samples| {
-            AsyncFd::try_new(samples)
-                .inspect_err(|error| warn!(%error, "the NIC's samples cannot be read"))
-                .ok()
+            register(samples).inspect_err(|error| warn!(%error, "the NIC's samples cannot be read")).ok()
         });
         let mut log = interval(LOG_INTERVAL);
         let mut tidy = interval(TIDY_INTERVAL);
@@ -49,6 +47,13 @@ impl Dataplane {
             }
         }
     }
+}
+
+#[expect(unsafe_code, reason = "tokio wants a word that the descriptor stays open")]
+fn register(samples: Samples) -> io::Result<AsyncFd<Samples>> {
+    // SAFETY: the samples own the ring's map, whose descriptor `as_raw_fd` names: the same one each time, open for as
+    // long as they live, and they live in the `AsyncFd`.
+    unsafe { AsyncFd::register(samples) }.map_err(io::Error::from)
 }
 
 /// The next samples; never any where there is no ring.

@@ -87,6 +87,10 @@ async fn enforce_when_gone(edge: Arc<Edge>, ban: Ban) {
         // What is still there then holds a connection that the NIC starves.
         let _ = timeout(ABORT_PATIENCE, edge.registry.gone(ban.source)).await;
     }
+    // The operator may have lifted it meanwhile.
+    if locked(&edge.reputation).explain(ban.source, edge.now()).ban.is_none() {
+        return;
+    }
     enforce(&edge, ban);
 }
 
