@@ -1,9 +1,9 @@
 //! The XDP program from userspace: load, attach, pin, adopt; bans, limits, counters, samples.
 //!
-//! The NIC's protection outlives the daemon: program, link and maps are pinned ([`pins`]), every ban carries its own
-//! end, and the next start adopts what it finds and replaces only the program, atomically ([`load`]). The kernel's
+//! The NIC's protection outlives the daemon: program, link and maps are pinned (`pins.rs`), every ban carries its own
+//! end, and the next start adopts what it finds and replaces only the program, atomically (`load.rs`). The kernel's
 //! maps are a projection of what the daemon knows; `ALLOW`, never-ban prefixes and blocks are brought up to date by
-//! difference ([`lists`]), in this order, so nothing of ours is ever dropped in between.
+//! difference (`lists.rs`), in this order, so nothing of ours is ever dropped in between.
 //!
 //! Bound: every map has a size, from the configuration or in [`edge_ebpf`]. What this module leaves to others: who is
 //! banned and for how long (reputation), and when to write it (the engine, after the source's open sessions ended).
