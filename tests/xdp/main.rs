@@ -4,6 +4,7 @@
 //! Needs root; without it every test here fails and says so.
 
 mod budget;
+mod command;
 mod cut;
 mod dataplane;
 mod frame;
