@@ -30,7 +30,7 @@ pub(crate) struct Args {
 enum Command {
     /// List the filters, in the order in which they decide.
     List,
-    /// Add a filter behind the others.
+    /// Add a filter, behind the others or before one of them.
     Add(change::Add),
     /// Change a filter.
     Edit(change::Edit),
