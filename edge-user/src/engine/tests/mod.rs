@@ -134,6 +134,7 @@ impl Lab {
 
     async fn connect(&self) -> Talk {
         let stream = TcpStream::connect(self.address).await.expect("the edge listens");
+        stream.set_nodelay(true).expect("a TCP socket");
         Talk { stream, input: Vec::new() }
     }
 
