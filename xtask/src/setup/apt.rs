@@ -109,7 +109,8 @@ pub(super) fn simulate(packages: &[&str]) -> Result<Vec<String>> {
         .collect())
 }
 
-fn has_candidate(package: &str) -> bool {
+/// Whether the lists have a package.
+pub(super) fn has_candidate(package: &str) -> bool {
     output("apt-cache", &["policy", package]).is_some_and(|said| {
         said.lines().any(|line| line.trim().starts_with("Candidate:") && !line.contains("(none)"))
     })

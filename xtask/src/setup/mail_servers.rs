@@ -40,6 +40,11 @@ pub(super) fn are_unpacked() -> bool {
     })
 }
 
+/// Whether the package lists that are there name all their packages.
+pub(super) fn are_in_the_lists() -> bool {
+    ALL.into_iter().flat_map(packages).all(|package| apt::has_candidate(package))
+}
+
 /// Downloads and unpacks those that are not there.
 pub(super) fn unpack() -> Result<()> {
     for software in ALL {

@@ -54,7 +54,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         step += 1;
         println!("  {step}. {what}");
     };
-    if needs_lists(&missing) {
+    let update = needs_lists(&missing, &packages, &system);
+    if update {
         say("bring the package lists up to date: apt-get update");
     }
     if !packages.is_empty() {
@@ -65,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             say(&what);
         }
     }
-    if needs_lists(&missing) && system.privilege == Privilege::None {
+    if update && system.privilege == Privilege::None {
         println!("That takes root, and there is no sudo. As root:");
         for line in apt::commands(&packages) {
             println!("  {line}");
@@ -74,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
 
-    if needs_lists(&missing) {
+    if update {
         if system.privilege == Privilege::Sudo {
             command::ask_sudo()?;
         }
@@ -109,9 +110,12 @@ fn packages_of(needs: &[Need]) -> Vec<&'static str> {
     packages
 }
 
-/// Whether anything is to be downloaded from Debian.
-fn needs_lists(missing: &[Need]) -> bool {
-    missing.iter().any(|need| !need.packages().is_empty() || matches!(need, Need::MailServers))
+/// Whether the package lists must be brought up to date, which takes root: before anything is downloaded, unless this
+/// is no root's run and the lists that are there will do for what is only unpacked.
+fn needs_lists(missing: &[Need], packages: &[&str], system: &System) -> bool {
+    let unpacks = missing.contains(&Need::MailServers);
+    !packages.is_empty()
+        || (unpacks && !(system.privilege == Privilege::None && mail_servers::are_in_the_lists()))
 }
 
 fn print_for_other_systems(system: &System, missing: &[Need]) {
