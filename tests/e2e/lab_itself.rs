@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -66,6 +67,45 @@ fn a_dropped_lab_leaves_no_process() -> Result<()> {
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+#[test]
+fn a_killed_test_leaves_no_process() -> Result<()> {
+    // Another test, by this very program, killed in the middle.
+    let victim = "servers_alone::postfix_bounces_and_returns_our_header";
+    let mut test = Command::new(std::env::current_exe()?)
+        .args(["--exact", victim])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let found_by = Instant::now() + PATIENCE;
+    let init = loop {
+        // `unshare`, and its child, the lab's PID 1.
+        let init = children(test.id()).into_iter().find_map(|unshare| children(unshare).first().copied());
+        if let Some(init) = init {
+            break init;
+        }
+        assert!(Instant::now() < found_by, "it never made a lab: {:?}", test.try_wait());
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    test.kill()?;
+    test.wait()?;
+    let gone_by = Instant::now() + PATIENCE;
+    while std::fs::exists(format!("/proc/{init}"))? {
+        assert!(Instant::now() < gone_by, "the lab outlived its test");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// The child processes of a process, whichever thread started them.
+fn children(parent: u32) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{parent}/task")) else { return Vec::new() };
+    let lists =
+        threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use lab::program::Profile;
 use lab::{Host, Lab};
 
 /// Ways to name a foreign recipient, plainly or through a mailbox of ours.
-const FOREIGN: [&str; 12] = [
+const FOREIGN: [&str; 13] = [
     "victim@elsewhere.example",
     "victim%elsewhere.example@example.jp",
     "victim%elsewhere.example@EXAMPLE.JP",
@@ -21,6 +21,7 @@ const FOREIGN: [&str; 12] = [
     "\"victim@elsewhere.example\"@example.jp",
     "\"victim%elsewhere.example\"@example.jp",
     "\"elsewhere.example!victim\"@example.jp",
+    "prvs=0123abcdef=victim%elsewhere.example@example.jp",
     "victim@[198.18.64.9]",
     "victim@localhost",
     "victim%elsewhere.example@localhost",

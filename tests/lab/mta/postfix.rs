@@ -183,16 +183,16 @@ fn instance(name: &str, host: Host, listens: SocketAddr, main: String, services:
         etc: vec![("postfix/main.cf", main), ("postfix/master.cf", format!("{MASTER}{services}"))],
         users: USERS,
         groups: GROUPS,
-        // `postfix start-fg` makes the spool's folders that are missing, but does not change whose they are.
+        // What `postfix start-fg` does as PID 1, without the hundreds of processes by which it looks everything over.
         prepare: "cd /var/spool/postfix
-mkdir -p active bounce corrupt defer deferred flush hold incoming maildrop private public saved trace /var/lib/postfix
+mkdir -p active bounce corrupt defer deferred flush hold incoming maildrop pid private public saved trace
+mkdir -p /var/lib/postfix
 chown postfix active bounce corrupt defer deferred flush hold incoming maildrop private public saved trace \\
     /var/lib/postfix
 chgrp postdrop maildrop public
 chmod 730 maildrop
 chmod 710 public
-cd /
-exec postfix start-fg
+exec /usr/lib/postfix/sbin/master -i
 "
         .to_owned(),
     }
