@@ -34,6 +34,8 @@ use edge_core::reputation::{Correspondents, Reputation};
 use edge_core::signature::{Keys, Uses};
 use edge_core::time::UnixMillis;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use self::clock::Clock;
 use self::domains::Domains;
@@ -49,6 +51,9 @@ use crate::telemetry::{Event, EventLog, Metrics};
 
 /// Most idle read buffers that are kept (16 KiB each).
 const IDLE_BUFFERS_MAX: usize = 4096;
+
+/// How long the first question to the upstreams may hold up the start.
+const ASK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Everything that the workers and the control socket share.
 #[derive(Debug)]
@@ -218,8 +223,10 @@ pub fn serve(edge: Arc<Edge>, stop: watch::Receiver<bool>) -> anyhow::Result<()>
 /// A thread cannot be started.
 pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     bans::adopt(&edge);
-    let workers = listeners.start(&edge, &stop).context("cannot start a worker's thread")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Clients wait in the listeners' backlog meanwhile. An upstream that is not there must not hold up the others' mail.
+    let _ = runtime.block_on(async { timeout(ASK_PATIENCE, upstreams::ask_all(&edge)).await });
+    let workers = listeners.start(&edge, &stop).context("cannot start a worker's thread")?;
     runtime.block_on(housekeeping(Arc::clone(&edge), stop));
     for worker in workers {
         match worker.join() {
@@ -232,14 +239,25 @@ pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: watch::Receiver<boo
 
 /// What is to be done beside the sessions, until told to stop.
 async fn housekeeping(edge: Arc<Edge>, mut stop: watch::Receiver<bool>) {
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(bans::carry_out(Arc::clone(&edge)));
-    tasks.spawn(bans::attend_nic(Arc::clone(&edge)));
-    tasks.spawn(upstreams::watch_health(Arc::clone(&edge)));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(again(Arc::clone(&edge), bans::carry_out));
+    tasks.spawn(again(Arc::clone(&edge), bans::attend_nic));
+    tasks.spawn(again(Arc::clone(&edge), upstreams::watch_health));
+    tasks.spawn(again(Arc::clone(&edge), watch_flood));
     mailboxes::start_probers(&edge, &mut tasks);
-    tasks.spawn(watch_flood(Arc::clone(&edge)));
     // The sender is gone: nobody is left who could say stop, which says it too.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Runs a task; one that panics is counted, logged and begun again.
+async fn again<F: Future<Output = ()> + Send + 'static>(edge: Arc<Edge>, task: fn(Arc<Edge>) -> F) {
+    loop {
+        let mut only = JoinSet::new();
+        only.spawn(task(Arc::clone(&edge)));
+        let Some(Err(fault)) = only.join_next().await else { return };
+        worker::note_panic(&edge, Err(fault));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// A flood also ends when nothing comes any more.

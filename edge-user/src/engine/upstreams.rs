@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use edge_core::smtp::{Capabilities, Offer};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::upstream::{Upstream, UpstreamError};
 use super::{Edge, locked};
@@ -28,6 +31,8 @@ struct Known {
     inbound: bool,
     outbound: bool,
     state: Mutex<State>,
+    /// Told when a session found it down.
+    lost: Notify,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +67,7 @@ impl Upstreams {
             inbound: config.domains.iter().any(|domain| domain.upstream == address),
             outbound: next_hop == Some(address),
             state: Mutex::new(State::Unasked),
+            lost: Notify::new(),
         };
         Self { all: addresses.into_iter().map(known).collect() }
     }
@@ -125,6 +131,9 @@ impl Edge {
         let change = self.upstreams.set(error.address, |before| State::Down(before.capabilities()));
         if let Some((State::Up(_) | State::Unasked, State::Down(_))) = change {
             self.log.event(Event::UpstreamDown { upstream: error.address, error: error.to_string() });
+            if let Some(known) = self.upstreams.all.iter().find(|known| known.address == error.address) {
+                known.lost.notify_one();
+            }
         }
     }
 
@@ -143,24 +152,44 @@ impl Edge {
     }
 }
 
-/// Asks each upstream for its EHLO reply, again and again.
-pub(super) async fn watch_health(edge: Arc<Edge>) {
-    let mut tasks = tokio::task::JoinSet::new();
+/// Asks all upstreams at once for their EHLO replies, so that the first clients are offered the right extensions.
+pub(super) async fn ask_all(edge: &Arc<Edge>) {
+    let mut tasks = JoinSet::new();
     for known in &edge.upstreams.all {
-        let (edge, address) = (Arc::clone(&edge), known.address);
+        let (edge, address) = (Arc::clone(edge), known.address);
         tasks.spawn(async move {
-            loop {
-                let pause = match edge.open_upstream(address).await {
-                    Ok(upstream) => {
-                        upstream.quit().await;
-                        HEALTH_INTERVAL
-                    }
-                    // It is logged; here it only means to ask again soon.
-                    Err(_) => HEALTH_INTERVAL_DOWN,
-                };
-                tokio::time::sleep(pause).await;
+            // A fault is logged, and asked for again by `watch_health`.
+            if let Ok(upstream) = edge.open_upstream(address).await {
+                upstream.quit().await;
             }
         });
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// Asks each upstream for its EHLO reply, again and again.
+pub(super) async fn watch_health(edge: Arc<Edge>) {
+    let mut tasks = JoinSet::new();
+    for place in 0..edge.upstreams.all.len() {
+        tasks.spawn(watch_one(Arc::clone(&edge), place));
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn watch_one(edge: Arc<Edge>, place: usize) {
+    let known = &edge.upstreams.all[place];
+    let mut pause = if edge.upstreams.was_asked(known.address) { HEALTH_INTERVAL } else { Duration::ZERO };
+    loop {
+        if timeout(pause, known.lost.notified()).await.is_ok() {
+            tokio::time::sleep(HEALTH_INTERVAL_DOWN).await;
+        }
+        pause = match edge.open_upstream(known.address).await {
+            Ok(upstream) => {
+                upstream.quit().await;
+                HEALTH_INTERVAL
+            }
+            // It is logged; here it only means to ask again soon.
+            Err(_) => HEALTH_INTERVAL_DOWN,
+        };
+    }
 }

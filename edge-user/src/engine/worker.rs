@@ -158,14 +158,14 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// A session that panicked is over, and only that one: its connection closes, its message was not acknowledged.
+/// A session (or another task) that panicked is over, and only that one: its connection closes, its message was not acknowledged.
 pub(super) fn note_panic(edge: &Edge, ended: Result<(), tokio::task::JoinError>) {
     if ended.is_err_and(|error| error.is_panic()) {
         edge.metrics.sessions_panicked.add(1);
         edge.log.event(Event::Diagnostic {
             level: Level::Error,
             target: module_path!().to_owned(),
-            message: "a session ended by a fault of the program: its connection was closed".to_owned(),
+            message: "a task ended by a fault of the program; a session's connection was closed".to_owned(),
         });
     }
 }

@@ -382,6 +382,11 @@ impl Session {
         }
     }
 
+    /// The refusal that was just given is not the client's error: it does not count against `errors_max`.
+    pub fn forgive(&mut self) {
+        self.errors = self.errors.saturating_sub(1);
+    }
+
     /// The name the client gave in EHLO or HELO; empty before. And whether it was EHLO.
     #[must_use]
     pub fn client_name(&self) -> (&[u8], bool) {

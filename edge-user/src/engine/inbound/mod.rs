@@ -34,6 +34,8 @@ use crate::telemetry::Direction;
 /// How long an upstream's connection is kept for a client's next transaction.
 const UPSTREAM_KEPT: Duration = Duration::from_secs(2);
 
+const NOBODY: Reply = Reply::new(550, Enhanced(5, 1, 1), "No such mailbox here");
+
 /// One session.
 struct Inbound {
     edge: Arc<Edge>,
@@ -206,12 +208,14 @@ impl Inbound {
 
     /// Traps, wrong tags, and what one transaction may hold: all that can be said without asking anybody.
     fn admit(&mut self, recipient: Recipient) -> Result<Recipient, Reply> {
+        let null_sender = self.has_null_sender();
         if self.edge.domains.is_trap(&recipient.mailbox) {
             // Who forges senders at random hits traps: the honest server that bounces to one is a victim.
-            self.observe(if self.has_null_sender() { Conduct::UnprovenBounce } else { Conduct::Trap });
-            return Err(Reply::new(550, Enhanced(5, 1, 1), "No such mailbox here"));
+            if !null_sender {
+                self.observe(Conduct::Trap);
+            }
+            return Err(NOBODY);
         }
-        let null_sender = self.has_null_sender();
         if null_sender && recipient.tag == Tag::Wrong {
             self.observe(Conduct::WrongTag);
         }
@@ -239,6 +243,7 @@ impl Inbound {
                 self.rcpt_of_bounce(recipient).await
             }
         };
+        let to_nobody = self.has_null_sender() && accepted.as_ref().is_err_and(|reply| *reply == NOBODY);
         match accepted {
             Ok(recipient) => {
                 if let Some(transaction) = &mut self.transaction {
@@ -251,6 +256,13 @@ impl Inbound {
                 self.session.refuse(&reply, &mut self.client.out);
             }
         }
+        if to_nobody {
+            // Forged senders are often made up: the honest server that bounces to one made no error. It pays as for
+            // any bounce that nothing proves.
+            self.session.forgive();
+            self.edge.unproven_came();
+            self.observe(Conduct::UnprovenBounce);
+        }
     }
 
     /// A bounce without a proof opens no upstream: what is remembered, or a probe, says whether the mailbox exists.
@@ -260,7 +272,7 @@ impl Inbound {
         match look.await {
             // Unknown refuses nobody: what cannot be delivered is refused when it is proven, or not at all.
             Existence::Yes | Existence::Unknown => Ok(recipient),
-            Existence::No => Err(Reply::new(550, Enhanced(5, 1, 1), "No such mailbox here")),
+            Existence::No => Err(NOBODY),
         }
     }
 

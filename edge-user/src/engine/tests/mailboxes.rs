@@ -1,6 +1,9 @@
 //! Whether a mailbox exists: asked by probes, remembered, and never a reason to refuse when nobody can say.
 
+use std::task::{Context, Poll, Waker};
+
 use super::*;
+use crate::engine::mailboxes::Existence;
 use crate::engine::tests::scripted::Act;
 
 #[tokio::test]
@@ -49,4 +52,38 @@ async fn an_upstream_that_cannot_say_refuses_nobody() {
         let reply = talk.expect("").await;
         assert!(reply.starts_with("250"), "{act:?}: {reply}");
     }
+}
+
+#[tokio::test]
+async fn a_bounce_to_nobody_is_no_error_of_the_server_but_pays_as_an_unproven_one() {
+    let lab = Lab::with(Script::at("RCPT TO:<no@", Act::Say("550 5.1.1 nobody")), |config| {
+        config.limits.errors_max = 3;
+        config.reputation.unproven_burst = 20.0;
+        config.reputation.unproven_per_sec = 0.0;
+    })
+    .await;
+    let mut talk = lab.greeted().await;
+    talk.say("MAIL FROM:<a@far.example>", "250").await;
+    talk.say("RCPT TO:<no@ours.example>", "550 5.1.1").await;
+    talk.say("RSET", "250").await;
+    for _ in 0..20 {
+        talk.say("MAIL FROM:<>", "250").await;
+        talk.say("RCPT TO:<no@ours.example>", "550 5.1.1").await;
+        talk.say("RSET", "250").await;
+    }
+    talk.say("MAIL FROM:<>", "250").await;
+    talk.say("RCPT TO:<no@ours.example>", "550 5.1.1").await;
+    talk.expect("421 4.7.0").await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_down_is_not_probed() {
+    let lab = Lab::with_housekeeping(Script::at("GREETING", Act::Say("421 not now"))).await;
+    while !lab.edge.upstreams.is_down(lab.upstream.address) {
+        tokio::task::yield_now().await;
+    }
+    let mailbox = Mailbox::parse("user@ours.example").expect("an address");
+    let look = lab.edge.mailboxes.look(&lab.edge, &mailbox, b"user@ours.example", lab.upstream.address);
+    let said = std::pin::pin!(look).poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(said, Poll::Ready(Existence::Unknown), "nobody waits for a probe");
 }
