@@ -3,7 +3,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write as _;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,9 @@ use serde_json::json;
 use super::{Answer, CONFIG_PATH, print, print_json};
 use crate::config::{Answers, keys, parse};
 use crate::engine::clock::system_now;
+
+/// Where mail comes in (RFC 5321 section 4.5.4.2).
+const SMTP_PORT: u16 = 25;
 
 /// What the command takes.
 #[derive(clap::Args, Debug)]
@@ -26,6 +29,10 @@ pub(crate) struct Args {
     /// The mail server behind the edge.
     #[arg(long, value_name = "HOST:PORT")]
     upstream: String,
+    /// Where mail from the Internet comes in; may be given more than once. By default port 25 of all addresses; where
+    /// the mail server has that port on the loopback, of all but the loopback.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<SocketAddr>,
     /// The edge's own name; by default this machine's.
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
@@ -48,10 +55,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         Some(keys) => std::path::absolute(keys)?,
         None => folder.join("keys"),
     };
+    let upstream = resolve(&args.upstream)?;
     let answers = Answers {
         hostname: args.hostname.clone().unwrap_or_else(|| own_name(&args.domains[0])),
+        listen: if args.listen.is_empty() { listen_beside(upstream)? } else { args.listen.clone() },
         domains: args.domains.clone(),
-        upstream: resolve(&args.upstream)?,
+        upstream,
         keys: keys.clone(),
     };
     let text = answers.write();
@@ -159,6 +168,38 @@ fn resolve(upstream: &str) -> anyhow::Result<SocketAddr> {
     found.next().with_context(|| format!("--upstream {upstream}: the name has no address"))
 }
 
+/// Where to listen so that a mail server at `upstream` keeps its port.
+fn listen_beside(upstream: SocketAddr) -> anyhow::Result<Vec<SocketAddr>> {
+    if !(upstream.ip().is_loopback() && upstream.port() == SMTP_PORT) {
+        let everywhere = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+        return Ok(everywhere.map(|address| SocketAddr::new(address, SMTP_PORT)).into());
+    }
+    let interfaces = nix::ifaddrs::getifaddrs().context("cannot list this machine's addresses")?;
+    let mut addresses: Vec<IpAddr> =
+        interfaces.filter_map(|interface| address_of(&interface)).filter(is_reachable).collect();
+    addresses.sort();
+    addresses.dedup();
+    if addresses.is_empty() {
+        bail!("this machine has no address but its loopback, where {upstream} is; name one with --listen");
+    }
+    Ok(addresses.into_iter().map(|address| SocketAddr::new(address, SMTP_PORT)).collect())
+}
+
+fn address_of(interface: &nix::ifaddrs::InterfaceAddress) -> Option<IpAddr> {
+    let address = interface.address.as_ref()?;
+    let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
+}
+
+/// Whether the Internet, or a network behind it, may reach this address.
+fn is_reachable(address: &IpAddr) -> bool {
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(address.is_loopback() || link_local)
+}
+
 /// This machine's name where it is a full one, else one in the domain.
 fn own_name(domain: &str) -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -176,8 +217,12 @@ fn next_steps(answers: &Answers, output: &Path) -> Vec<String> {
     vec![
         format!("Check it: backstop check --config {output}"),
         format!(
-            "Let your mail server listen at {upstream} instead of port 25. Postfix, in master.cf:\n  \
-             {upstream} inet n - y - - smtpd\nThe edge hands over mail for the configured domains only."
+            "Let your mail server listen at {upstream} only. Postfix, in {}\n\
+             The edge hands over mail for the configured domains only.",
+            match upstream.port() {
+                SMTP_PORT => "main.cf:\n  inet_interfaces = loopback-only".to_owned(),
+                _ => format!("master.cf, in place of the line `smtp inet`:\n  {upstream} inet n - y - - smtpd"),
+            }
         ),
         "Let outgoing mail be signed: take the # off the section [outbound]. Postfix, in main.cf and master.cf\n  \
          content_filter = smtp:[127.0.0.1]:10025\n  \
@@ -205,6 +250,7 @@ mod tests {
             non_interactive: true,
             domains: vec![domain.into()],
             upstream: "127.0.0.1:10024".into(),
+            listen: Vec::new(),
             hostname: Some("mx.example.jp".into()),
             keys: None,
             output: output.to_owned(),
@@ -254,6 +300,37 @@ mod tests {
         let output = dir.path().join("new").join("x".repeat(300));
         run(args(&output, "example.jp")).unwrap_err();
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn it_listens_beside_a_mail_server_that_has_port_25_of_the_loopback() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let listens = |name: &str| crate::config::load(&file(name)).unwrap().inbound.listen;
+        let beside = Args {
+            upstream: "127.0.0.1:25".into(),
+            listen: vec!["192.0.2.25:25".parse().unwrap()],
+            ..args(&file("given.toml"), "example.jp")
+        };
+        run(beside).unwrap();
+        assert_eq!(listens("given.toml"), ["192.0.2.25:25".parse().unwrap()]);
+        run(args(&file("everywhere.toml"), "example.jp")).unwrap();
+        assert_eq!(listens("everywhere.toml"), ["0.0.0.0:25".parse().unwrap(), "[::]:25".parse().unwrap()]);
+
+        // This machine's own addresses, where it has any: never the loopback, never all.
+        match listen_beside("127.0.0.1:25".parse().unwrap()) {
+            Ok(listen) => assert!(
+                !listen.is_empty()
+                    && listen
+                        .iter()
+                        .all(|at| !at.ip().is_loopback() && !at.ip().is_unspecified() && at.port() == 25)
+            ),
+            Err(error) => assert!(error.to_string().contains("--listen"), "{error}"),
+        }
+        let reachable =
+            ["192.0.2.1", "10.0.0.1", "2001:db8::1", "127.0.0.1", "169.254.1.1", "fe80::1", "::1"]
+                .map(|address| is_reachable(&address.parse().unwrap()));
+        assert_eq!(reachable, [true, true, true, false, false, false, false]);
     }
 
     #[test]

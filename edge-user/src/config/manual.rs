@@ -16,6 +16,8 @@ use super::{Config, parse};
 pub struct Answers {
     /// The edge's own name.
     pub hostname: String,
+    /// Where mail from the Internet comes in.
+    pub listen: Vec<SocketAddr>,
     /// The operator's domains, all behind one mail server.
     pub domains: Vec<String>,
     /// That mail server.
@@ -53,6 +55,7 @@ impl Answers {
     /// The keys that are set.
     fn given(&self) -> Table {
         let text = |text: &str| Value::String(text.to_owned());
+        let listen = self.listen.iter().map(|address| text(&address.to_string())).collect();
         let table = |pairs: Vec<(&str, Value)>| -> Table {
             pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
         };
@@ -67,13 +70,7 @@ impl Answers {
         ]);
         table(vec![
             ("hostname", text(&self.hostname)),
-            (
-                "inbound",
-                Value::Table(table(vec![(
-                    "listen",
-                    Value::Array(vec![text("0.0.0.0:25"), text("[::]:25")]),
-                )])),
-            ),
+            ("inbound", Value::Table(table(vec![("listen", Value::Array(listen))]))),
             ("domain", Value::Array(domains.collect())),
             ("signature", Value::Table(table(vec![("keys", text(&self.keys.to_string_lossy()))]))),
             ("filter", Value::Array(vec![Value::Table(filter)])),
@@ -173,6 +170,7 @@ mod tests {
     fn answers() -> Answers {
         Answers {
             hostname: "mx.example.jp".into(),
+            listen: vec!["0.0.0.0:25".parse().unwrap(), "[::]:25".parse().unwrap()],
             domains: vec!["example.jp".into(), "example.net".into()],
             upstream: "127.0.0.1:10024".parse().unwrap(),
             keys: "/etc/backstop/keys".into(),

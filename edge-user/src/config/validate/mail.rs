@@ -134,8 +134,9 @@ fn meet(a: SocketAddr, b: SocketAddr) -> bool {
 }
 
 /// Whether who connects to `address` arrives at a listener: surely so for the same address, and for the host's own
-/// loopback where it listens everywhere.
+/// loopback where it listens everywhere (an IPv6 listener takes no IPv4).
 fn same(address: SocketAddr, listener: SocketAddr) -> bool {
+    let everywhere = listener.ip().is_unspecified() && listener.is_ipv4() == address.is_ipv4();
     address.port() == listener.port()
-        && (address.ip() == listener.ip() || (listener.ip().is_unspecified() && address.ip().is_loopback()))
+        && (address.ip() == listener.ip() || (everywhere && address.ip().is_loopback()))
 }
