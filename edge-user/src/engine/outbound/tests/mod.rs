@@ -169,8 +169,11 @@ fn a_next_hop_that_is_lost_is_a_4xx_wherever_it_happens() {
         }
         if reply.starts_with("354") {
             client.send(MESSAGE.as_bytes());
-            // More than the kernel buffers for a connection that is gone.
-            client.send(&b"0123456789012345678901234567890123456789012345678901234567890\r\n".repeat(9000));
+            if script[0].0 == "body" {
+                // The rest comes when the hop is surely gone.
+                hop.transcripts(1);
+                client.send(&b"0123456789012345678901234567890123456789\r\n".repeat(9000));
+            }
             reply = client.say(".");
         }
         assert!(reply.starts_with("451 4."), "{reply}");
