@@ -221,16 +221,23 @@ fn next_steps(answers: &Answers, output: &Path) -> Vec<String> {
              The edge hands over mail for the configured domains only.",
             match upstream.port() {
                 SMTP_PORT => "main.cf:\n  inet_interfaces = loopback-only".to_owned(),
-                _ => format!("master.cf, in place of the line `smtp inet`:\n  {upstream} inet n - y - - smtpd"),
+                _ =>
+                    format!("master.cf, in place of the line `smtp inet`:\n  {upstream} inet n - y - - smtpd"),
             }
         ),
-        "Let outgoing mail be signed: take the # off the section [outbound]. Postfix, in main.cf and master.cf\n  \
-         content_filter = smtp:[127.0.0.1]:10025\n  \
-         127.0.0.1:10026 inet n - y - - smtpd -o content_filter= -o mynetworks=127.0.0.0/8\n\
-         and put DKIM signing behind 10026, so that the signature covers the token."
+        "Let outgoing mail be signed: take the # off the section [outbound]. Postfix:\n  \
+         postconf -P 'submission/inet/content_filter=smtp:[127.0.0.1]:10025'\n  \
+         postconf -P 'pickup/unix/content_filter=smtp:[127.0.0.1]:10025'\n  \
+         postconf -Me '127.0.0.1:10026/inet = 127.0.0.1:10026 inet n - n - - smtpd -o content_filter= \
+         -o smtpd_recipient_restrictions=permit_mynetworks,reject'\n\
+         and let the milter that signs with DKIM serve port 10026, so that it signs the token too."
             .to_owned(),
-        format!("Let mail come here, where it does not yet; tokens need no record in DNS:\n{}", mx.join("\n")),
-        "Protect the network card: take the # off [xdp] and its interface; it begins by watching only.".to_owned(),
+        format!(
+            "Let mail come here, where it does not yet; tokens need no record in DNS:\n{}",
+            mx.join("\n")
+        ),
+        "Protect the network card: take the # off [xdp] and its interface; it begins by watching only."
+            .to_owned(),
         format!("Run it: backstop run --config {output}"),
         format!(
             "After some weeks, when the bounces of older mail are over, let the filter reject:\n  \
