@@ -4,11 +4,11 @@
 //! word of state needs no lock: SYNs of one source on several CPUs add to it atomically. Between look and add each
 //! CPU may let one SYN too many through: a burst is exact within the number of CPUs, the rate in the long run is.
 
-use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::warn;
 use edge_ebpf::{NEVER, Settings, SourceKey, SynBudget};
 
+use crate::clock::now_ns;
 use crate::maps::SYN_BUDGETS;
 
 /// Takes one SYN out of the source's budget; `false` when it is empty.
@@ -21,7 +21,7 @@ pub(crate) fn take(ctx: &XdpContext, source: &SourceKey, settings: &Settings) ->
     let Some(budget) = SYN_BUDGETS.get_ptr_mut(source) else {
         let budget = match interval {
             NEVER => SynBudget { full_ns: 0, spent: 1 },
-            _ => SynBudget { full_ns: now() + interval, spent: 0 },
+            _ => SynBudget { full_ns: now_ns() + interval, spent: 0 },
         };
         if let Err(error) = SYN_BUDGETS.insert(source, budget, 0) {
             warn!(ctx, "a source got no SYN budget, so this SYN passes: error {}", error);
@@ -40,24 +40,18 @@ pub(crate) fn take(ctx: &XdpContext, source: &SourceKey, settings: &Settings) ->
             add(spent, 1);
             return true;
         }
-        let now = now();
+        let now = now_ns();
         let full = &raw mut (*budget).full_ns;
         if *full < now {
             *full = now;
         }
-        // At most 2^32 intervals of a second each, and a boot clock: far from overflow.
+        // At most 2^32 intervals of a second each, and the clock: far from overflow.
         if *full + interval > now + u64::from(settings.syn_burst) * interval {
             return false;
         }
         add(full, interval);
     }
     true
-}
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper takes nothing and gives a number.
-    unsafe { bpf_ktime_get_boot_ns() }
 }
 
 /// Adds atomically. `AtomicU64::fetch_add` does not exist for this target, the instruction does.

@@ -1,11 +1,11 @@
 //! What becomes of a segment to a protected port.
 
-use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
 use edge_ebpf::{Action, NEVER, Reason, Settings, SourceKey};
 
 use crate::budget::take;
+use crate::clock::now_ns;
 use crate::maps::{ALLOW_V4, ALLOW_V6, BANS, BLOCKS_V4, BLOCKS_V6, NEVER_BAN_V4, NEVER_BAN_V6, SETTINGS};
 use crate::parse::{Address, Segment};
 use crate::sample::sample;
@@ -72,8 +72,7 @@ fn spare(found: Reason, never_ban: impl FnOnce() -> bool) -> Reason {
 /// Whether the time has not come yet.
 #[inline(always)]
 fn holds(until_ns: u64) -> bool {
-    // SAFETY: the helper takes nothing and gives a number.
-    until_ns == NEVER || unsafe { bpf_ktime_get_boot_ns() } < until_ns
+    until_ns == NEVER || now_ns() < until_ns
 }
 
 #[inline(always)]

@@ -1,7 +1,8 @@
 //! The map ABI that the XDP program and the daemon share: keys, values, reasons, names and sizes.
 //!
-//! Addresses are byte arrays in network order, so nobody forgets a swap. Times are the kernel's boot clock
-//! (`CLOCK_BOOTTIME`, which runs through suspend) in nanoseconds. Padding has a name, and sizes and offsets are
+//! Addresses are byte arrays in network order, so nobody forgets a swap. Times are nanoseconds of
+//! `CLOCK_MONOTONIC`, which nobody can set; the kernel reads it as of its last tick (`bpf_ktime_get_coarse_ns`), so a
+//! ban may last 10 ms longer than its length. Padding has a name, and sizes and offsets are
 //! asserted here, so both sides agree or neither compiles. Whoever changes a layout or a meaning raises
 //! [`ABI_VERSION`]; the daemon pins under it and refuses to adopt another one's maps.
 #![cfg_attr(target_arch = "bpf", no_std)]

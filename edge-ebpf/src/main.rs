@@ -12,6 +12,8 @@
 #[cfg(any(target_arch = "bpf", feature = "lint"))]
 mod budget;
 #[cfg(any(target_arch = "bpf", feature = "lint"))]
+mod clock;
+#[cfg(any(target_arch = "bpf", feature = "lint"))]
 mod judge;
 #[cfg(any(target_arch = "bpf", feature = "lint"))]
 mod maps;

@@ -1,8 +1,8 @@
 //! Sampled drops for the daemon: so many a second and CPU, and past that nearly nothing, however large the flood.
 
-use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use edge_ebpf::{Reason, Sample, Settings, SourceKey};
 
+use crate::clock::now_ns;
 use crate::maps::{SAMPLE_BUDGET, SAMPLES};
 
 /// Without samples left, the clock is read once in so many drops (a power of two).
@@ -21,8 +21,7 @@ pub(crate) fn sample(source: &SourceKey, reason: Reason, settings: &Settings) {
             return;
         }
     }
-    // SAFETY: the helper takes nothing and gives a number.
-    let time_ns = unsafe { bpf_ktime_get_boot_ns() };
+    let time_ns = now_ns();
     if time_ns >= budget.next_ns {
         budget.next_ns = time_ns + 1_000_000_000;
         budget.left = settings.samples_per_sec;

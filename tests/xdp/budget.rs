@@ -3,7 +3,7 @@
 use edge_ebpf::{Action, NEVER, Reason, Settings};
 
 use crate::frame::{ACK, syn};
-use crate::kernel::{ENFORCE, Entry, Kernel, boot_ns, key};
+use crate::kernel::{ENFORCE, Entry, Kernel, key, now_ns};
 
 const WHO: &str = "198.18.9.9";
 const OTHER: &str = "198.18.9.10";
@@ -51,7 +51,7 @@ fn a_budget_refills_by_one_each_interval_and_up_to_the_burst() {
     // hour may pass between setting up and judging.
     for (half_hours, passing) in [(1, 0), (3, 1), (5, 2), (7, 3), (201, 3)] {
         let mut kernel = Kernel::with(&[budget(HOUR, 3)]);
-        let full_ns = (boot_ns() + 3 * HOUR).saturating_sub(half_hours * HOUR / 2);
+        let full_ns = (now_ns() + 3 * HOUR).saturating_sub(half_hours * HOUR / 2);
         kernel.set(Entry::SynBudget(WHO, full_ns, 0));
         let frame = syn(WHO, 25).bytes();
         let judged: Vec<_> = (0..5).map(|_| kernel.judge(&frame)).collect();

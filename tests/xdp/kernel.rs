@@ -204,8 +204,8 @@ pub(crate) fn require_root() {
     );
 }
 
-/// The kernel's boot clock, nanoseconds.
-pub(crate) fn boot_ns() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
+/// The clock that the program judges by, nanoseconds.
+pub(crate) fn now_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).unwrap();
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }

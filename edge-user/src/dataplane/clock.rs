@@ -1,13 +1,13 @@
-//! The kernel's boot clock, in which bans end. Not the engine's clock: this one is compared inside the kernel only.
+//! The kernel's monotonic clock, by which bans end. Not the engine's clock: this one is compared inside the kernel only.
 
 use std::time::Duration;
 
 use edge_ebpf::NEVER;
 use nix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds of the boot clock now.
+/// Nanoseconds of the monotonic clock now.
 pub(super) fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every Linux since 2.6.39 has CLOCK_BOOTTIME");
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has CLOCK_MONOTONIC");
     u64::try_from(Duration::from(now).as_nanos()).expect("500 years of uptime fit")
 }
 
