@@ -1,6 +1,6 @@
 //! From unwrapped text to candidates: the needles in it, and what is being read behind them.
 
-use super::needle::{Encoding, NEEDLE_MAX, Needle, REST_MAX};
+use super::needle::{Encoding, Needle, Read, Reading};
 use super::unwrapping::Text;
 use crate::signature::{Candidate, MAGIC};
 
@@ -16,8 +16,6 @@ pub(super) struct Candidates {
     /// For each of the last eight characters, the last one lowest, whether quoted-printable wrote it, or broke the
     /// line behind it.
     quoted_printable: u8,
-    /// How many of the last characters stood side by side on the wire, in the piece that is being scanned.
-    side_by_side: u8,
     open: [Open; OPEN_MAX],
     open_len: usize,
     /// Candidates that are complete, to be handed out: at most one for each that was open.
@@ -25,22 +23,19 @@ pub(super) struct Candidates {
     complete_len: usize,
 }
 
-/// A needle, and what was read behind it.
+/// What is being read behind a needle.
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    needle: Needle,
+    reading: Reading,
     quoted_printable: bool,
-    len: usize,
-    rest: [u8; REST_MAX],
 }
 
 impl Candidates {
     pub(super) fn new() -> Self {
-        let open = Open { needle: Needle::Plain, quoted_printable: false, len: 0, rest: [0; REST_MAX] };
+        let open = Open { reading: Reading::behind(Needle::Plain), quoted_printable: false };
         Self {
             window: 0,
             quoted_printable: 0,
-            side_by_side: 0,
             open: [open; OPEN_MAX],
             open_len: 0,
             complete: [None; OPEN_MAX],
@@ -48,28 +43,26 @@ impl Candidates {
         }
     }
 
-    /// What comes next does not stand beside the last character: it is another piece, or something is taken off
-    /// between them.
-    pub(super) fn torn(&mut self) {
-        self.side_by_side = 0;
-    }
-
-    /// Whether nothing is begun here but what a search of the piece finds by itself: nothing is being read, and the
-    /// last characters, in which a needle may have begun, stand in the piece as they are.
+    /// Whether nothing that came so far can become a candidate: nothing is being read, and no needle has begun.
+    #[inline]
     pub(super) fn calm(&self) -> bool {
-        self.open_len == 0 && usize::from(self.side_by_side) >= NEEDLE_MAX - 1
+        self.open_len == 0 && !Needle::begins_at_end_of(self.window)
     }
 
-    /// Takes text within which no needle ends.
+    /// Takes text within which no needle ends. To be called when all is calm.
+    #[inline]
     pub(super) fn leap_over(&mut self, text: &[u8]) {
-        for &character in &text[text.len().saturating_sub(NEEDLE_MAX)..] {
-            self.remember(character);
+        if let Some(&last) = text.last_chunk() {
+            self.window = u64::from_be_bytes(last);
+        } else {
+            text.iter().for_each(|&character| self.window = self.window << 8 | u64::from(character));
         }
+        self.quoted_printable = 0;
     }
 
-    /// Takes text at whose end this needle stands, whole and as it is.
-    pub(super) fn leap_behind(&mut self, needle: Needle, text: &[u8]) {
-        self.leap_over(text);
+    /// Takes this needle, which stands whole and as it is. To be called when all is calm.
+    pub(super) fn leap_behind(&mut self, needle: Needle) {
+        self.leap_over(needle.text());
         self.begin(needle);
     }
 
@@ -82,39 +75,41 @@ impl Candidates {
         self.complete_len = 0;
     }
 
-    #[inline]
     fn remember(&mut self, character: u8) {
         self.window = self.window << 8 | u64::from(character);
         self.quoted_printable <<= 1;
-        self.side_by_side = self.side_by_side.saturating_add(1);
+    }
+
+    /// Begins to read behind a needle that has just ended, if one has.
+    fn begin_if_needle(&mut self) {
+        if let Some(needle) = Needle::at_end_of(self.window) {
+            self.begin(needle);
+        }
     }
 
     fn begin(&mut self, needle: Needle) {
         if self.open_len < OPEN_MAX {
             let within = (1_u8 << needle.text().len()) - 1;
             let quoted_printable = self.quoted_printable & within != 0;
-            self.open[self.open_len] = Open { needle, quoted_printable, len: 0, rest: [0; REST_MAX] };
+            self.open[self.open_len] = Open { reading: Reading::behind(needle), quoted_printable };
             self.open_len += 1;
         }
     }
 
-    /// Reads one character behind each open needle; those that cannot take it are no candidates.
+    /// Reads one character behind each open needle.
     fn read(&mut self, character: u8) {
         let mut at = 0;
         while at < self.open_len {
-            let open = &mut self.open[at];
-            let goes_on = open.needle.takes(character) && {
-                open.rest[open.len] = character;
-                open.len += 1;
-                open.len < open.needle.rest()
-            };
-            if goes_on {
-                at += 1;
-                continue;
-            }
-            if open.len == open.needle.rest() {
-                self.complete[self.complete_len] = open.candidate();
-                self.complete_len += 1;
+            match self.open[at].reading.take(character) {
+                Read::GoesOn => {
+                    at += 1;
+                    continue;
+                }
+                Read::Failed => {}
+                Read::Complete(candidate) => {
+                    self.complete[self.complete_len] = Some((candidate, self.open[at].encoding()));
+                    self.complete_len += 1;
+                }
             }
             self.open_len -= 1;
             self.open[at] = self.open[self.open_len];
@@ -123,42 +118,33 @@ impl Candidates {
 }
 
 impl Open {
-    fn candidate(&self) -> Option<(Candidate, Encoding)> {
-        let candidate = self.needle.candidate(&self.rest[..self.len])?;
-        let encoding = match self.needle {
-            Needle::First | Needle::Second | Needle::Third => Encoding::Base64,
-            Needle::Plain if self.quoted_printable => Encoding::QuotedPrintable,
-            Needle::Plain => Encoding::Plain,
-        };
-        Some((candidate, encoding))
+    fn encoding(&self) -> Encoding {
+        if self.reading.is_base64() {
+            Encoding::Base64
+        } else if self.quoted_printable {
+            Encoding::QuotedPrintable
+        } else {
+            Encoding::Plain
+        }
     }
 }
 
 impl Text for Candidates {
     #[inline]
     fn character(&mut self, character: u8) {
-        if self.open_len > 0 {
-            self.read(character);
-        }
+        self.read(character);
         self.remember(character);
-        if let Some(needle) = Needle::at_end_of(self.window) {
-            self.begin(needle);
-        }
+        self.begin_if_needle();
     }
 
     fn escaped(&mut self, character: u8) {
         for open in &mut self.open[..self.open_len] {
             open.quoted_printable = true;
         }
-        if self.open_len > 0 {
-            self.read(character);
-        }
+        self.read(character);
         self.remember(character);
         self.quoted_printable |= 1;
-        self.side_by_side = 0;
-        if let Some(needle) = Needle::at_end_of(self.window) {
-            self.begin(needle);
-        }
+        self.begin_if_needle();
     }
 
     fn soft_break(&mut self) {

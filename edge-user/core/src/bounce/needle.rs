@@ -42,12 +42,6 @@ pub(super) enum Needle {
     Third,
 }
 
-/// The most characters of a token behind its needle.
-pub(super) const REST_MAX: usize = 49;
-
-/// The most characters of a needle.
-pub(super) const NEEDLE_MAX: usize = 5;
-
 static FINDERS: LazyLock<[Finder<'static>; 4]> =
     LazyLock::new(|| Needle::ALL.map(|needle| Finder::new(needle.text())));
 
@@ -63,18 +57,7 @@ impl Needle {
         }
     }
 
-    /// How many characters of the token stand behind the needle: 36, or as many as base64 needs for 36 octets and
-    /// what the needle left of the magic's bits.
-    pub(super) const fn rest(self) -> usize {
-        match self {
-            Self::Plain => 36,
-            Self::First => 49,
-            Self::Second => 49,
-            Self::Third => 48,
-        }
-    }
-
-    /// The needle that a text ends with; its last octets are `window`'s lowest.
+    /// The needle that a text ends with; `window` has its last octets, the last one lowest.
     #[inline]
     pub(super) fn at_end_of(window: u64) -> Option<Self> {
         // The last octet rules out nearly everything with one comparison each.
@@ -90,57 +73,101 @@ impl Needle {
         (window & ((1 << (8 * text.len())) - 1) == whole).then_some(needle)
     }
 
+    /// Whether a text ends with the beginning of any needle.
+    #[inline]
+    pub(super) fn begins_at_end_of(window: u64) -> bool {
+        let [_, _, _, _, d, c, b, a] = window.to_be_bytes();
+        match a {
+            b'b' | b'Y' | b'J' | b'i' => true,
+            b's' => b == b'b',
+            b'n' => b == b'Y',
+            b'c' => b == b'i',
+            b'z' => b == b'J' || [c, b] == *b"ic",
+            b'1' => [c, b] == *b"bs",
+            b'M' => [c, b] == *b"Yn" || [c, b] == *b"Jz",
+            b'x' => [d, c, b] == *b"YnM",
+            b'E' => [d, c, b] == *b"icz",
+            _ => false,
+        }
+    }
+
     /// Where this needle first stands in `text`.
     pub(super) fn find(self, text: &[u8]) -> Option<usize> {
         FINDERS[self as usize].find(text)
     }
-
-    /// Whether a character may stand in what follows the needle.
-    #[inline]
-    pub(super) fn takes(self, character: u8) -> bool {
-        match self {
-            Self::Plain => is_base64url(character),
-            Self::First | Self::Second | Self::Third => sextet(character).is_some(),
-        }
-    }
-
-    /// The candidate of which `rest` stood behind this needle; `None` when it is none after all.
-    pub(super) fn candidate(self, rest: &[u8]) -> Option<Candidate> {
-        // The magic's bits that stand in the character before the needle.
-        let (bits, count) = match self {
-            Self::Plain => return rest.try_into().ok().map(Candidate),
-            Self::First => (0, 0),
-            Self::Second => (0b0110, 4),
-            Self::Third => (0b01, 2),
-        };
-        let mut octets = [0; 40];
-        base64_octets(bits, count, self.text().iter().chain(rest), &mut octets)?;
-        let characters = octets.strip_prefix(MAGIC)?;
-        characters.iter().all(|&c| is_base64url(c)).then_some(())?;
-        characters.try_into().ok().map(Candidate)
-    }
 }
 
-/// Reads base64 that begins with `count` bits read already. `None`: too short, or not of the alphabet.
-fn base64_octets<'c>(
-    mut bits: u32,
-    mut count: u32,
-    characters: impl Iterator<Item = &'c u8>,
-    octets: &mut [u8],
-) -> Option<()> {
-    let mut into = octets.iter_mut();
-    for &character in characters {
-        bits = bits << 6 | u32::from(sextet(character)?);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            match into.next() {
-                Some(octet) => *octet = (bits >> count) as u8,
-                None => break,
-            }
+/// Reads what stands behind a needle.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    needle: Needle,
+    /// Bits of base64 that make no octet yet, and how many.
+    bits: u32,
+    bits_len: u32,
+    /// Whether the magic's dot is still to come.
+    wants_dot: bool,
+    read: [u8; 36],
+    read_len: usize,
+}
+
+/// How the reading goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Read {
+    /// It may become a candidate.
+    GoesOn,
+    /// It is none.
+    Failed,
+    /// It is one.
+    Complete(Candidate),
+}
+
+impl Reading {
+    pub(super) const fn behind(needle: Needle) -> Self {
+        // What a needle of base64 says of the magic's dot already: see the drawing above.
+        let (bits, bits_len, wants_dot) = match needle {
+            Needle::Plain => (0, 0, false),
+            Needle::First => (0b00_1011, 6, true),
+            Needle::Second => (0b0010, 4, true),
+            Needle::Third => (0, 0, false),
+        };
+        Self { needle, bits, bits_len, wants_dot, read: [0; 36], read_len: 0 }
+    }
+
+    pub(super) const fn is_base64(&self) -> bool {
+        match self.needle {
+            Needle::Plain => false,
+            Needle::First | Needle::Second | Needle::Third => true,
         }
     }
-    into.next().is_none().then_some(())
+
+    /// Takes the next character.
+    #[inline]
+    pub(super) fn take(&mut self, character: u8) -> Read {
+        if !self.is_base64() {
+            return self.octet(character);
+        }
+        let Some(sextet) = sextet(character) else { return Read::Failed };
+        self.bits = self.bits << 6 | u32::from(sextet);
+        self.bits_len += 6;
+        if self.bits_len < 8 {
+            return Read::GoesOn;
+        }
+        self.bits_len -= 8;
+        self.octet((self.bits >> self.bits_len) as u8)
+    }
+
+    #[inline]
+    fn octet(&mut self, octet: u8) -> Read {
+        if std::mem::take(&mut self.wants_dot) {
+            return if octet == b'.' { Read::GoesOn } else { Read::Failed };
+        }
+        if !is_base64url(octet) {
+            return Read::Failed;
+        }
+        self.read[self.read_len] = octet;
+        self.read_len += 1;
+        if self.read_len == self.read.len() { Read::Complete(Candidate(self.read)) } else { Read::GoesOn }
+    }
 }
 
 /// A base64 character's value (RFC 4648 sections 4 and 5).
@@ -170,6 +197,22 @@ mod tests {
 
     const TOKEN: &[u8; 40] = b"bs1.ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456_-z";
 
+    fn window(text: &[u8]) -> u64 {
+        text.iter().fold(0, |window, &octet| window << 8 | u64::from(octet))
+    }
+
+    /// How the reading of `text` behind the needle ends, and after how many characters.
+    fn read(needle: Needle, text: &[u8]) -> (Read, usize) {
+        let mut reading = Reading::behind(needle);
+        for (len, &character) in (1..).zip(text) {
+            match reading.take(character) {
+                Read::GoesOn => {}
+                end @ (Read::Failed | Read::Complete(_)) => return (end, len),
+            }
+        }
+        (Read::GoesOn, text.len())
+    }
+
     #[test]
     fn each_alignment_of_base64_has_its_needle_and_gives_the_token_back() {
         for (before, needle) in [(0, Needle::First), (1, Needle::Second), (2, Needle::Third)] {
@@ -178,9 +221,9 @@ mod tests {
                     let text = [&vec![filler; before], &TOKEN[..], &vec![filler; after]].concat();
                     let encoded = STANDARD_NO_PAD.encode(text);
                     let at = needle.find(encoded.as_bytes()).expect("the needle is there");
-                    let rest = &encoded.as_bytes()[at + needle.text().len()..][..needle.rest()];
-                    let candidate = needle.candidate(rest).expect("it is a candidate");
-                    assert_eq!(candidate.0, TOKEN[4..], "{before} before, {after} after");
+                    let (end, _) = read(needle, &encoded.as_bytes()[at + needle.text().len()..]);
+                    let candidate = Candidate(TOKEN[4..].try_into().unwrap());
+                    assert_eq!(end, Read::Complete(candidate), "{before} before, {after} after");
                 }
             }
         }
@@ -189,24 +232,42 @@ mod tests {
     #[test]
     fn a_needle_at_the_end_is_seen_and_no_other() {
         for needle in Needle::ALL {
-            let window = needle.text().iter().fold(0xffff, |w: u64, &c| w << 8 | u64::from(c));
+            let window = window(&[b"xx", needle.text()].concat());
             assert_eq!(Needle::at_end_of(window), Some(needle));
             assert_eq!(Needle::at_end_of(window ^ 0x100), None);
             assert_eq!(Needle::at_end_of(window << 8 | 0x20), None);
-            assert!(needle.text().len() <= NEEDLE_MAX && needle.rest() <= REST_MAX);
         }
     }
 
     #[test]
-    fn base64_of_something_else_is_no_candidate() {
+    fn every_beginning_of_a_needle_is_seen_and_nothing_else() {
+        let begins = |text: &[u8]| {
+            Needle::ALL
+                .iter()
+                .any(|needle| (1..needle.text().len()).any(|len| text.ends_with(&needle.text()[..len])))
+        };
+        let letters = b"bs1.YnMxLJzSicEu #";
+        for a in letters {
+            for b in letters {
+                for c in letters {
+                    for d in letters {
+                        let text = [*a, *b, *c, *d];
+                        let seen = Needle::begins_at_end_of(window(&text));
+                        assert_eq!(seen, begins(&text), "{:?}", str::from_utf8(&text));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn base64_of_something_else_fails_at_the_first_octet_that_is_wrong() {
         let mut other = *TOKEN;
         other[20] = b' ';
         let encoded = STANDARD_NO_PAD.encode(other);
-        assert_eq!(Needle::First.candidate(&encoded.as_bytes()[5..54]), None);
-        let encoded = STANDARD_NO_PAD.encode(b"bs1/");
-        assert!(!encoded.starts_with("YnMxLg"), "{encoded}");
-        let rest = "v".repeat(49);
-        assert_eq!(Needle::First.candidate(rest.as_bytes()), None, "decodes to no text");
-        assert_eq!(Needle::First.candidate(b"g"), None, "too short");
+        assert_eq!(read(Needle::First, &encoded.as_bytes()[5..]), (Read::Failed, 23));
+        assert_eq!(read(Needle::First, b"YnMxL"), (Read::Failed, 1), "not the magic's dot");
+        assert_eq!(read(Needle::First, b"g"), (Read::GoesOn, 1));
+        assert_eq!(read(Needle::Plain, b"abc."), (Read::Failed, 4));
     }
 }

@@ -24,10 +24,18 @@ fn found(token: &str, encoding: Encoding) -> Found {
     Found { candidate: candidate(token), encoding }
 }
 
-/// Octet by octet the scanner never leaps: that is the reference for every other way to cut.
+/// The scanner that never leaps: the reference for all else.
+fn walk(wire: &[u8]) -> Vec<Found> {
+    let (mut scanner, mut all) = (Scanner::new(), Vec::new());
+    wire.iter().for_each(|&octet| scanner.walk(octet, &mut |found| all.push(found)));
+    all
+}
+
 fn same_however_cut(wire: &[u8], cuts: impl Iterator<Item = usize>) -> Vec<Found> {
-    let reference = scan(&wire.chunks(1).collect::<Vec<_>>());
+    let reference = walk(wire);
     assert_eq!(scan(&[wire]), reference, "whole: {:?}", String::from_utf8_lossy(wire));
+    let octet_by_octet = scan(&wire.chunks(1).collect::<Vec<_>>());
+    assert_eq!(octet_by_octet, reference, "octet by octet: {:?}", String::from_utf8_lossy(wire));
     for cut in cuts {
         let (head, tail) = wire.split_at(cut);
         assert_eq!(scan(&[head, tail]), reference, "cut before {cut}: {:?}", String::from_utf8_lossy(wire));

@@ -75,12 +75,12 @@ impl Unwrapping {
                     self.text(octet, text);
                 }
             },
-            Self::EqualsDigit(first) => match (nibble(first), nibble(octet)) {
-                (Some(high), Some(low)) => {
+            Self::EqualsDigit(first) => match escape(first, octet) {
+                Some(character) => {
                     *self = Self::Text;
-                    text.escaped(high << 4 | low);
+                    text.escaped(character);
                 }
-                _ => {
+                None => {
                     text.character(b'=');
                     text.character(first);
                     self.text(octet, text);
@@ -108,6 +108,13 @@ impl Unwrapping {
     }
 }
 
+/// The character that `=` and these two digits are.
+#[inline]
+pub(super) fn escape(first: u8, second: u8) -> Option<u8> {
+    Some(nibble(first)? << 4 | nibble(second)?)
+}
+
+#[inline]
 fn nibble(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|nibble| nibble as u8)
 }
