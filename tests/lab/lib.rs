@@ -2,10 +2,24 @@
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
+//! use std::time::Duration;
+//!
+//! use lab::client::submit;
+//! use lab::edge::{Edge, Settings};
+//! use lab::mta::{Far, Operator, SUBMISSION, Software};
+//! use lab::program::Profile;
 //! use lab::{Host, Lab};
+//!
 //! let lab = Lab::up("example")?;
-//! let out = lab.run(Host::Edge, &["ip", "-brief", "addr"])?;
-//! # Ok(()) }
+//! let operator = lab.operator(&Operator::default())?; // a Postfix in `mta`
+//! let far = Far { software: Software::Exim };
+//! let far_server = lab.far(far, lab::EDGE.into())?; // an Exim in `internet` that bounces everything
+//! let mut edge = Edge::start(&lab, &Settings::default().set("domain.0.tag", true), Profile::Dev)?;
+//! submit(&lab, Host::Mta, SUBMISSION, "alice@example.jp", "nobody@exim.example", "Subject: hello\n\nHello.\n")?;
+//! operator.mailbox("alice@example.jp").wait_for_one("hello", Duration::from_secs(30))?;
+//! let addresses = lab.run(Host::Edge, &["ip", "-brief", "addr"])?;
+//! edge.stop()
+//! # }
 //! ```
 //!
 //! **Nothing stays behind.** A lab is one PID namespace; its first process ends when its owner does, however that

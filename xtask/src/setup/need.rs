@@ -83,6 +83,8 @@ impl Need {
             Self::Compiler => &["gcc", "g++", "libc6-dev"],
             Self::BpfRust => &["rustc-web", "libstd-rust-web-dev-bpf"],
             Self::BpfLinker => &["llvm-22-dev", "zlib1g-dev", "libzstd-dev", "g++"],
+            // Debian's, which go with Debian's Rust; rustup has its own.
+            Self::Components if !has_rustup() => &["rustfmt-web", "rust-web-clippy"],
             Self::Components | Self::MailServers => &[],
         }
     }
@@ -95,7 +97,7 @@ impl Need {
             Self::BpfLinker => {
                 Some(format!("build the linker: LLVM_PREFIX={LLVM} cargo {}", install_linker().join(" ")))
             }
-            Self::Components => Some(format!("rustup {}", ADD_COMPONENTS.join(" "))),
+            Self::Components => has_rustup().then(|| format!("rustup {}", ADD_COMPONENTS.join(" "))),
             Self::MailServers => Some(format!(
                 "download {} and unpack them into {} (nothing is installed)",
                 mail_servers::NAMES,
@@ -113,8 +115,10 @@ impl Need {
             Self::BpfRust => Ok(()),
             Self::BpfLinker => run("cargo", &install_linker(), &[("LLVM_PREFIX", LLVM)], BUILD_LINKER)
                 .context("building bpf-linker"),
-            Self::Components => run("rustup", &ADD_COMPONENTS, &[], ADD_COMPONENT)
-                .context("adding rustfmt and clippy (without rustup, install them as you installed Rust)"),
+            Self::Components if has_rustup() => {
+                run("rustup", &ADD_COMPONENTS, &[], ADD_COMPONENT).context("adding rustfmt and clippy")
+            }
+            Self::Components => Ok(()),
             Self::MailServers => mail_servers::unpack(),
         }
     }
