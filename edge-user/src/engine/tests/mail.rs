@@ -24,7 +24,7 @@ async fn the_upstreams_replies_are_the_clients_and_each_octet_arrives() {
             ("RCPT TO:<later@ours.example>", Act::Say("450 4.2.0 later")),
             ("DOT", Act::Say("250 2.0.0 queued as 42")),
         ],
-        ehlo: None,
+        ..Script::default()
     };
     let lab = Lab::new(script).await;
     let mut talk = lab.greeted().await;
@@ -194,7 +194,7 @@ async fn our_tags_are_taken_off_and_others_are_left() {
 #[tokio::test]
 async fn what_the_upstream_offers_is_offered_and_passed_on() {
     let all = "250-upstream.example\r\n250-SIZE 5000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 DSN";
-    let lab = Lab::with(Script { acts: vec![], ehlo: Some(all) }, |config| {
+    let lab = Lab::with(Script { acts: vec![], ehlo: Some(all), ..Script::default() }, |config| {
         config.domains.truncate(1);
     })
     .await;

@@ -2,6 +2,7 @@
 //! where time matters it is tokio's paused one.
 
 mod bounces;
+mod chaos;
 mod hold;
 mod limits;
 mod mail;

@@ -27,11 +27,13 @@ pub(super) struct Script {
     pub(super) acts: Vec<(&'static str, Act)>,
     /// The EHLO reply.
     pub(super) ehlo: Option<&'static str>,
+    /// Another script for each connection, by its number.
+    pub(super) by_connection: Option<fn(usize) -> Script>,
 }
 
 impl Script {
     pub(super) fn at(place: &'static str, act: Act) -> Self {
-        Self { acts: vec![(place, act)], ehlo: None }
+        Self { acts: vec![(place, act)], ..Self::default() }
     }
 
     fn act(&self, line: &str, default: &'static str) -> Act {
@@ -55,6 +57,9 @@ pub(super) struct Seen {
     pub(super) closed: usize,
     /// How often it fell asleep.
     pub(super) asleep: usize,
+    /// Messages whose final dot it answered by a refusal, or not at all (they stand among `messages` too).
+    pub(super) refused_after_dot: usize,
+    pub(super) died_after_dot: usize,
     /// Octets of bodies, ended or not.
     pub(super) body_bytes: usize,
 }
@@ -74,7 +79,9 @@ impl Scripted {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 locked(&shared).connections += 1;
-                let (script, shared) = (script.clone(), Arc::clone(&shared));
+                let number = locked(&shared).connections;
+                let script = script.by_connection.map_or_else(|| script.clone(), |script| script(number));
+                let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
                     converse(stream, script, Arc::clone(&shared)).await;
                     locked(&shared).closed += 1;
@@ -162,7 +169,13 @@ async fn body(
             let message = String::from_utf8_lossy(&input[..end]).into_owned();
             input.drain(..end + 3);
             locked(seen).messages.push(message);
-            act(stream, script.act("DOT", "250 2.0.0 queued"), seen).await?;
+            let answer = script.act("DOT", "250 2.0.0 queued");
+            match answer {
+                Act::Say(reply) if reply.starts_with('2') => {}
+                Act::Say(_) => locked(seen).refused_after_dot += 1,
+                Act::Close | Act::Sleep => locked(seen).died_after_dot += 1,
+            }
+            act(stream, answer, seen).await?;
             return Some(());
         }
         if stream.read_buf(input).await.ok()? == 0 {

@@ -172,7 +172,8 @@ async fn an_upstream_lost_between_recipients_takes_no_more_of_them() {
 #[tokio::test]
 async fn a_refusal_in_the_middle_of_the_body_is_the_reply_to_its_final_dot() {
     let lab =
-        Lab::new(Script { acts: vec![("BODY", Act::Say("552 5.3.4 too big for me"))], ehlo: None }).await;
+        Lab::new(Script { acts: vec![("BODY", Act::Say("552 5.3.4 too big for me"))], ..Script::default() })
+            .await;
     let mut talk = lab.greeted().await;
     talk.envelope("a@far.example", "user@ours.example").await;
     talk.send("Subject: x\r\n").await;
