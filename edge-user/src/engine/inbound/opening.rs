@@ -86,21 +86,22 @@ impl Inbound {
         message.held.let_go();
         match sent {
             Ok(()) => Ok(None),
-            Err(error) => match self.lost_in_body(&error) {
-                Happening::UpstreamRefused => {
-                    Ok(self.message.as_mut().and_then(|message| message.words.take()))
-                }
-                _lost => Err(Lost),
+            Err(error) => match self.last_words() {
+                Some(words) => Ok(Some(words)),
+                None => Err(lost(error)),
             },
         }
     }
 
+    /// What an upstream that takes no more of the body said of it, if it did.
+    fn last_words(&mut self) -> Option<Words> {
+        let reply = self.upstream.as_mut()?.last_words()?;
+        matches!(Said::of(Stage::Body, &reply), Said::No).then(|| Words::of(&reply))
+    }
+
     /// The upstream takes no more of the body: perhaps it said why.
     pub(super) fn lost_in_body(&mut self, error: &UpstreamError) -> Happening {
-        let words = self.upstream.as_mut().and_then(|upstream| {
-            let reply = upstream.last_words()?;
-            matches!(Said::of(Stage::Body, &reply), Said::No).then(|| Words::of(&reply))
-        });
+        let words = self.last_words();
         match (words, &mut self.message) {
             (Some(words), Some(message)) => {
                 message.words = Some(words);
