@@ -21,7 +21,7 @@ pub(super) struct Transaction {
     pub(super) signer: Option<Mailbox>,
     /// Those that the next hop accepted: the first as text for the log, and every one's domain.
     pub(super) first_recipient: Option<String>,
-    pub(super) domains: Vec<Vec<u8>>,
+    pub(super) domains: Vec<String>,
 }
 
 impl Transaction {
@@ -90,14 +90,16 @@ impl Transaction {
 pub(super) struct Recipient {
     path: Vec<u8>,
     params: Vec<u8>,
-    domain: Vec<u8>,
+    /// Its domain as a lowercase A-label; `None`: an address literal, or none.
+    domain: Option<String>,
 }
 
 impl Recipient {
     pub(super) fn of(rcpt: &Rcpt<'_>) -> Self {
         let Rcpt { recipient, params } = rcpt;
         let path = if recipient.domain.is_empty() { recipient.local.to_vec() } else { path(recipient) };
-        Self { path, params: params.to_vec(), domain: recipient.domain.to_vec() }
+        let domain = Mailbox::of(recipient).map(|mailbox| mailbox.domain().to_owned());
+        Self { path, params: params.to_vec(), domain }
     }
 }
 
@@ -174,7 +176,7 @@ impl Outbound {
                         transaction.first_recipient =
                             Some(String::from_utf8_lossy(&recipient.path).into_owned());
                     }
-                    transaction.domains.push(recipient.domain);
+                    transaction.domains.extend(recipient.domain);
                     return self.session.pass_on(reply, &mut self.client.out);
                 }
                 Said::No => {

@@ -218,7 +218,7 @@ impl Outbound {
                 metrics.signed.add(1);
                 let (mut correspondents, now) = (locked(&self.edge.correspondents), self.edge.now());
                 for domain in &transaction.domains {
-                    correspondents.note(domain, now);
+                    correspondents.note(domain.as_bytes(), now);
                 }
             }
             (2, None) => metrics.relayed_unsigned.add(1),

@@ -59,6 +59,8 @@ fn a_message_of_ours_gets_a_token_and_arrives_otherwise_unchanged() {
     assert_eq!(message.matches("\r\nBackstop-Token: ").count(), 1);
     assert!(!message.contains("\tfor "), "one of three recipients is nobody else's business: {message}");
     assert_eq!((server.edge.metrics.signed.get(), server.edge.metrics.relayed_unsigned.get()), (1, 0));
+    let correspondents = server.edge.correspondents.lock().unwrap();
+    assert!(correspondents.knows(b"far.example", system_now()) && correspondents.len() == 1);
 }
 
 #[test]
@@ -76,6 +78,7 @@ fn foreign_and_null_senders_are_relayed_unsigned() {
     assert!(!heard.contains("Backstop-Token") && !heard.contains("ENVID"), "{heard}");
     assert_eq!(heard.matches(&format!(" +0000\r\n{MESSAGE}.\r\n")).count(), 3, "{heard}");
     assert_eq!((server.edge.metrics.signed.get(), server.edge.metrics.relayed_unsigned.get()), (0, 3));
+    assert!(server.edge.correspondents.lock().unwrap().is_empty(), "none of our users wrote");
 }
 
 #[test]
