@@ -30,6 +30,6 @@ pub enum Answer {
     /// Over a budget: 421 and close. A message that has just ended gets its own reply first: a bounce that was refused
     /// with 5xx is over, one that only heard 421 comes back.
     OverBudget,
-    /// Banned: 421 and close; the ban's order is waiting in [`Reputation::orders`].
+    /// Banned: 421 and close; the ban's order is waiting in [`Reputation::orders`](super::Reputation::orders).
     Banned,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The bounds and rates of a [`Reputation`].
+/// The bounds and rates of a [`Reputation`](super::Reputation).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Limits {
     /// Sources without credit that are remembered; the longest unseen make room.
