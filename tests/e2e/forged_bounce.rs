@@ -60,6 +60,15 @@ fn forged_bounces_meet_their_fate(software: Software) -> Result<()> {
             .with_context(|| format!("{name}: the far server said:\n{}", far_server.log()))?;
         let context = format!("{name}: {verdict:#}\n{}", far_server.log());
         assert_eq!(verdict["proof"], Value::Null, "{context}");
+        if fate == Fate::RefusedUnread {
+            assert_eq!(
+                (&verdict["action"], &verdict["reason"]),
+                (&"reject".into(), &"tag_required".into()),
+                "{context}"
+            );
+        } else {
+            assert_eq!((&verdict["action"], &verdict["filter"]), (&name.into(), &0.into()), "{context}");
+        }
         assert_eq!(verdict["source"], far.address().to_string(), "{context}");
         let mailbox = operator.mailbox("alice@example.jp");
         match fate {
