@@ -336,7 +336,7 @@ pub struct Latency {
 impl Latency {
     fn of(mut micros: Vec<u64>) -> Self {
         micros.sort_unstable();
-        let millis = |percent| Duration::from_micros(percentile(&micros, percent)).as_secs_f64() * 1000.0;
+        let millis = |percent| percentile(&micros, percent) as f64 / 1000.0;
         Self { count: micros.len() as u64, p50: millis(50), p99: millis(99), max: millis(100) }
     }
 }

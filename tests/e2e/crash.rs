@@ -36,7 +36,7 @@ const MIDDLE_SECS: f64 = 7.0;
 fn a_killed_daemon_leaves_its_bans_in_force_and_loses_nothing_it_acknowledged() -> Result<()> {
     // Bans that outlast the daemon's absence.
     let settings = settings().set("reputation.ban_first_secs", 120).set("reputation.ban_max_secs", 240);
-    let mut mass = Mass::up("kill9", amounts(), &settings, Profile::Dev)?;
+    let mut mass = Mass::up("kill9", amounts(), &settings, Profile::Release)?;
     let mut flood = mass.start()?;
     flood.wait_until(MIDDLE_SECS)?;
     let banned = bans(&mass)?;
@@ -70,7 +70,7 @@ fn a_killed_daemon_leaves_its_bans_in_force_and_loses_nothing_it_acknowledged() 
 
 #[test]
 fn an_upstream_that_is_killed_and_restarted_loses_nothing_and_gets_nothing_twice() -> Result<()> {
-    let mut mass = Mass::up("upstream", amounts(), &settings(), Profile::Dev)?;
+    let mut mass = Mass::up("upstream", amounts(), &settings(), Profile::Release)?;
     let mut flood = mass.start()?;
     flood.wait_until(MIDDLE_SECS)?;
     mass.operator.kill9()?;

@@ -70,7 +70,7 @@ impl Default for Amounts {
             forged_real_server: 500,
             reflectors: 40,
             bots: 400,
-            knocks_per_sec: 8000,
+            knocks_per_sec: 16_000,
             honest: 200,
             honest_before: 100,
             real_bounces: 50,
@@ -88,12 +88,11 @@ impl Default for Amounts {
 pub fn settings() -> Settings {
     Settings::default()
         .set("reputation.connections_per_sec", 5.0)
-        .set("reputation.connections_burst", 40.0)
         .set("reputation.over_budget_strikes", 3)
         .set("flood.calm_after_secs", 10)
         .set("limits.client_greet_secs", 3)
-        .set("xdp.syn_per_sec", 20)
-        .set("xdp.syn_burst", 100)
+        .set("xdp.syn_per_sec", 10)
+        .set("xdp.syn_burst", 60)
 }
 
 /// What became of the real reflector's bounces, by its own log.
@@ -200,6 +199,7 @@ impl Mass {
     /// # Errors
     /// When something could not be run or did not end; not when messages were lost: that is for the test to say.
     pub fn play(&mut self, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
+        tell("signing the originals of the real bounces");
         let mut flood = self.start()?;
         while flood.is_running(tell) {
             std::thread::sleep(Duration::from_millis(200));
@@ -220,7 +220,6 @@ impl Mass {
         let common = [
             format!("--seed={seed}"),
             format!("--waves={waves}"),
-            format!("--wave-secs={wave_secs}"),
             format!("--wave-every-secs={wave_every_secs}"),
             format!("--before-secs={before_secs}"),
             format!("--deadline-secs={deadline_secs}"),
@@ -229,6 +228,7 @@ impl Mass {
         ];
         let mass = [
             format!("--target={}", SocketAddr::from((EDGE, 25))),
+            format!("--wave-secs={wave_secs}"),
             format!("--reflectors={}", self.amounts.reflectors),
             format!("--reflectors-first={}", crate::client(REFLECTORS_FIRST)),
             format!("--hosts-first={}", crate::client(HOSTS_FIRST)),
@@ -250,6 +250,8 @@ impl Mass {
         } else {
             let own = [
                 format!("--target={}", REAL_REFLECTOR.socket()),
+                // All of a wave at once, so that it has a queue and uses its connections again as a busy server does.
+                "--wave-secs=1".to_owned(),
                 format!("--count={}", self.amounts.forged_real_server),
                 format!("--far-domain={}", REAL_REFLECTOR.domain()),
             ];
@@ -289,6 +291,7 @@ impl Mass {
         let ledger: Report = serde_json::from_slice(&written).context("the load's ledger")?;
         tell("waiting for the real servers' queues");
         let real_reflector = self.reflector_is_done()?;
+        tell("waiting for the upstream's last deliveries");
         let arrived = self.all_delivered(&ledger)?;
         let status = self.edge.json(&self.lab, &["status"])?;
         let text = |n: u32| crate::client(n).to_string();
