@@ -208,3 +208,48 @@ fn serve_ends_when_it_is_told_to() {
     stop.send(true).expect("it listens");
     serving.join().expect("no panic").expect("no error");
 }
+
+#[tokio::test]
+async fn proven_bounces_and_mail_of_correspondents_earn_credit_and_other_mail_does_not() {
+    let lab = Lab::new(Script::default()).await;
+    let known = || locked(&lab.edge.reputation).explain(loopback(), lab.edge.now());
+    let mut talk = lab.greeted().await;
+    talk.envelope("a@far.example", "user@ours.example").await;
+    talk.say(".", "250").await;
+    assert!(known().credit <= 0.0, "nobody here wrote to far.example: {:?}", known());
+    locked(&lab.edge.correspondents).note(b"far.example", lab.edge.now());
+    talk.envelope("a@FAR.example", "user@ours.example").await;
+    talk.say(".", "250").await;
+    let wanted = known();
+    assert!(wanted.credit > 0.0 && wanted.wanted > 0, "{wanted:?}");
+    talk.envelope("", &lab.tagged("user", "ours.example", 0)).await;
+    talk.say(".", "250").await;
+    assert!(known().credit > wanted.credit && known().proven == 1, "{:?}", known());
+    talk.envelope("", "user@ours.example").await;
+    talk.say(".", "550").await;
+    assert_eq!(known().unproven, 1);
+}
+
+#[tokio::test]
+async fn who_guesses_at_tags_of_bounces_is_over_a_budget_some_day() {
+    let lab = Lab::new(Script::default()).await;
+    // Mail with a sender may bear the tag of another server that stands before this one.
+    let mut mail = lab.greeted().await;
+    for guess in 0..300 {
+        mail.say("MAIL FROM:<a@far.example>", "250").await;
+        mail.say(&format!("RCPT TO:<prvs=1234{guess:06}=user@ours.example>"), "250").await;
+        mail.say("RSET", "250").await;
+    }
+    let mut talk = lab.greeted().await;
+    let mut guesses = 0;
+    while guesses < 300 {
+        talk.say("MAIL FROM:<>", "250").await;
+        talk.say(&format!("RCPT TO:<prvs=1234{guesses:06}=user@ours.example>"), "250").await;
+        guesses += 1;
+        talk.send("RSET\r\n").await;
+        if talk.reply().await.is_none_or(|reply| reply.starts_with("421")) {
+            break;
+        }
+    }
+    assert!((100..300).contains(&guesses), "{guesses} guesses");
+}
