@@ -5,6 +5,7 @@ mod crash;
 mod forged_bounce;
 mod lab_itself;
 mod mass;
+mod readme;
 mod real_bounce;
 mod relay;
 mod servers_alone;

@@ -297,12 +297,22 @@ impl Lab {
     /// # Errors
     /// When it does not come up.
     pub fn with_defaults(&self, software: Software) -> Result<MailServer> {
-        let instance = match software {
+        self.with_changes(software, "")
+    }
+
+    /// The same, changed by its administrator before it starts: `changes` are a shell's, run where the server's own
+    /// files and commands are.
+    ///
+    /// # Errors
+    /// When a change fails, or the server does not come up.
+    pub fn with_changes(&self, software: Software, changes: &str) -> Result<MailServer> {
+        let mut instance = match software {
             Software::Postfix => postfix::with_defaults(),
             Software::Exim => exim::with_defaults(),
             Software::Sendmail => sendmail::with_defaults(),
             Software::OpenSmtpd => anyhow::bail!("no test needs OpenSMTPD with its defaults"),
         };
+        instance.prepare.insert_str(0, changes);
         MailServer::start(self, instance)
     }
 }

@@ -36,7 +36,8 @@ ClientConn:127 0
         groups: &["smmta:x:7131:", "smmsp:x:7132:"],
         prepare: "mkdir -p /var/spool/mqueue /run/sendmail/mta /var/lib/sendmail/host_status /etc/mail/m4
 touch /etc/mail/m4/dialup.m4 /etc/mail/m4/provider.m4
-m4 /usr/share/sendmail/cf/m4/cf.m4 /usr/share/sendmail/cf/debian/sendmail.mc >/etc/mail/sendmail.cf
+[ -e /etc/mail/sendmail.mc ] || cp /usr/share/sendmail/cf/debian/sendmail.mc /etc/mail/sendmail.mc
+m4 /usr/share/sendmail/cf/m4/cf.m4 /etc/mail/sendmail.mc >/etc/mail/sendmail.cf
 /usr/libexec/sendmail/makemap hash /etc/mail/access </etc/mail/access
 /usr/libexec/sendmail/newaliases
 exec /usr/libexec/sendmail/sendmail -bD -q10s -X /dev/stdout

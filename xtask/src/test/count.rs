@@ -72,12 +72,23 @@ fn number_before(text: &str, word: &str) -> usize {
     before.rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// What the failed tests said: libtest's section between `failures:` and its list of names.
+/// What the failed tests said: libtest's section between `failures:` and its list of names, without backtraces.
 pub(super) fn failures(output: &str) -> String {
-    match output.split_once("\nfailures:\n") {
-        Some((_, rest)) => rest.split("\nfailures:\n").next().unwrap_or(rest).to_owned(),
-        None => output.to_owned(),
+    let said = match output.split_once("\nfailures:\n") {
+        Some((_, rest)) => rest.split("\nfailures:\n").next().unwrap_or(rest),
+        None => output,
+    };
+    let mut in_backtrace = false;
+    let mut kept = String::new();
+    for line in said.lines() {
+        // A backtrace is a title and numbered, indented lines.
+        in_backtrace = line == "stack backtrace:" || (in_backtrace && line.starts_with("   "));
+        if !in_backtrace && !line.starts_with("note: Some details are omitted") {
+            kept.push_str(line);
+            kept.push('\n');
+        }
     }
+    kept
 }
 
 #[cfg(test)]
@@ -95,6 +106,10 @@ failures:
 
 ---- a::fails stdout ----
 thread panicked
+stack backtrace:
+   0: main
+             at ./main.rs:1:1
+note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.
 
 failures:
     a::fails

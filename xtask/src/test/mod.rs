@@ -29,8 +29,9 @@ pub(crate) struct Options {
     filters: Vec<String>,
 }
 
-/// How many lines of a failed build or suite are shown; all of them are in its log.
-const SHOWN_LINES_MAX: usize = 60;
+/// How many lines of a failed build or suite are shown, from its beginning and its end; all of them are in its log.
+const SHOWN_FIRST: usize = 25;
+const SHOWN_LAST: usize = 35;
 
 /// Runs the tests.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -105,7 +106,7 @@ fn build(logs: &Path) -> Result<bool> {
         let output = suite::cargo().args(args).output().context("cannot run cargo")?;
         std::fs::write(&log, &output.stderr).with_context(|| format!("cannot write {}", log.display()))?;
         if !output.status.success() {
-            show_end(&String::from_utf8_lossy(&output.stderr));
+            show_ends(&String::from_utf8_lossy(&output.stderr));
             println!("`cargo {}` failed; all of it is in {}", args.join(" "), log.display());
             return Ok(false);
         }
@@ -136,7 +137,7 @@ fn one(suite: &Suite, filters: &[String], logs: &Path) -> Result<Count> {
         started.elapsed().as_secs_f64()
     );
     if count.failed() > 0 {
-        show_end(&count::failures(&ended.output));
+        show_ends(&count::failures(&ended.output));
         for name in &count.names {
             println!("  FAILED {name}");
         }
@@ -149,14 +150,16 @@ fn log_of(logs: &Path, name: &str) -> PathBuf {
     logs.join(format!("{}.log", name.replace([' ', '/'], "-")))
 }
 
-/// Shows the last lines of a text.
-fn show_end(text: &str) {
+/// Shows the first and the last lines of a text.
+fn show_ends(text: &str) {
     let lines: Vec<&str> = text.lines().collect();
-    let skipped = lines.len().saturating_sub(SHOWN_LINES_MAX);
-    if skipped > 0 {
-        println!("  ... {skipped} lines before");
-    }
-    for line in &lines[skipped..] {
-        println!("  {line}");
+    let between = SHOWN_FIRST..lines.len().saturating_sub(SHOWN_LAST).max(SHOWN_FIRST);
+    for (place, line) in lines.iter().enumerate() {
+        if place == between.start && !between.is_empty() {
+            println!("  ... {} lines ...", between.len());
+        }
+        if !between.contains(&place) {
+            println!("  {line}");
+        }
     }
 }

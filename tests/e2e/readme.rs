@@ -1,0 +1,100 @@
+//! What README says of Postfix, Exim and Sendmail, word for word: its lines are read from the file and carried out on
+//! a server as its Debian package sets it up. Then a message goes out through it, signed, and the far server's bounce
+//! comes back into it, proven.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lab::client::submit;
+use lab::edge::{Edge, Settings};
+use lab::mta::{Far, MailServer, Operator, Software};
+use lab::program::Profile;
+use lab::{Host, Lab};
+
+use crate::message;
+
+const PATIENCE: Duration = Duration::from_secs(90);
+const FAR: Far = Far { software: Software::Postfix };
+
+/// The first block of code in README behind `words`.
+fn block_behind(words: &str) -> Result<String> {
+    let path = lab::program::root().join("README.md");
+    let readme = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (_, behind) = readme.split_once(words).with_context(|| format!("README says nowhere: {words}"))?;
+    let block = behind.split("```").nth(1).context("README has no block behind it")?;
+    Ok(block.split_once('\n').context("a block has lines")?.1.to_owned())
+}
+
+/// README's edge, on one host with the server: it hears the public address, the server the loopback.
+fn settings(next_hop: &str) -> Settings {
+    Settings::default()
+        .set("inbound.listen", vec![format!("{}:25", lab::EDGE)])
+        .set("domain.0.upstream", "127.0.0.1:25")
+        .set("outbound.listen", vec!["127.0.0.1:10025"])
+        .set("outbound.networks", vec!["127.0.0.0/8"])
+        .set("outbound.next_hop", next_hop)
+}
+
+/// A relay that takes the operator's mail, for servers that do not deliver themselves.
+fn relay(lab: &Lab) -> Result<MailServer> {
+    lab.operator(&Operator { behind_edge: false, ..Operator::default() })
+}
+
+fn a_bounce_comes_back_through(lab: &Lab, server: &MailServer, next_hop: &str, port: u16) -> Result<()> {
+    let far = lab.far(FAR, lab::EDGE.into())?;
+    let mut edge = Edge::start(lab, &settings(next_hop), Profile::Dev)?;
+    let to = format!("nobody-here@{}", FAR.domain());
+    let hand_in = ([127, 0, 0, 1], port).into();
+    submit(lab, Host::Edge, hand_in, "root@example.jp", &to, &message("readme"))?;
+    let said = || {
+        format!("the edge:\n{}\nthe server:\n{}\nfar:\n{}", edge.process().tail(40), server.log(), far.log())
+    };
+    let bounce = edge
+        .wait_for_verdict(
+            |line| line["direction"] == "inbound" && line["recipient"] == "root@example.jp",
+            PATIENCE,
+        )
+        .with_context(said)?;
+    assert_eq!((&bounce["proof"], &bounce["reply"]), (&"token".into(), &250.into()), "{bounce}\n{}", said());
+    edge.stop()
+}
+
+#[test]
+fn postfix_works_as_readme_says() -> Result<()> {
+    let lab = Lab::up("readme-postfix")?;
+    let commands = block_behind("\nPostfix:\n")?.replace("postfix reload\n", "");
+    // What a Postfix on the Internet has: a submission service; and, for want of a DNS, the way to the far server.
+    let changes = format!(
+        "postconf -Me 'submission/inet = submission inet n - n - - smtpd'
+postconf -e 'transport_maps = inline:{{ {}=smtp:[{}] }}' 'smtp_dns_support_level = disabled'
+{commands}",
+        FAR.domain(),
+        FAR.address(),
+    );
+    let server = lab.with_changes(Software::Postfix, &changes)?;
+    a_bounce_comes_back_through(&lab, &server, "127.0.0.1:10026", 587)
+}
+
+#[test]
+fn exim_works_as_readme_says() -> Result<()> {
+    let lab = Lab::up("readme-exim")?;
+    let relay = relay(&lab)?;
+    let changes = block_behind("\nExim, as Debian sets it up")?;
+    let server = lab.with_changes(Software::Exim, &changes)?;
+    a_bounce_comes_back_through(&lab, &server, &relay.listens().to_string(), 25)
+}
+
+#[test]
+fn sendmail_works_as_readme_says() -> Result<()> {
+    let lab = Lab::up("readme-sendmail")?;
+    let relay = relay(&lab)?;
+    let lines = block_behind("\nSendmail listens")?;
+    // Before the mailers, where such settings belong.
+    let insert =
+        r#"awk '/^MAILER_DEFINITIONS/ { while ((getline line < "/tmp/lines") > 0) print line } { print }'"#;
+    let changes = format!(
+        "cat >/tmp/lines <<'END'\n{lines}END\n{insert} /usr/share/sendmail/cf/debian/sendmail.mc >/etc/mail/sendmail.mc\n"
+    );
+    let server = lab.with_changes(Software::Sendmail, &changes)?;
+    a_bounce_comes_back_through(&lab, &server, &relay.listens().to_string(), 25)
+}
