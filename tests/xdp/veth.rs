@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use edge_user::config::{Xdp, XdpMode};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -168,6 +168,13 @@ impl Veth {
             }
             false
         })
+    }
+}
+
+impl Drop for Veth {
+    fn drop(&mut self) {
+        // A directory cannot be removed while something is mounted on it. What fails here leaves an empty directory.
+        let _ = umount2(self.pin_dir.path(), MntFlags::MNT_DETACH);
     }
 }
 
