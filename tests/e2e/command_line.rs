@@ -41,6 +41,16 @@ fn wait_until_heard(lab: &Lab, source: &str, heard: bool) -> Result<()> {
     }
 }
 
+/// Waits until the log says that this happened to the source.
+fn wait_for_event(edge: &Edge, name: &str, source: &str) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !edge.events()?.iter().any(|event| event["event"] == name && event["source"] == source) {
+        ensure!(Instant::now() < deadline, "no {name} of {source} in the log: {}", edge.process().tail(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 #[test]
 fn a_ban_holds_without_its_daemon_and_ends_when_it_is_lifted() -> Result<()> {
     let lab = Lab::up("ban")?;
@@ -68,9 +78,7 @@ fn a_ban_holds_without_its_daemon_and_ends_when_it_is_lifted() -> Result<()> {
     wait_until_heard(&lab, BANNED, false)?;
     backstop(&edge, &lab, &["ban", "del", BANNED], 0)?;
     wait_until_heard(&lab, BANNED, true)?;
-    let lifted =
-        edge.events()?.into_iter().any(|event| event["event"] == "ban_lifted" && event["source"] == BANNED);
-    assert!(lifted, "the log does not say so: {}", edge.process().tail(20));
+    wait_for_event(&edge, "ban_lifted", BANNED)?;
     edge.stop()
 }
 
