@@ -1,7 +1,7 @@
 //! What a bounce says of itself, for the log: its kind, its status and who reports (RFC 3462, 3464, 5965, 6533).
 //!
 //! Nothing is decided by it: whoever sends a bounce writes this as he likes. It is read after the scan, by a MIME
-//! parser, from what is held; at most [`REPORT_BYTES_MAX`] of it.
+//! parser, from what is held; at most `REPORT_BYTES_MAX` of it.
 
 use std::borrow::Cow;
 
