@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use lab::program::{Profile, Program};
 
 use count::Count;
 use suite::{Needs, Suite};
@@ -41,7 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let logs = lab::program::target().join("test-logs");
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     let suites = suite::all()?;
-    if !build(&logs)? {
+    if !build(&logs, !options.unprivileged)? {
         return Ok(ExitCode::from(2));
     }
 
@@ -95,23 +96,27 @@ fn prepare() -> Result<()> {
 }
 
 /// Builds all programs and tests. `false`: something does not build, and what was said.
-fn build(logs: &Path) -> Result<bool> {
+fn build(logs: &Path, lab: bool) -> Result<bool> {
     println!("building programs and tests ...");
-    // The programs too: tests start them.
-    for (name, args) in [
-        ("build-programs", &["build", "--workspace", "--exclude", "edge-ebpf", "--bins"][..]),
-        ("build-tests", &["test", "--workspace", "--no-run"][..]),
-    ] {
-        let log = log_of(logs, name);
-        let output = suite::cargo().args(args).output().context("cannot run cargo")?;
-        std::fs::write(&log, &output.stderr).with_context(|| format!("cannot write {}", log.display()))?;
-        if !output.status.success() {
-            show_ends(&String::from_utf8_lossy(&output.stderr));
-            println!("`cargo {}` failed; all of it is in {}", args.join(" "), log.display());
-            return Ok(false);
+    // Just as tests ask for them, so that no test's time is spent on it.
+    let profiles: &[Profile] = if lab { &[Profile::Dev, Profile::Release] } else { &[] };
+    for profile in profiles {
+        for program in [Program::Backstop, Program::Load] {
+            if let Err(error) = program.build(*profile) {
+                show_ends(&format!("{error:#}"));
+                return Ok(false);
+            }
         }
     }
-    Ok(true)
+    let args = ["test", "--workspace", "--no-run"];
+    let log = log_of(logs, "build");
+    let output = suite::cargo().args(args).output().context("cannot run cargo")?;
+    std::fs::write(&log, &output.stderr).with_context(|| format!("cannot write {}", log.display()))?;
+    if !output.status.success() {
+        show_ends(&String::from_utf8_lossy(&output.stderr));
+        println!("`cargo {}` failed; all of it is in {}", args.join(" "), log.display());
+    }
+    Ok(output.status.success())
 }
 
 /// Runs one suite and says in a line how it went; in more where it failed.
