@@ -107,6 +107,15 @@ pub struct RealReflector {
 }
 
 impl RealReflector {
+    /// What was seen since `earlier`.
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            refused: self.refused - earlier.refused,
+            taken: self.taken - earlier.taken,
+            deferred: self.deferred - earlier.deferred,
+        }
+    }
+
     /// Counts the lines of a Postfix log about deliveries to the edge.
     fn read(log: &[String]) -> Self {
         let mut seen = Self::default();
@@ -179,6 +188,8 @@ pub struct Flood {
     mass: Process,
     feed: Option<Process>,
     told: usize,
+    /// What the real reflector had done before.
+    before: RealReflector,
 }
 
 impl Mass {
@@ -245,6 +256,7 @@ impl Mass {
             let argv: Vec<_> = [binary, command].into_iter().chain(arguments).collect();
             self.lab.spawn(name, Host::Internet, &argv)
         };
+        let before = RealReflector::read(&self.reflector.process().lines());
         let feed = if self.amounts.forged_real_server == 0 {
             None
         } else {
@@ -257,7 +269,7 @@ impl Mass {
             ];
             Some(start("feed", "feed", &own)?)
         };
-        Ok(Flood { mass: start("mass", "mass", &mass)?, feed, told: 0 })
+        Ok(Flood { mass: start("mass", "mass", &mass)?, feed, told: 0, before })
     }
 
     /// The file of originals that real bounces return, signed by the edge's own command.
@@ -290,7 +302,7 @@ impl Mass {
         let written = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
         let ledger: Report = serde_json::from_slice(&written).context("the load's ledger")?;
         tell("waiting for the real servers' queues");
-        let real_reflector = self.reflector_is_done()?;
+        let real_reflector = self.reflector_is_done(flood.before)?;
         tell("waiting for the upstream's last deliveries");
         let arrived = self.all_delivered(&ledger)?;
         let status = self.edge.json(&self.lab, &["status"])?;
@@ -304,10 +316,10 @@ impl Mass {
     }
 
     /// Until the real server has a final answer for every bounce it made.
-    fn reflector_is_done(&self) -> Result<RealReflector> {
+    fn reflector_is_done(&self, before: RealReflector) -> Result<RealReflector> {
         let deadline = Instant::now() + SETTLE;
         loop {
-            let seen = RealReflector::read(&self.reflector.process().lines());
+            let seen = RealReflector::read(&self.reflector.process().lines()).since(before);
             if seen.refused + seen.taken >= self.amounts.forged_real_server.into() {
                 return Ok(seen);
             }
@@ -456,6 +468,7 @@ mod tests {
         ];
         let seen = RealReflector::read(&log.map(str::to_owned));
         assert_eq!(seen, RealReflector { refused: 1, taken: 1, deferred: 1 });
+        assert_eq!(seen.since(seen), RealReflector::default());
     }
 
     #[test]
