@@ -19,6 +19,7 @@ pub mod message;
 pub mod plan;
 pub mod reflector;
 pub mod smtp;
+pub mod summary;
 
 #[cfg(test)]
 mod scripted;

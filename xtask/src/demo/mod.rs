@@ -1,7 +1,8 @@
 //! `cargo xtask demo`: the three cases of backscatter, played through in the lab with real mail servers.
 //!
-//! Progress goes to stderr while it works, the table or the JSON object to stdout at the end. The lab ends with this
-//! process however that ends, Ctrl-C and kill -9 included, and everything in it with the lab ([`lab::Lab`]).
+//! Progress goes to stderr while it works, the table or the JSON object to stdout at the end. The lab ends within
+//! seconds of this process, however that ends, Ctrl-C and kill -9 included, and everything in it with the lab
+//! ([`lab::Lab`]).
 //! Exit code 1: the cases were played, but something promised does not hold; stderr names it.
 
 mod table;
@@ -15,7 +16,7 @@ use lab::cases::{self, Case};
 use lab::mass::{Amounts, Mass, Outcome, settings};
 use lab::mta::{Far, Software};
 use lab::program::{Profile, Program};
-use load::ledger::Latency;
+use load::summary::Latency;
 use serde::Serialize;
 
 /// Real messages to each of the real far servers.

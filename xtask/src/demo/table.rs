@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use lab::cases::Case;
 use lab::mass::Outcome;
-use load::ledger::Latency;
+use load::summary::Latency;
 
 /// The table, and below it what it does not show.
 pub(super) fn render(cases: &[Case], outcome: &Outcome, mode: &str) -> String {

@@ -1,6 +1,9 @@
 //! The mass, as test and demo play it: one lab, a real Postfix as upstream, another as one of the reflectors, the
 //! load generator for the rest. It is over when every queue is empty. What must hold is the test's to say.
 
+mod flood;
+mod logs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -10,10 +13,12 @@ use anyhow::{Context, Result, bail, ensure};
 use load::ledger::Report;
 use load::message::arrivals;
 
+pub use self::flood::Flood;
+pub use self::logs::{RealReflector, banned};
 use crate::edge::{Edge, Settings};
 use crate::mta::{Far, MailServer, Operator, Software};
 use crate::program::{Profile, Program};
-use crate::{EDGE, Host, Lab, Process};
+use crate::{EDGE, Host, Lab};
 
 /// Where the forged bounces of the load come from: consecutive addresses of the lab's Internet.
 const REFLECTORS_FIRST: u32 = 1;
@@ -95,46 +100,6 @@ pub fn settings() -> Settings {
         .set("xdp.syn_burst", 60)
 }
 
-/// What became of the real reflector's bounces, by its own log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct RealReflector {
-    /// Bounces that the edge refused.
-    pub refused: u64,
-    /// Bounces that the edge took.
-    pub taken: u64,
-    /// Tries that ended with 4xx or without an answer.
-    pub deferred: u64,
-}
-
-impl RealReflector {
-    /// What was seen since `earlier`.
-    fn since(self, earlier: Self) -> Self {
-        Self {
-            refused: self.refused - earlier.refused,
-            taken: self.taken - earlier.taken,
-            deferred: self.deferred - earlier.deferred,
-        }
-    }
-
-    /// Counts the lines of a Postfix log about deliveries to the edge.
-    fn read(log: &[String]) -> Self {
-        let mut seen = Self::default();
-        let edge = format!("relay={EDGE}[");
-        // Where no connection came about Postfix logs `relay=none`.
-        let to_edge = log.iter().filter(|line| line.contains(&edge) || line.contains("relay=none"));
-        for line in to_edge {
-            if line.contains("status=bounced") {
-                seen.refused += 1;
-            } else if line.contains("status=sent") {
-                seen.taken += 1;
-            } else if line.contains("status=deferred") {
-                seen.deferred += 1;
-            }
-        }
-        seen
-    }
-}
-
 /// What everybody saw.
 #[derive(Debug)]
 pub struct Outcome {
@@ -180,16 +145,6 @@ pub struct Mass {
     reflector: MailServer,
     amounts: Amounts,
     profile: Profile,
-}
-
-/// The load while it runs.
-#[derive(Debug)]
-pub struct Flood {
-    mass: Process,
-    feed: Option<Process>,
-    told: usize,
-    /// What the real reflector had done before.
-    before: RealReflector,
 }
 
 impl Mass {
@@ -390,97 +345,8 @@ impl Mass {
     }
 }
 
-impl Flood {
-    /// Waits until the load has run for so long, by its own clock.
-    ///
-    /// # Errors
-    /// When it ends before.
-    pub fn wait_until(&mut self, second: f64) -> Result<()> {
-        let reached = |line: &str| {
-            let time = line.split(" s ").next().and_then(|time| time.trim().parse::<f64>().ok());
-            time.is_some_and(|time| time >= second)
-        };
-        loop {
-            if self.mass.lines().iter().any(|line| reached(line)) {
-                return Ok(());
-            }
-            ensure!(self.mass.is_running(), "the load ended before second {second}:\n{}", self.mass.tail(20));
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Whether the load still runs; passes on what it said since the last call.
-    pub fn is_running(&mut self, tell: &mut dyn FnMut(&str)) -> bool {
-        let lines = self.mass.lines();
-        for line in lines.iter().skip(self.told).filter(|line| !line.starts_with('{')) {
-            tell(line);
-        }
-        self.told = lines.len();
-        let feeding = self.feed.as_mut().is_some_and(Process::is_running);
-        self.mass.is_running() || feeding
-    }
-
-    fn end(&mut self, tell: &mut dyn FnMut(&str)) -> Result<()> {
-        // The load stops by itself at its deadline.
-        while self.is_running(tell) {
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        for process in [Some(&mut self.mass), self.feed.as_mut()].into_iter().flatten() {
-            let status = process.wait(Duration::from_secs(1))?;
-            ensure!(status.success(), "the load failed ({status}):\n{}", process.tail(20));
-        }
-        Ok(())
-    }
-}
-
 /// Whom all of it is for: two mailboxes at the operator's server.
 #[must_use]
 pub fn recipients() -> Vec<String> {
     vec!["alice@example.jp".to_owned(), "bob@example.jp".to_owned()]
-}
-
-/// Every ban in the edge's JSON log, by source, with its causes.
-#[must_use]
-pub fn banned(log: &[String]) -> BTreeMap<String, BTreeSet<String>> {
-    let mut banned: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for line in log {
-        let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else { continue };
-        if event["event"] == "ban"
-            && let (Some(source), Some(cause)) = (event["source"].as_str(), event["cause"].as_str())
-        {
-            banned.entry(source.to_owned()).or_default().insert(cause.to_owned());
-        }
-    }
-    banned
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_postfix_log_is_read_for_bounces_to_the_edge_only() {
-        let log = [
-            "postfix/smtp[9]: 1: to=<alice@example.jp>, relay=198.18.0.10[198.18.0.10]:25, dsn=5.7.1, status=bounced (host",
-            "postfix/smtp[9]: 2: to=<alice@example.jp>, relay=198.18.0.10[198.18.0.10]:25, dsn=4.7.0, status=deferred (",
-            "postfix/smtp[9]: 3: to=<bob@example.jp>, relay=198.18.0.10[198.18.0.10]:25, dsn=2.0.0, status=sent (250",
-            "postfix/local[8]: 4: to=<nobody-1@postfix.example>, relay=local, dsn=5.1.1, status=bounced (unknown user)",
-        ];
-        let seen = RealReflector::read(&log.map(str::to_owned));
-        assert_eq!(seen, RealReflector { refused: 1, taken: 1, deferred: 1 });
-        assert_eq!(seen.since(seen), RealReflector::default());
-    }
-
-    #[test]
-    fn bans_are_read_from_the_json_log() {
-        let log = [
-            r#"{"at":"x","event":"ban","source":"198.18.144.2","cause":"not_smtp","secs":5,"at_nic":true}"#,
-            r#"{"at":"x","event":"ban","source":"198.18.144.2","cause":"over_budget","secs":10,"at_nic":true}"#,
-            r#"{"at":"x","event":"verdict","source":"198.18.128.1"}"#,
-            "no JSON",
-        ];
-        let banned = banned(&log.map(str::to_owned));
-        assert_eq!(banned.len(), 1);
-        assert_eq!(banned["198.18.144.2"].len(), 2);
-    }
 }
