@@ -123,7 +123,7 @@ impl Lab {
             .args(["bash", "-c", INIT, "backstop-lab", mode])
             .stdin(stdin)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null()) // PID 1 writes its own to standard output
+            .stderr(Stdio::piped()) // of `unshare` itself: PID 1 writes to standard output
             .spawn()
             .context("cannot run unshare (package util-linux)")?;
         let said = unshare.stdout.take().expect("stdout is piped");
@@ -139,8 +139,9 @@ impl Lab {
             }
             Err(error) => {
                 let _ = unshare.kill();
-                let _ = unshare.wait();
-                Err(error.context(format!("the lab {name} did not come up")))
+                let said = unshare.wait_with_output().map(|output| output.stderr).unwrap_or_default();
+                let said = String::from_utf8_lossy(&said);
+                Err(error.context(format!("the lab {name} did not come up {said}")))
             }
         }
     }
@@ -190,13 +191,13 @@ impl Lab {
     /// below `nsenter`; use [`Lab::spawn`] for one that is to be signalled.
     #[must_use]
     pub fn command(&self, host: Host, program: &str) -> Command {
-        let namespace = |kind: &str| {
-            let holder = self.place.hosts[host as usize];
-            format!("--{kind}=/proc/{}/root/proc/{holder}/ns/{}", self.place.init, short(kind))
-        };
+        let holder = format!("/proc/{}/root/proc/{}", self.place.init, self.place.hosts[host as usize]);
+        let namespace = |kind: &str| format!("--{kind}={holder}/ns/{}", short(kind));
         let mut command = Command::new("nsenter");
         command
             .args([namespace("net"), namespace("uts"), namespace("pid"), namespace("mount")])
+            // The root as the lab has it: a mount namespace's own is another where all this runs in a chroot.
+            .args([format!("--root={holder}/root"), format!("--wd={holder}/root")])
             .args(["--", program]);
         command
     }
