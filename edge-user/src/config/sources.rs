@@ -75,12 +75,12 @@ section! {
         pub connections_burst: f64 = 100.0,
         /// Unproven bounces a second that a source may send.
         pub unproven_per_sec: f64 = 10.0,
-        /// Unproven bounces before the rate counts.
+        /// Unproven bounces before the rate counts. Over it a source hears 421 and is never banned for that.
         pub unproven_burst: f64 = 1000.0,
-        /// 421s for being over a budget, within a minute, after which a source is banned (those less than half a
-        /// second apart are one).
+        /// 421s for connections over their budget (or for guessed tags), within a minute, after which a source is banned
+        /// (those less than half a second apart are one).
         pub over_budget_strikes: u32 = 10,
-        /// Unproven bounces in a flood, and nothing else, after which a source without credit is banned.
+        /// Unproven bounces in one flood after which a source is banned from which nothing good came lately.
         pub flood_unproven_max: u32 = 2000,
         /// The first ban, in seconds; each further one doubles.
         pub ban_first_secs: u64 = 60,
@@ -88,7 +88,7 @@ section! {
         pub ban_max_secs: u64 = 86_400,
         /// The longest ban for nothing but unproven bounces in a flood, in seconds.
         pub ban_flood_max_secs: u64 = 600,
-        /// How fast credit halves, in days.
+        /// How fast credit halves, and how long proven bounces and wanted mail protect from bans, in days.
         pub credit_half_life_days: u32 = 14,
     }
 }

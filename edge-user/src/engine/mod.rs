@@ -145,7 +145,12 @@ impl Edge {
     /// Whether a flood is on.
     #[must_use]
     pub fn flood_on(&self) -> bool {
-        self.flood_since.load(Ordering::Relaxed) != 0
+        self.in_flood_since().is_some()
+    }
+
+    /// When the flood began that is on.
+    pub(crate) fn in_flood_since(&self) -> Option<UnixMillis> {
+        Some(self.flood_since.load(Ordering::Relaxed)).filter(|since| *since != 0).map(UnixMillis)
     }
 
     pub(crate) fn keys(&self) -> Arc<Keys> {

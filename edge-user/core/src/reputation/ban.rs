@@ -18,13 +18,13 @@ const COMPARED: usize = 8;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// Again and again over its budget.
+    /// Again and again over its budget of connections, or of wrong tags.
     OverBudget,
     /// Speaks no SMTP.
     NotSmtp,
     /// Hit a trap.
     Trap,
-    /// Nothing but unproven bounces in a flood.
+    /// Too many unproven bounces in a flood, and nothing good.
     FloodOnly,
     /// Holds connections open and says nothing.
     HeldIdle,

@@ -7,7 +7,7 @@ pub enum Event {
     ProvenBounce,
     /// Mail from a domain that our users wrote to was accepted.
     CorrespondentMail,
-    /// Other mail was accepted by the upstream: it protects for a day, and earns nothing.
+    /// Other mail was accepted by the upstream: it protects from bans for budgets and floods for a day, and earns nothing.
     OtherMail,
     /// It sent a bounce that nothing proved.
     UnprovenBounce,

@@ -20,7 +20,7 @@ pub struct Limits {
     pub unproven_per_sec: f64,
     /// Unproven bounces before the rate counts.
     pub unproven_burst: f64,
-    /// Refusals over budget (421) within a minute after which the source is banned.
+    /// 421s for connections or wrong tags over their budget, within a minute, after which the source is banned.
     pub over_budget_strikes: u32,
     /// The first ban.
     pub ban_first: Duration,
@@ -28,8 +28,8 @@ pub struct Limits {
     pub ban_max: Duration,
     /// The longest ban for nothing but unproven bounces during a flood.
     pub ban_flood_max: Duration,
-    /// Unproven bounces during a flood, nothing else and no credit, after which the source is banned.
+    /// Unproven bounces during one flood, and nothing good lately, after which the source is banned.
     pub flood_unproven_max: u32,
-    /// How fast credit halves.
+    /// How fast credit halves, and for how long what earned it protects from bans.
     pub credit_half_life: Duration,
 }

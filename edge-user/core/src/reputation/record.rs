@@ -20,16 +20,19 @@ pub(super) struct Record {
     pub(super) connections: Bucket,
     pub(super) unproven_budget: Bucket,
     pub(super) wrong_tags: Bucket,
-    /// 421s for being over a budget.
+    /// 421s for connections or wrong tags over their budget.
     pub(super) over_budget: Strikes,
     pub(super) held_idle: Strikes,
-    /// Unproven bounces in this flood.
-    pub(super) flood_unproven: u32,
+    flood_unproven: u32,
+    /// The flood that `flood_unproven` counts in, by its begin.
+    flood: UnixMillis,
     pub(super) proven: u32,
     pub(super) unproven: u32,
     pub(super) wanted: u32,
     pub(super) other: u32,
     other_at: UnixMillis,
+    /// The last proven bounce or wanted message.
+    earned_at: Option<UnixMillis>,
     credit: f64,
     credit_at: UnixMillis,
 }
@@ -43,6 +46,7 @@ impl Record {
 
     pub(super) fn earn(&mut self, credit: f64, half_life: Duration, now: UnixMillis) {
         self.set_credit(self.credit(half_life, now) + credit, now);
+        self.earned_at = Some(now);
     }
 
     pub(super) fn spend(&mut self, credit: f64, half_life: Duration, now: UnixMillis) {
@@ -55,10 +59,30 @@ impl Record {
         self.other_at = now;
     }
 
-    /// Whether anything good came from it, as far as is remembered.
-    pub(super) fn good_came(&self, now: UnixMillis) -> bool {
-        self.proven > 0
-            || self.wanted > 0
+    /// An unproven bounce in the flood that began then. Says how many there were in it: what came in an earlier flood
+    /// is over with it.
+    pub(super) fn unproven_in_flood(&mut self, flood: UnixMillis) -> u32 {
+        if self.flood != flood {
+            (self.flood, self.flood_unproven) = (flood, 0);
+        }
+        self.flood_unproven = self.flood_unproven.saturating_add(1);
+        self.flood_unproven
+    }
+
+    /// A ban followed: the flood's count begins anew.
+    pub(super) fn forget_flood(&mut self) {
+        self.flood_unproven = 0;
+    }
+
+    /// Whether a proven bounce or wanted mail came within the half-life of credit. It ages as credit does, or one
+    /// proof would protect for ever.
+    pub(super) fn earned_lately(&self, half_life: Duration, now: UnixMillis) -> bool {
+        self.earned_at.is_some_and(|at| now.since(at) < half_life)
+    }
+
+    /// Whether anything good came from it lately, other accepted mail too.
+    pub(super) fn good_came(&self, half_life: Duration, now: UnixMillis) -> bool {
+        self.earned_lately(half_life, now)
             || (self.other > 0 && now.since(self.other_at) < OTHER_MAIL_PROTECTS)
     }
 

@@ -73,8 +73,14 @@ impl Reputation {
         if record.connections.take(rate, now) { Answer::Go } else { self.over_budget(source, now) }
     }
 
-    /// Something happened with a source.
-    pub fn observe(&mut self, source: Source, event: Event, flood: bool, now: UnixMillis) -> Answer {
+    /// Something happened with a source; `flood`: since when one is on.
+    pub fn observe(
+        &mut self,
+        source: Source,
+        event: Event,
+        flood: Option<UnixMillis>,
+        now: UnixMillis,
+    ) -> Answer {
         let banned = self.bans.in_force(source, now).is_some();
         let answer = match event {
             Event::ProvenBounce => self.earn(source, |record| &mut record.proven, now),
@@ -225,22 +231,24 @@ impl Reputation {
         self.credited.insert(source, record);
     }
 
-    fn unproven(&mut self, source: Source, flood: bool, now: UnixMillis) -> Answer {
+    /// Over its budget of bounces a source is slowed and no more: it may be the honest server of a stranger's victim.
+    /// Only in a flood are too many of them, and nothing good, a ban.
+    fn unproven(&mut self, source: Source, flood: Option<UnixMillis>, now: UnixMillis) -> Answer {
         let (rate, half_life) = (self.unproven_rate(), self.limits.credit_half_life);
+        let flood_unproven_max = self.limits.flood_unproven_max;
         let record = self.record(source);
         let rate = record.widened(rate, half_life, now);
         let within = record.unproven_budget.take(rate, now);
         record.unproven = record.unproven.saturating_add(1);
-        record.flood_unproven = if flood { record.flood_unproven.saturating_add(1) } else { 0 };
         record.spend(UNPROVEN_COSTS, half_life, now);
-        let (flood_unproven, good_came) = (record.flood_unproven, record.good_came(now));
-        if flood_unproven > self.limits.flood_unproven_max && !good_came {
-            self.record(source).flood_unproven = 0;
+        let in_flood = flood.map_or(0, |since| record.unproven_in_flood(since));
+        if in_flood > flood_unproven_max && !record.good_came(half_life, now) {
+            record.forget_flood();
             if self.escalate(source, Cause::FloodOnly, now) == Answer::Banned {
                 return Answer::Banned;
             }
         }
-        if within { Answer::Go } else { self.over_budget(source, now) }
+        if within { Answer::Go } else { Answer::OverBudget }
     }
 
     fn held_idle(&mut self, source: Source, now: UnixMillis) -> Answer {
@@ -256,22 +264,28 @@ impl Reputation {
         }
     }
 
-    /// A budget is empty: 421; and a ban for who goes on and on, unless anything good came from it.
+    /// The budget of connections or of wrong tags is empty: 421; and a ban for who goes on and on, unless anything good
+    /// came from it.
     fn over_budget(&mut self, source: Source, now: UnixMillis) -> Answer {
-        let strikes_max = self.limits.over_budget_strikes;
+        let (strikes_max, half_life) = (self.limits.over_budget_strikes, self.limits.credit_half_life);
         let record = self.record(source);
         let strikes = record.over_budget.strike(OVER_BUDGET_WINDOW, OVER_BUDGET_SPACING, now);
-        if strikes < strikes_max || record.good_came(now) {
+        if strikes < strikes_max || record.good_came(half_life, now) {
             return Answer::OverBudget;
         }
         self.escalate(source, Cause::OverBudget, now)
     }
 
-    /// What is a ban at once, unless the source's credit pays for it.
+    /// What is a ban at once, unless the source's credit pays for it. A server that sent wanted mail lately may have one
+    /// bad user or a bad line, so traps and silence are never a ban for it; but what speaks no SMTP is no mail server.
     fn offence(&mut self, source: Source, cause: Cause, now: UnixMillis) -> Answer {
         let half_life = self.limits.credit_half_life;
         let record = self.record(source);
-        if record.credit(half_life, now) > OFFENCE_NEEDS {
+        let forgiven = match cause {
+            Cause::Trap | Cause::HeldIdle => record.earned_lately(half_life, now),
+            Cause::NotSmtp | Cause::OverBudget | Cause::FloodOnly | Cause::Operator | Cause::Adopted => false,
+        };
+        if forgiven || record.credit(half_life, now) > OFFENCE_NEEDS {
             record.spend(OFFENCE_COSTS, half_life, now);
             return Answer::OverBudget;
         }

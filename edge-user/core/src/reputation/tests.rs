@@ -50,17 +50,21 @@ fn reputation() -> Reputation {
 enum Act {
     Connect,
     Calm(Event),
+    /// In a flood.
     Flood(Event),
+    /// In another flood.
+    Next(Event),
 }
-use Act::{Calm, Connect, Flood};
+use Act::{Calm, Connect, Flood, Next};
 use Answer::{Banned, Go, OverBudget};
 use Event::{CorrespondentMail, HeldIdle, NotSmtp, OtherMail, ProvenBounce, Trap, UnprovenBounce, WrongTag};
 
 fn act(reputation: &mut Reputation, source: Source, act: Act, now: UnixMillis) -> Answer {
     match act {
         Connect => reputation.connect(source, now),
-        Calm(event) => reputation.observe(source, event, false, now),
-        Flood(event) => reputation.observe(source, event, true, now),
+        Calm(event) => reputation.observe(source, event, None, now),
+        Flood(event) => reputation.observe(source, event, Some(at(0)), now),
+        Next(event) => reputation.observe(source, event, Some(at(1)), now),
     }
 }
 
@@ -68,11 +72,11 @@ fn act(reputation: &mut Reputation, source: Source, act: Act, now: UnixMillis) -
 fn who_sent_wanted_mail_is_slowed_and_never_banned_however_much_it_reflects() {
     for good in [CorrespondentMail, ProvenBounce] {
         let mut reputation = reputation();
-        assert_eq!(reputation.observe(stranger(), good, false, at(0)), Go);
+        assert_eq!(reputation.observe(stranger(), good, None, at(0)), Go);
         let mut answers = Vec::new();
         for tick in 0..20_000 {
             answers.push(reputation.connect(stranger(), at(tick * 100)));
-            answers.push(reputation.observe(stranger(), UnprovenBounce, true, at(tick * 100)));
+            answers.push(reputation.observe(stranger(), UnprovenBounce, Some(at(0)), at(tick * 100)));
         }
         assert!(!answers.contains(&Banned), "{good:?}");
         assert!(answers.contains(&OverBudget) && answers.contains(&Go), "{good:?}");
@@ -82,7 +86,7 @@ fn who_sent_wanted_mail_is_slowed_and_never_banned_however_much_it_reflects() {
 
 /// The length of the ban that one offence at `now` brings.
 fn ban_secs(reputation: &mut Reputation, event: Event, now: UnixMillis) -> u64 {
-    assert_eq!(reputation.observe(stranger(), event, true, now), Banned);
+    assert_eq!(reputation.observe(stranger(), event, Some(at(0)), now), Banned);
     let ban = reputation.orders().pop().expect("an order");
     ban.until.since(now).as_secs()
 }
@@ -110,7 +114,7 @@ fn a_ban_for_a_floods_bounces_is_never_longer_than_its_own_longest() {
     let mut now = at(0);
     for secs in [10, 20, 20, 20] {
         for _ in 0..3 {
-            assert_eq!(reputation.observe(stranger(), UnprovenBounce, true, now), Go);
+            assert_eq!(reputation.observe(stranger(), UnprovenBounce, Some(at(0)), now), Go);
         }
         assert_eq!(ban_secs(&mut reputation, UnprovenBounce, now), secs);
         now = now.plus(Duration::from_secs(secs + 10));
@@ -128,7 +132,7 @@ fn who_lies_in_a_never_ban_prefix_is_slowed_and_never_banned() {
             assert_ne!(act(&mut reputation, big, what, at(second * 500)), Banned, "{what:?}");
         }
     }
-    assert_eq!(reputation.observe(big, NotSmtp, false, at(50_000)), OverBudget);
+    assert_eq!(reputation.observe(big, NotSmtp, None, at(50_000)), OverBudget);
     let refused = reputation.ban(big, at(99_999), Cause::Operator, at(50_000));
     let prefix = "198.19.0.0/16".parse().unwrap();
     assert_eq!(refused, Err(BanRefused::NeverBan { source_: big, prefix }));
@@ -154,7 +158,7 @@ fn the_operators_word_is_ordered_once_and_lifting_a_ban_forgets_the_earlier_ones
 #[test]
 fn a_ban_that_is_lifted_before_it_was_written_is_not_ordered() {
     let mut reputation = reputation();
-    reputation.observe(stranger(), NotSmtp, false, at(0));
+    reputation.observe(stranger(), NotSmtp, None, at(0));
     assert!(reputation.unban(stranger(), at(1)));
     assert_eq!(reputation.orders(), []);
 }
@@ -180,7 +184,7 @@ fn all_addresses_of_an_ipv6_network_of_64_bits_share_their_budgets_and_bans() {
     }
     assert_eq!(reputation.connect(source("2001:2:0:9::5"), at(0)), OverBudget);
     assert_eq!(reputation.connect(source("2001:2:0:a::5"), at(0)), Go, "the next network has its own");
-    reputation.observe(source("2001:2:0:9::6"), NotSmtp, false, at(1));
+    reputation.observe(source("2001:2:0:9::6"), NotSmtp, None, at(1));
     assert_eq!(reputation.connect(source("2001:2:0:9::7"), at(1)), Banned);
 }
 
@@ -191,8 +195,8 @@ fn nth(n: u32) -> Source {
 #[test]
 fn newcomers_never_push_out_a_source_with_credit_nor_a_ban() {
     let mut reputation = reputation();
-    reputation.observe(stranger(), CorrespondentMail, false, at(0));
-    reputation.observe(source("203.0.113.9"), NotSmtp, false, at(0));
+    reputation.observe(stranger(), CorrespondentMail, None, at(0));
+    reputation.observe(source("203.0.113.9"), NotSmtp, None, at(0));
     for n in 100..60_000 {
         reputation.connect(nth(n), at(1));
     }
@@ -206,11 +210,11 @@ fn who_earned_a_little_at_many_addresses_pushes_nobody_out_who_earned_much() {
     let mut reputation = reputation();
     for n in 0..10 {
         for _ in 0..5 {
-            reputation.observe(nth(n), CorrespondentMail, false, at(0));
+            reputation.observe(nth(n), CorrespondentMail, None, at(0));
         }
     }
     for n in 1000..1090 {
-        reputation.observe(nth(n), CorrespondentMail, false, at(1));
+        reputation.observe(nth(n), CorrespondentMail, None, at(1));
     }
     // Whoever lost its place is a newcomer now, and these push each other out.
     for n in 2000..3000 {
@@ -221,7 +225,7 @@ fn who_earned_a_little_at_many_addresses_pushes_nobody_out_who_earned_much() {
     }
     // Who earns more than they have left takes a place, and the one that lost it is a newcomer, with its past.
     for _ in 0..6 {
-        reputation.observe(nth(4000), CorrespondentMail, false, at(3));
+        reputation.observe(nth(4000), CorrespondentMail, None, at(3));
     }
     assert_eq!(reputation.sizes().credited, LIMITS.credited_max);
     assert!((0..10).all(|n| reputation.explain(nth(n), at(4)).wanted == 5));
@@ -239,7 +243,7 @@ fn the_operators_bans_outlast_any_number_of_others() {
         reputation.ban(nth(n), at(10_000), Cause::Operator, at(0)).unwrap();
     }
     for n in 1000..5000 {
-        reputation.observe(nth(n), NotSmtp, false, at(1));
+        reputation.observe(nth(n), NotSmtp, None, at(1));
     }
     assert!((0..20).all(|n| reputation.explain(nth(n), at(2)).ban.is_some()));
     assert_eq!(reputation.sizes().bans, LIMITS.bans_max + 20);
@@ -266,7 +270,12 @@ fn happening() -> impl Strategy<Value = Happening> {
         HeldIdle,
         WrongTag,
     ]);
-    let what = prop_oneof![Just(Connect), event.clone().prop_map(Calm), event.prop_map(Flood)];
+    let what = prop_oneof![
+        Just(Connect),
+        event.clone().prop_map(Calm),
+        event.clone().prop_map(Flood),
+        event.prop_map(Next),
+    ];
     (0..12u32, what, prop_oneof![Just(0), 0..2000u64, 0..200_000u64])
         .prop_map(|(who, what, wait)| Happening { who, what, wait })
 }
@@ -274,10 +283,13 @@ fn happening() -> impl Strategy<Value = Happening> {
 proptest! {
     #[test]
     fn whatever_happens_the_promises_hold(happenings in prop::collection::vec(happening(), 0..400)) {
-        let limits = Limits { newcomers_max: 6, credited_max: 4, bans_max: 5, ..LIMITS };
+        let credit_half_life = Duration::from_secs(300);
+        let limits = Limits { newcomers_max: 6, credited_max: 4, bans_max: 5, credit_half_life, ..LIMITS };
         // Sources 0 and 1 are never banned.
         let mut reputation = Reputation::new(limits.clone(), vec!["198.18.0.0/31".parse().unwrap()]);
         let mut now = at(0);
+        // When each last did something good: the bookkeeping done once more, by other means.
+        let mut earned: [Option<UnixMillis>; 12] = [None; 12];
         for Happening { who, what, wait } in happenings {
             now = now.plus(Duration::from_millis(wait));
             let before = reputation.explain(nth(who), now);
@@ -294,6 +306,11 @@ proptest! {
                 prop_assert_eq!(before.ban, after.ban, "a ban in force is not changed by what comes");
                 prop_assert!(orders.is_empty());
             }
+            // What is forgotten of a source protects it no longer.
+            let remembered = before.proven + before.wanted > 0;
+            let protected = remembered
+                && earned[who as usize].is_some_and(|at| now.since(at) < credit_half_life);
+            let unproven = matches!(what, Calm(UnprovenBounce) | Flood(UnprovenBounce) | Next(UnprovenBounce));
             for ban in orders {
                 let length = ban.until.since(now);
                 prop_assert_eq!(ban.source, nth(who), "nobody is banned for what others do");
@@ -301,12 +318,19 @@ proptest! {
                 match ban.cause {
                     Cause::FloodOnly => {
                         prop_assert!(length <= limits.ban_flood_max);
-                        prop_assert_eq!((before.proven, before.wanted), (0, 0));
+                        prop_assert!(!protected && unproven && !matches!(what, Calm(_)));
                     }
-                    Cause::OverBudget => prop_assert_eq!((before.proven, before.wanted), (0, 0)),
-                    Cause::NotSmtp | Cause::Trap | Cause::HeldIdle => prop_assert!(before.credit <= 0.5),
+                    Cause::OverBudget => prop_assert!(!protected && !unproven),
+                    Cause::Trap | Cause::HeldIdle => prop_assert!(!protected && before.credit <= 0.5),
+                    Cause::NotSmtp => prop_assert!(before.credit <= 0.5),
                     Cause::Operator | Cause::Adopted => prop_assert!(false, "nobody said so"),
                 }
+            }
+            if let Calm(ProvenBounce | CorrespondentMail)
+            | Flood(ProvenBounce | CorrespondentMail)
+            | Next(ProvenBounce | CorrespondentMail) = what
+            {
+                earned[who as usize] = Some(now);
             }
             let sizes = reputation.sizes();
             prop_assert!(sizes.newcomers <= 6 && sizes.credited <= 4 && sizes.bans <= 5);

@@ -319,7 +319,7 @@ impl Inbound {
     fn observe(&mut self, conduct: Conduct) {
         let edge = &self.edge;
         let answer =
-            locked(&edge.reputation).observe(self.client.source, conduct, edge.flood_on(), edge.now());
+            locked(&edge.reputation).observe(self.client.source, conduct, edge.in_flood_since(), edge.now());
         match answer {
             Answer::Go => {}
             Answer::OverBudget => self.enough = true,

@@ -3,7 +3,7 @@
 use super::{Act, act, at, reputation, stranger};
 use crate::reputation::{Answer, Cause, Event};
 
-use Act::{Calm, Connect, Flood};
+use Act::{Calm, Connect, Flood, Next};
 use Answer::{Banned, Go, OverBudget};
 use Event::{CorrespondentMail, HeldIdle, NotSmtp, OtherMail, ProvenBounce, Trap, UnprovenBounce, WrongTag};
 
@@ -55,15 +55,28 @@ const LIVES: &[(&str, &[Step], &[Cause])] = &[
         &[],
     ),
     (
-        "a message budget is a budget too",
+        "over the budget of bounces is slowed for ever and never banned",
         &[
             (0, 5, Calm(UnprovenBounce), Go),
-            (0, 1, Calm(UnprovenBounce), OverBudget),
-            (500, 1, Calm(UnprovenBounce), OverBudget),
+            (0, 9, Calm(UnprovenBounce), OverBudget),
+            (500, 9, Calm(UnprovenBounce), OverBudget),
             (1000, 1, Calm(UnprovenBounce), Go),
-            (1000, 1, Calm(UnprovenBounce), Banned),
+            (1000, 99, Calm(UnprovenBounce), OverBudget),
+            (1500, 99, Calm(UnprovenBounce), OverBudget),
         ],
-        &[Cause::OverBudget],
+        &[],
+    ),
+    (
+        "refused bounces are no strikes for a few connections too many",
+        &[
+            (0, 5, Calm(UnprovenBounce), Go),
+            (0, 4, Connect, Go),
+            (500, 50, Calm(UnprovenBounce), OverBudget),
+            (500, 1, Connect, OverBudget),
+            (999, 50, Calm(UnprovenBounce), OverBudget),
+            (999, 1, Connect, OverBudget),
+        ],
+        &[],
     ),
     (
         "wanted mail doubles the budget",
@@ -95,6 +108,15 @@ const LIVES: &[(&str, &[Step], &[Cause])] = &[
         &[],
     ),
     (
+        "each flood is counted by itself",
+        &[
+            (0, 3, Flood(UnprovenBounce), Go),
+            (9000, 3, Next(UnprovenBounce), Go),
+            (9000, 1, Next(UnprovenBounce), Banned),
+        ],
+        &[Cause::FloodOnly],
+    ),
+    (
         "one proven bounce protects from it",
         &[
             (0, 3, Flood(UnprovenBounce), Go),
@@ -102,6 +124,15 @@ const LIVES: &[(&str, &[Step], &[Cause])] = &[
             (9000, 5, Flood(UnprovenBounce), Go),
         ],
         &[],
+    ),
+    (
+        "what was proven a half-life ago protects no more",
+        &[
+            (0, 9, Calm(ProvenBounce), Go),
+            (14 * 86_400_000 - 1, 4, Flood(UnprovenBounce), Go),
+            (14 * 86_400_000, 1, Flood(UnprovenBounce), Banned),
+        ],
+        &[Cause::FloodOnly],
     ),
     (
         "other accepted mail protects for a day, without credit",
@@ -125,8 +156,24 @@ const LIVES: &[(&str, &[Step], &[Cause])] = &[
         &[Cause::Trap],
     ),
     (
-        "credit pays for a trap, once for each wanted message",
-        &[(0, 2, Calm(CorrespondentMail), Go), (0, 2, Calm(Trap), OverBudget), (0, 1, Calm(Trap), Banned)],
+        "credit pays for what is no SMTP, once for each wanted message",
+        &[
+            (0, 2, Calm(CorrespondentMail), Go),
+            (0, 2, Calm(NotSmtp), OverBudget),
+            (0, 1, Calm(NotSmtp), Banned),
+        ],
+        &[Cause::NotSmtp],
+    ),
+    (
+        "wanted mail protects from bans for traps and silence, until it is a half-life ago",
+        &[
+            (0, 1, Calm(CorrespondentMail), Go),
+            (0, 9, Calm(Trap), OverBudget),
+            (1, 2, Calm(HeldIdle), Go),
+            (1, 9, Calm(HeldIdle), OverBudget),
+            (14 * 86_400_000 - 1, 1, Calm(Trap), OverBudget),
+            (14 * 86_400_000, 1, Calm(Trap), Banned),
+        ],
         &[Cause::Trap],
     ),
     (
