@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::section::{defaults, section};
 
+/// Octets of a session's read buffer: a command line must fit into it.
+pub const READ_BUFFER_BYTES: usize = 16 << 10;
+
 section! {
     /// `[limits]`
     pub struct Limits {
@@ -13,7 +16,8 @@ section! {
         pub sessions_max: usize = 8192,
         /// Most sessions at once of one source.
         pub sessions_per_source_max: usize = 50,
-        /// Longest command line, CRLF included, in octets (RFC 5321 section 4.5.3.1.4; SMTPUTF8 and DSN add to it).
+        /// Longest command line, CRLF included, in octets, at most 16,384 (RFC 5321 section 4.5.3.1.4; SMTPUTF8 and DSN add
+        /// to it).
         pub line_bytes_max: usize = 2048,
         /// Most recipients a transaction (RFC 5321 section 4.5.3.1.8).
         pub recipients_max: usize = 100,

@@ -21,7 +21,7 @@ mod tests;
 mod validate;
 mod value;
 
-pub use daemon::{Control, Limits, Log, LogFormat};
+pub use daemon::{Control, Limits, Log, LogFormat, READ_BUFFER_BYTES};
 pub use edit::{Edit, EditError};
 pub use load::{Loaded, load, parse, read};
 pub use machine::Machine;

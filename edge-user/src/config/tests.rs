@@ -237,6 +237,14 @@ const CONTRADICTIONS: &[Row] = &[
         ..NOTHING
     },
     Row {
+        more: "[limits]\nline_bytes_max = 16385",
+        problems: &[
+            "error: limits.line_bytes_max: 16385 is more than the read buffer that a line must fit into, which is 16384",
+        ],
+        ..NOTHING
+    },
+    Row { more: "[limits]\nline_bytes_max = 16384", problems: &[], ..NOTHING },
+    Row {
         inbound: "listen = []\n#",
         more: "[limits]\nrecipients_max = 50\nhold_bytes_max = 4096",
         problems: &[
@@ -313,6 +321,20 @@ fn what_the_machine_does_not_allow_is_an_error_that_says_what_to_do() {
     assert!(problems[0].text.contains("sessions_max to 384"), "{problems:?}");
     let tight = super::Machine { memory_bytes: Some(3 << 29), ..enough };
     assert_eq!(tight.problems(&config)[0].level, Level::Warning);
+}
+
+#[test]
+fn header_sections_of_outgoing_mail_count_in_the_machines_memory() {
+    let machine = super::Machine { descriptors: 16_640, memory_bytes: Some(2 << 30) };
+    assert_eq!(machine.problems(&config(LEAST)), []);
+    let outbound =
+        "[outbound]\nlisten = [\"[::1]:10025\"]\nnetworks = [\"::1/128\"]\nnext_hop = \"127.0.0.1:26\"\n";
+    let problems = machine.problems(&config(&(LEAST.to_owned() + outbound)));
+    // 8192 sessions of 256 KiB are 2 GiB. Only the operator's own servers can fill them: no reason not to start.
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!((problems[0].level, &*problems[0].key), (Level::Warning, "limits.header_bytes_max"));
+    let fewer = LEAST.to_owned() + outbound + "[limits]\nheader_bytes_max = 4096\n";
+    assert_eq!(machine.problems(&config(&fewer)), []);
 }
 
 #[test]

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-/// Size of each buffer, in octets: longer than any command line, and a read's worth of a message.
-pub(crate) const BUFFER_BYTES: usize = 16 << 10;
+use crate::config::READ_BUFFER_BYTES;
+
+/// Size of each buffer, in octets: no command line is longer, and it is a read's worth of a message.
+pub(crate) const BUFFER_BYTES: usize = READ_BUFFER_BYTES;
 
 /// Idle buffers, at most as many as it was made for; and the count of what all sessions hold.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::{at_least, at_most};
-use crate::config::Config;
 use crate::config::reader::Reader;
+use crate::config::{Config, READ_BUFFER_BYTES};
 
 /// The longest path of a Unix socket (`sun_path` less the NUL).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -44,6 +44,12 @@ fn limits(config: &Config, reader: &mut Reader<'_>) {
     ] {
         at_least(reader, &format!("limits.{key}"), value, min);
     }
+    at_most(
+        reader,
+        "limits.line_bytes_max",
+        l.line_bytes_max,
+        ("the read buffer that a line must fit into", READ_BUFFER_BYTES),
+    );
     at_least(reader, "limits.errors_max", l.errors_max, 1);
     // RFC 5321 section 4.5.3.1.7.
     at_least(reader, "limits.message_bytes_max", l.message_bytes_max, 64 << 10);

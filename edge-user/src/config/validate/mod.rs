@@ -30,14 +30,14 @@ fn at_least_finite(reader: &mut Reader<'_>, path: &str, value: f64, min: f64) {
     }
 }
 
-/// An error at `path` when `value` is more than another key's.
+/// An error at `path` when `value` is more than another key's, or than what else it must fit into.
 fn at_most<N: PartialOrd + std::fmt::Display>(
     reader: &mut Reader<'_>,
     path: &str,
     value: N,
-    (other_key, other): (&str, N),
+    (what, other): (&str, N),
 ) {
     if value > other {
-        reader.error(path, format!("{value} is more than {other_key}, which is {other}"));
+        reader.error(path, format!("{value} is more than {what}, which is {other}"));
     }
 }
