@@ -1,7 +1,7 @@
 //! Whether this machine allows what the configuration asks for.
 
-use super::Config;
 use super::problem::{Level, Problem};
+use super::{Config, READ_BUFFER_BYTES};
 
 /// Descriptors besides those of sessions: listeners, the control socket, maps, the log, the runtime's own.
 const DESCRIPTORS_BESIDES: u64 = 256;
@@ -82,12 +82,34 @@ impl Machine {
                     ),
                 );
             }
+            // Every session may be one that hands us outgoing mail, but only to the operator's own servers: no attacker
+            // gets there, so it does not keep the edge from starting.
+            let with_headers = needed.saturating_add(header_memory(config));
+            if needed <= memory && with_headers > memory {
+                problem(
+                    Level::Warning,
+                    "limits.header_bytes_max",
+                    format!(
+                        "header sections of outgoing mail, held bounces, sessions and tables may grow to {} MiB \
+                         together, and this machine has {} MiB; lower header_bytes_max or sessions_max",
+                        with_headers >> 20,
+                        memory >> 20,
+                    ),
+                );
+            }
         }
         problems
     }
 }
 
-/// The most octets that what the configuration bounds can take.
+/// The most octets that header sections of outgoing mail can take while they are collected: each, and the read's worth
+/// of message that came with its end.
+fn header_memory(config: &Config) -> u64 {
+    let each = (config.limits.header_bytes_max as u64).saturating_add(READ_BUFFER_BYTES as u64);
+    config.outbound.as_ref().map_or(0, |_| each.saturating_mul(config.limits.sessions_max as u64))
+}
+
+/// The most octets that what the configuration bounds can take, but for [`header_memory`].
 fn memory_needed(config: &Config) -> u64 {
     let (limits, reputation) = (&config.limits, &config.reputation);
     let in_kernel = config.xdp.as_ref().map_or([0, 0], |xdp| [xdp.bans_max, xdp.sources_max]);

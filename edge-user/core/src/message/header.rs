@@ -39,6 +39,7 @@ impl Collector {
 
     /// Takes the next piece. After [`Section::Ends`] no more is to be given.
     pub fn take(&mut self, piece: &[u8]) -> Section {
+        self.make_room(piece.len());
         self.octets.extend_from_slice(piece);
         while let Some(len) = memmem::find(&self.octets[self.scanned..], b"\r\n").map(|at| at + 2) {
             let line = &self.octets[self.scanned..self.scanned + len];
@@ -50,6 +51,15 @@ impl Collector {
             }
         }
         if self.octets.len() > self.header_bytes_max { Section::TooLong } else { Section::More }
+    }
+
+    /// Room for the next piece: twice as much as there was, but never more than can still come.
+    fn make_room(&mut self, piece: usize) {
+        let (len, capacity) = (self.octets.len(), self.octets.capacity());
+        if capacity - len < piece {
+            let doubled = capacity.saturating_mul(2).min(self.header_bytes_max).saturating_sub(len);
+            self.octets.reserve_exact(doubled.max(piece));
+        }
     }
 
     fn ends(&self, len: usize) -> Section {
@@ -228,6 +238,18 @@ mod tests {
             }
             let bytes: Vec<&[u8]> = message.chunks(1).collect();
             assert_eq!(collect(&bytes), want, "{name}, byte by byte");
+        }
+    }
+
+    #[test]
+    fn a_collector_takes_no_more_memory_than_the_longest_header_section_and_a_piece() {
+        for piece in [1, 7, 64, 1000] {
+            let mut collector = Collector::new(1000);
+            let field = [b"Subject: ".as_slice(), &vec![b'x'; 2000]].concat();
+            let mut pieces = field.chunks(piece);
+            while let Some(Section::More) = pieces.next().map(|piece| collector.take(piece)) {}
+            assert!(collector.octets.len() > 1000);
+            assert!(collector.octets.capacity() <= 1000 + piece, "{} octets", collector.octets.capacity());
         }
     }
 
