@@ -63,7 +63,8 @@ section! {
         pub format: LogFormat = LogFormat::Human,
         /// Write local parts of mailboxes as keyed hashes; domains stay readable.
         pub hash_addresses: bool = false,
-        /// Most lines that wait to be written; what comes beyond is lost and counted.
+        /// Most lines that wait to be written; what comes beyond is lost and counted. Bans, floods and what the operator
+        /// changes have further places.
         pub queue_lines_max: usize = 16_384,
     }
 }

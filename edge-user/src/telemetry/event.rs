@@ -165,7 +165,42 @@ pub enum Level {
     Debug,
 }
 
+/// Who makes lines like this one: the more of them a stranger can make, the sooner they are lost in a full queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    /// Each message or packet may.
+    Traffic,
+    /// The edge, about sources, floods and servers.
+    Edge,
+    /// The operator, and the edge's start and stop.
+    Operator,
+}
+
 impl Event {
+    /// Who makes such lines.
+    pub(super) fn origin(&self) -> Origin {
+        match self {
+            Self::Verdict(_) | Self::NicDrop { .. } | Self::Diagnostic { .. } => Origin::Traffic,
+            Self::Ban { .. }
+            | Self::BanFailed { .. }
+            | Self::BanLifted { .. }
+            | Self::FloodBegin { .. }
+            | Self::FloodEnd { .. }
+            | Self::InDoubt { .. }
+            | Self::UpstreamDown { .. }
+            | Self::UpstreamUp { .. }
+            | Self::LinesLost { .. } => Origin::Edge,
+            Self::Started { .. }
+            | Self::Stopping { .. }
+            | Self::Stopped {}
+            | Self::XdpAttached { .. }
+            | Self::BansAdopted { .. }
+            | Self::Reloaded { .. }
+            | Self::ReloadFailed { .. }
+            | Self::Control { .. } => Origin::Operator,
+        }
+    }
+
     /// How much it matters.
     #[must_use]
     pub fn level(&self) -> Level {

@@ -1,4 +1,7 @@
 //! The event log: a bounded queue that a thread of its own writes out, so that the hot path never waits.
+//!
+//! Its last places are kept: lines about mail cannot crowd out lines about bans and floods, and neither can crowd out
+//! what the operator changed. It is one queue all the same, so that lines come out in their order.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -8,7 +11,7 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver, Sender, TrySendError};
 use edge_core::time::UnixMillis;
 
-use super::event::{Event, VerdictLine};
+use super::event::{Event, Origin, VerdictLine};
 use super::format;
 use super::hashing::AddressHasher;
 use super::metrics::Counter;
@@ -17,6 +20,11 @@ use crate::config::LogFormat;
 /// Lines are written together up to this size, in octets.
 const BATCH_BYTES_MAX: usize = 64 << 10;
 
+/// Places of the queue, in lines, that mail and packets cannot take from the edge's own decisions.
+const EDGE_LINES: usize = 4096;
+/// And those that neither can take from the operator's changes.
+const OPERATOR_LINES: usize = 1024;
+
 /// How the log looks, and how much may wait in it.
 #[derive(Debug)]
 pub struct Settings {
@@ -24,7 +32,7 @@ pub struct Settings {
     pub format: LogFormat,
     /// Replaces local parts of mailboxes, where the configuration asks for it.
     pub hasher: Option<AddressHasher>,
-    /// Most lines that wait to be written.
+    /// Most lines about mail and packets that wait to be written.
     pub queue_lines_max: usize,
     /// What time it is, for events that do not bring their own.
     pub clock: fn() -> UnixMillis,
@@ -34,6 +42,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct EventLog {
     queue: Sender<Message>,
+    queue_lines_max: usize,
     lost: Arc<Counter>,
     clock: fn() -> UnixMillis,
 }
@@ -50,12 +59,14 @@ impl EventLog {
     /// # Errors
     /// The thread cannot be started.
     pub fn start(settings: Settings, to: impl Write + Send + 'static) -> io::Result<Self> {
-        let (queue, waiting) = channel::bounded(settings.queue_lines_max.max(1));
+        let queue_lines_max = settings.queue_lines_max.max(1);
+        let (queue, waiting) =
+            channel::bounded(queue_lines_max.saturating_add(EDGE_LINES).saturating_add(OPERATOR_LINES));
         let lost = Arc::new(Counter::default());
         let clock = settings.clock;
         let writer = Writer { settings, waiting, lost: Arc::clone(&lost), lost_told: 0, to };
         thread::Builder::new().name("log".into()).spawn(move || writer.run())?;
-        Ok(Self { queue, lost, clock })
+        Ok(Self { queue, queue_lines_max, lost, clock })
     }
 
     /// Queues a verdict. When the queue is full the line is lost and counted.
@@ -81,6 +92,15 @@ impl EventLog {
     }
 
     fn queue(&self, at: UnixMillis, event: Event) {
+        let places = match event.origin() {
+            Origin::Traffic => self.queue_lines_max,
+            Origin::Edge => self.queue_lines_max.saturating_add(EDGE_LINES),
+            Origin::Operator => usize::MAX, // the queue's own bound
+        };
+        // Two threads may both see the last place and take one too many: the kept ones are plenty.
+        if self.queue.len() >= places {
+            return self.lost.add(1);
+        }
         match self.queue.try_send(Message::Event(at, event)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost.add(1),
@@ -176,6 +196,8 @@ fn hash_mailboxes(hasher: &AddressHasher, event: &mut Event) {
 mod tests {
     use std::sync::Mutex;
 
+    use edge_core::reputation::Cause;
+
     use super::*;
     use crate::telemetry::Level;
 
@@ -251,6 +273,30 @@ mod tests {
         let kept = lines.iter().filter(|line| line.contains("test: line")).count();
         assert!(lost > 0);
         assert_eq!((kept as u64 + lost, told), (100, lost), "{lines:#?}");
+    }
+
+    #[test]
+    fn verdicts_crowd_out_no_ban_and_bans_crowd_out_no_change_of_the_operator() {
+        let gate = Gate::default();
+        let log = EventLog::start(settings(4), gate.clone()).unwrap();
+        let ban = || Event::Ban {
+            source: "192.0.2.1".parse().unwrap(),
+            cause: Cause::OverBudget,
+            secs: 60,
+            at_nic: true,
+        };
+        (0..100).for_each(|number| log.event(numbered(number)));
+        let lost = log.lines_lost();
+        (0..1000).for_each(|_| log.event(ban()));
+        assert_eq!(log.lines_lost(), lost, "a ban was lost");
+        (0..10_000).for_each(|_| log.event(ban()));
+        let lost = log.lines_lost();
+        assert!(lost > 5000, "the queue has no bound");
+        log.event(Event::Control { uid: 7, request: "lift".into(), outcome: "done".into() });
+        assert_eq!(log.lines_lost(), lost, "the operator's change was lost");
+        gate.open();
+        assert!(log.flush(LONG));
+        assert!(gate.lines().iter().any(|line| line.contains("lift")));
     }
 
     #[test]
