@@ -65,6 +65,9 @@ impl Inbound {
     /// RCPT goes on to the upstream.
     pub(super) async fn rcpt_through(&mut self, recipient: Recipient) {
         let begun = self.transaction.as_ref().is_some_and(|transaction| transaction.begun);
+        // The upstream may have refused all that came before: then it is no reason that this one goes there too.
+        let begun =
+            begun && self.upstream.as_ref().is_some_and(|there| there.address() == recipient.upstream);
         let lost = self.transaction.as_ref().is_none_or(|transaction| transaction.lost);
         if lost {
             return self.refuse_recipient(&UPSTREAM_LOST);
