@@ -306,8 +306,14 @@ impl Inbound {
 
     /// RSET, EHLO or HELO: the transaction is forgotten, here and at the upstream.
     async fn forget_transaction(&mut self) {
-        let begun = self.transaction.take().is_some_and(|transaction| transaction.begun);
-        if let Some(upstream) = self.upstream.as_mut().filter(|_| begun) {
+        if self.transaction.take().is_some_and(|transaction| transaction.begun) {
+            self.reset_upstream().await;
+        }
+    }
+
+    /// The upstream forgets its transaction.
+    async fn reset_upstream(&mut self) {
+        if let Some(upstream) = &mut self.upstream {
             // A connection that cannot even forget is of no use any more.
             if !upstream.reset().await.is_ok_and(|reply| reply.code / 100 == 2) {
                 self.upstream = None;

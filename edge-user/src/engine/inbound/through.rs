@@ -20,14 +20,19 @@ pub(super) enum Begun {
 }
 
 impl Inbound {
-    /// Opens the upstream of `recipient` where it is not open, and begins the transaction there.
+    /// Opens the upstream of `recipient` where it is not open, and begins the transaction there: anew, where one was
+    /// begun that has no recipients.
     pub(super) async fn begin(&mut self, recipient: &Recipient) -> Result<Begun, UpstreamError> {
-        let Some(transaction) = &mut self.transaction else {
-            return Ok(Begun::Unfit(UPSTREAM_LOST));
-        };
         if let Some(other) = self.upstream.take_if(|upstream| upstream.address() != recipient.upstream) {
             other.quit().await;
         }
+        if self.transaction.as_mut().is_some_and(|transaction| std::mem::take(&mut transaction.begun)) {
+            // It would be the second MAIL of one transaction (RFC 5321 section 4.1.4).
+            self.reset_upstream().await;
+        }
+        let Some(transaction) = &mut self.transaction else {
+            return Ok(Begun::Unfit(UPSTREAM_LOST));
+        };
         loop {
             let upstream = match &mut self.upstream {
                 Some(upstream) => upstream,

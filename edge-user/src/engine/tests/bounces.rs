@@ -175,6 +175,21 @@ async fn the_upstreams_refusal_of_a_proven_bounce_is_the_reply_to_its_final_dot(
 }
 
 #[tokio::test]
+async fn a_proven_bounce_arrives_after_the_upstream_refused_a_tagged_recipient() {
+    let lab = Lab::new(Script::at("RCPT TO:<gone@", Act::Say("550 5.1.1 nobody"))).await;
+    let mut talk = lab.greeted().await;
+    talk.say("MAIL FROM:<>", "250").await;
+    talk.say(&format!("RCPT TO:<{}>", lab.tagged("gone", "ours.example", 1)), "550 5.1.1").await;
+    talk.say("RCPT TO:<user@ours.example>", "250").await;
+    talk.say("DATA", "354").await;
+    talk.send(bounce(&lab.token("user@ours.example", 1))).await;
+    talk.say(".", "250").await;
+    let seen = lab.upstream.seen();
+    assert_eq!(seen.messages.len(), 1);
+    assert_eq!(seen.commands[2..], ["RSET", "MAIL FROM:<>", "RCPT TO:<user@ours.example>", "DATA"]);
+}
+
+#[tokio::test]
 async fn a_proven_bounce_whose_upstream_is_lost_gets_451() {
     for stage in ["GREETING", "EHLO", "MAIL", "RCPT", "DATA", "DOT"] {
         let lab = Lab::new(Script::at(stage, Act::Close)).await;

@@ -113,6 +113,7 @@ async fn act(stream: &mut TcpStream, act: Act, seen: &Mutex<Seen>) -> Option<boo
 
 async fn converse(mut stream: TcpStream, script: Script, seen: Arc<Mutex<Seen>>) -> Option<()> {
     let mut input = Vec::new();
+    let mut begun = false;
     act(&mut stream, script.act("GREETING", "220 upstream.example"), &seen).await?;
     loop {
         let line = line(&mut stream, &mut input).await?;
@@ -126,9 +127,21 @@ async fn converse(mut stream: TcpStream, script: Script, seen: Arc<Mutex<Seen>>)
             return None;
         }
         locked(&seen).commands.push(line.clone());
+        // As real servers do (RFC 5321 section 4.1.4).
+        if verb == "MAIL" && begun {
+            act(&mut stream, Act::Say("503 5.5.1 nested MAIL"), &seen).await?;
+            continue;
+        }
         let default = if verb == "DATA" { "354 go on" } else { "250 2.0.0 yes" };
-        if act(&mut stream, script.act(&line, default), &seen).await? && verb == "DATA" {
+        let done = script.act(&line, default);
+        match verb.as_str() {
+            "MAIL" => begun = matches!(done, Act::Say(reply) if reply.starts_with('2')),
+            "RSET" => begun = false,
+            _ => {}
+        }
+        if act(&mut stream, done, &seen).await? && verb == "DATA" {
             body(&mut stream, &mut input, &script, &seen).await?;
+            begun = false;
         }
     }
 }
