@@ -25,10 +25,13 @@ impl Inbound {
         if outcome.code / 100 == 4 {
             self.edge.metrics.deferred.add(1);
         }
+        let overused =
+            self.message.as_ref().and_then(|message| message.token).is_some_and(|token| token.overused);
         match (null_sender, proof) {
             (false, _) => self.settle_mail(outcome),
-            (true, Some(proof)) => self.settle_proven(outcome, proof, verdict),
-            (true, None) => self.settle_unproven(outcome, verdict),
+            (true, Some(proof)) if !overused => self.settle_proven(outcome, proof),
+            // A replayed token may be delivered, but it is a sign of a flood as any other unproven bounce.
+            (true, Some(_) | None) => self.settle_unproven(outcome, verdict),
         }
         self.log_verdict(verdict, proof, outcome.code, outcome.bytes);
     }
@@ -55,20 +58,13 @@ impl Inbound {
         })
     }
 
-    fn settle_proven(&mut self, outcome: Outcome, proof: Proof, verdict: Option<Verdict>) {
-        let metrics = &self.edge.metrics;
-        // Only a token that was used too often has a verdict beside its proof.
-        match (outcome.delivered, verdict.map(|verdict| verdict.action)) {
-            (true, _) => {
-                match proof {
-                    Proof::Tag => metrics.bounces_tag.add(1),
-                    Proof::Token => metrics.bounces_token.add(1),
-                }
-                self.observe(Conduct::ProvenBounce);
+    fn settle_proven(&mut self, outcome: Outcome, proof: Proof) {
+        if outcome.delivered {
+            match proof {
+                Proof::Tag => self.edge.metrics.bounces_tag.add(1),
+                Proof::Token => self.edge.metrics.bounces_token.add(1),
             }
-            (false, Some(Action::Reject)) => metrics.bounces_rejected.add(1),
-            (false, Some(Action::Discard)) => metrics.bounces_discarded.add(1),
-            (false, Some(Action::Monitor | Action::Deliver | Action::Mark) | None) => {}
+            self.observe(Conduct::ProvenBounce);
         }
     }
 
@@ -105,10 +101,13 @@ impl Inbound {
                 self.edge.metrics.bounces_discarded.add(1);
                 self.observe(Conduct::UnprovenBounce);
             }
-            // The operator only looks on, so the source is not held to account either.
             Action::Monitor | Action::Deliver | Action::Mark => {
                 if outcome.delivered {
                     self.edge.metrics.bounces_unproven_delivered.add(1);
+                }
+                // Where the operator only looks on, the source is not held to account either.
+                if verdict.is_some_and(|verdict| verdict.reason == Reason::Overused) {
+                    self.observe(Conduct::UnprovenBounce);
                 }
             }
         }

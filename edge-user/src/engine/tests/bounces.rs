@@ -3,6 +3,7 @@
 use edge_core::policy::{Action, RequireTag};
 
 use super::*;
+use crate::engine::locked;
 use crate::engine::tests::scripted::Act;
 
 fn bounce(token: &str) -> String {
@@ -65,7 +66,11 @@ async fn the_upstream_is_opened_only_when_the_proof_has_come() {
 
 #[tokio::test]
 async fn a_bounce_means_the_same_however_it_is_cut() {
-    let lab = Lab::with(Script::default(), |config| config.signature.max_age_days = 16).await;
+    let lab = Lab::with(Script::default(), |config| {
+        config.flood.unproven_min = 10_000;
+        config.reputation.unproven_burst = 10_000.0;
+    })
+    .await;
     let message = format!("Subject: x\r\n\r\n{}\r\n", lab.token("user@ours.example", 3));
     let dialogue = format!(
         "EHLO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<user@ours.example>\r\nDATA\r\n{message}.\r\nQUIT\r\n"
@@ -223,4 +228,30 @@ async fn a_use_counts_only_when_the_bounce_arrived() {
     assert_eq!(replies.iter().filter(|reply| *reply == "250").count(), 16);
     assert_eq!(replies[16..], ["550", "550"]);
     assert!(lab.logged().contains("overused"));
+}
+
+#[tokio::test]
+async fn an_overused_token_earns_nothing_and_counts_towards_the_flood_that_refuses_it() {
+    let lab = Lab::with(Script::default(), |config| {
+        config.policy.overused_in_flood = Action::Reject;
+        config.flood.unproven_min = 4;
+        config.flood.factor = 0.0;
+    })
+    .await;
+    let message = bounce(&lab.token("user@ours.example", 1));
+    let mut replies = Vec::new();
+    for _ in 0..22 {
+        replies.push(send(&lab, "user@ours.example", &message).await[..3].to_owned());
+    }
+    assert!(lab.edge.flood_on(), "replays alone make a flood");
+    assert!(
+        replies[..19].iter().all(|reply| reply == "250"),
+        "outside a flood they are delivered: {replies:?}"
+    );
+    assert_eq!(replies[20..], ["550", "550"]);
+    let source = "127.0.0.1".parse().expect("a source");
+    let known = locked(&lab.edge.reputation).explain(source, lab.edge.now());
+    assert_eq!((known.proven, known.unproven), (16, 6), "{known:?}");
+    let metrics = &lab.edge.metrics;
+    assert_eq!((metrics.bounces_token.get(), metrics.unproven.get()), (16, 6));
 }
