@@ -31,7 +31,7 @@ use anyhow::Context as _;
 use edge_core::incident::{Detector, State};
 use edge_core::policy::Policy;
 use edge_core::reputation::{Correspondents, Reputation};
-use edge_core::signature::{Keys, Uses};
+use edge_core::signature::{Keys, Uses, tags};
 use edge_core::time::UnixMillis;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -70,7 +70,7 @@ pub struct Edge {
     pub correspondents: Mutex<Correspondents>,
     /// Watches for floods.
     pub flood: Mutex<Detector>,
-    /// Uses of tokens.
+    /// Uses of tokens and tags.
     pub uses: Mutex<Uses>,
     /// The NIC's protection, where there is one.
     pub dataplane: Option<Dataplane>,
@@ -117,7 +117,7 @@ impl Edge {
             reputation: Mutex::new(Reputation::new(config.reputation_limits(), config.never_ban())),
             correspondents: Mutex::new(Correspondents::new(config.reputation.correspondents_max)),
             flood: Mutex::new(Detector::new(config.flood_limits())),
-            uses: Mutex::new(Uses::new(config.signature.uses_max, config.token_age_max())),
+            uses: Mutex::new(Uses::new(config.signature.uses_max, config.token_age_max().max(tags::AGE_MAX))),
             dataplane,
             metrics: Metrics::default(),
             log,

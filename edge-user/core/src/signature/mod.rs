@@ -9,11 +9,11 @@ mod uses;
 pub use key::{Key, Keys, KeysError};
 pub use tag::{TagFault, TagProof, Tagged};
 pub use token::{Candidate, FIELD_NAME, MAGIC, Nonce, Token, TokenFault, TokenText};
-pub use uses::{Reservation, Uses};
+pub use uses::{Reservation, TAG_USES_MAX, TagName, Uses};
 
 pub mod tags {
     //! Making and checking tags.
-    pub use super::tag::{issue, split, verify};
+    pub use super::tag::{AGE_MAX, issue, split, verify};
 }
 
 pub mod tokens {

@@ -3,6 +3,8 @@
 //! K names the key, DDD is the Unix day on which the tag expires, modulo 1000, and SSSSSS the first three bytes of
 //! HMAC-SHA1(secret, K DDD address). A tag is only 24 bits strong: wrong guesses are to be counted by source.
 
+use std::time::Duration;
+
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 use subtle::ConstantTimeEq;
@@ -16,6 +18,9 @@ const VALID_DAYS: u64 = 7;
 
 /// By how many days the clock of another edge, which made the tag, may be ahead of ours.
 const CLOCK_AHEAD_DAYS: u64 = 1;
+
+/// No tag proves anything longer than this after it was first seen.
+pub const AGE_MAX: Duration = Duration::from_secs((VALID_DAYS + CLOCK_AHEAD_DAYS + 1) * 86_400);
 
 /// The longest local part that gets a tag, in octets: with the tag's 16 it is at the limit of RFC 5321 section
 /// 4.5.3.1.1, 64.

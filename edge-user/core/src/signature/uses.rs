@@ -1,15 +1,37 @@
-//! How often each token was used: a bounded table whose entries expire.
+//! How often each token and each tag was used: a bounded table whose entries expire.
 //!
-//! A token enters at its first proof, so only those with a right MAC ever take a place. It leaves `max_age` after
+//! A token (or a tag) enters at its first proof, so only those with a right MAC ever take a place. It leaves `max_age` after
 //! that (by then it is dead), or when the table is full and it is the oldest: the worst that comes of it is that a
 //! replayed token starts again at zero. Every call takes constant time.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use super::tag::Tagged;
 use super::{Nonce, Token};
+use crate::mailbox::Mailbox;
 use crate::time::UnixMillis;
+
+/// How many bounces one tag proves: all that one mailbox sends in a day bears the same tag.
+pub const TAG_USES_MAX: u32 = 256;
+
+/// Nonces have 48 bits: with this one a name is a tag's.
+const IS_TAG: u64 = 1 << 63;
+
+/// One tag, as its uses are counted: its mailbox, its day and its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TagName(u64);
+
+impl TagName {
+    /// The name of a valid tag. Only such a tag may be counted: nobody can choose many of them until two names are one.
+    #[must_use]
+    pub fn of(mailbox: &Mailbox, tagged: &Tagged<'_>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (mailbox.as_str(), tagged.day, tagged.key_digit).hash(&mut hasher);
+        Self(hasher.finish() | IS_TAG)
+    }
+}
 
 /// How many expired entries a reservation clears at most: more than it can add, so that they never pile up.
 const CLEARED_MAX: usize = 2;
@@ -20,7 +42,7 @@ pub struct Uses {
     entries_max: usize,
     max_age: Duration,
     counts: HashMap<u64, Count, BuildHasherDefault<NonceHasher>>,
-    /// The nonces in `counts`, each with its first use, oldest first.
+    /// The names in `counts`, each with its first use, oldest first.
     order: VecDeque<(u64, UnixMillis)>,
 }
 
@@ -35,12 +57,13 @@ struct Count {
 pub enum Reservation {
     /// One use is reserved: commit or release it.
     Reserved,
-    /// The token was used as often as it may be. Nothing is reserved.
+    /// The token or tag was used as often as it may be. Nothing is reserved.
     Overused,
 }
 
 impl Uses {
-    /// A table of at most `entries_max` tokens (at least one); the oldest make room. `max_age`: how long a token is believed.
+    /// A table of at most `entries_max` tokens and tags (at least one); the oldest make room. `max_age`: how long the
+    /// longest-lived of them is believed.
     #[must_use]
     pub fn new(entries_max: usize, max_age: Duration) -> Self {
         Self { entries_max: entries_max.max(1), max_age, counts: HashMap::default(), order: VecDeque::new() }
@@ -48,16 +71,24 @@ impl Uses {
 
     /// Reserves a use at the proof.
     pub fn reserve(&mut self, token: &Token, now: UnixMillis) -> Reservation {
+        self.reserve_named(number(&token.nonce), token.uses_max(), now)
+    }
+
+    /// Reserves a use of a valid tag, at most [`TAG_USES_MAX`].
+    pub fn reserve_tag(&mut self, tag: TagName, now: UnixMillis) -> Reservation {
+        self.reserve_named(tag.0, TAG_USES_MAX, now)
+    }
+
+    fn reserve_named(&mut self, name: u64, uses_max: u32, now: UnixMillis) -> Reservation {
         self.clear_expired(now);
-        let nonce = number(&token.nonce);
-        if !self.counts.contains_key(&nonce) {
+        if !self.counts.contains_key(&name) {
             if self.counts.len() >= self.entries_max {
                 self.remove_oldest();
             }
-            self.order.push_back((nonce, now));
+            self.order.push_back((name, now));
         }
-        let count = self.counts.entry(nonce).or_default();
-        if count.reserved.saturating_add(count.committed) >= token.uses_max() {
+        let count = self.counts.entry(name).or_default();
+        if count.reserved.saturating_add(count.committed) >= uses_max {
             return Reservation::Overused;
         }
         count.reserved += 1;
@@ -66,7 +97,16 @@ impl Uses {
 
     /// The upstream said 2xx: the use counts.
     pub fn commit(&mut self, nonce: &Nonce) {
-        if let Some(count) = self.counts.get_mut(&number(nonce)) {
+        self.commit_named(number(nonce));
+    }
+
+    /// The same for a tag.
+    pub fn commit_tag(&mut self, tag: TagName) {
+        self.commit_named(tag.0);
+    }
+
+    fn commit_named(&mut self, name: u64) {
+        if let Some(count) = self.counts.get_mut(&name) {
             count.reserved = count.reserved.saturating_sub(1);
             count.committed = count.committed.saturating_add(1);
         }
@@ -74,12 +114,21 @@ impl Uses {
 
     /// The message did not arrive: the use does not count.
     pub fn release(&mut self, nonce: &Nonce) {
-        if let Some(count) = self.counts.get_mut(&number(nonce)) {
+        self.release_named(number(nonce));
+    }
+
+    /// The same for a tag.
+    pub fn release_tag(&mut self, tag: TagName) {
+        self.release_named(tag.0);
+    }
+
+    fn release_named(&mut self, name: u64) {
+        if let Some(count) = self.counts.get_mut(&name) {
             count.reserved = count.reserved.saturating_sub(1);
         }
     }
 
-    /// How many tokens are counted now.
+    /// How many tokens and tags are counted now.
     #[must_use]
     pub fn len(&self) -> usize {
         self.counts.len()
@@ -101,8 +150,8 @@ impl Uses {
     }
 
     fn remove_oldest(&mut self) {
-        if let Some((nonce, _)) = self.order.pop_front() {
-            self.counts.remove(&nonce);
+        if let Some((name, _)) = self.order.pop_front() {
+            self.counts.remove(&name);
         }
     }
 }
@@ -167,6 +216,25 @@ mod tests {
         assert_eq!(left(&mut uses, &token(1), at(0)), 16);
         (0..5).for_each(|_| uses.release(&token(1).nonce));
         assert_eq!(left(&mut uses, &token(1), at(0)), 5);
+    }
+
+    #[test]
+    fn a_tag_is_used_256_times_and_no_more_and_counts_by_mailbox_and_day() {
+        let tag = |local: &str, day| {
+            let mailbox = Mailbox::parse(&format!("{local}@example.jp")).unwrap();
+            let address = crate::smtp::Address { local: local.as_bytes(), domain: b"example.jp" };
+            TagName::of(&mailbox, &Tagged { key_digit: 1, day, mac: [0; 3], address })
+        };
+        let mut uses = Uses::new(10, MAX_AGE);
+        let left = |uses: &mut Uses, tag| {
+            (0..1000).take_while(|_| uses.reserve_tag(tag, at(0)) == Reservation::Reserved).count()
+        };
+        assert_eq!(left(&mut uses, tag("ann", 7)), 256);
+        (0..200).for_each(|_| uses.commit_tag(tag("ann", 7)));
+        (0..56).for_each(|_| uses.release_tag(tag("ann", 7)));
+        assert_eq!(left(&mut uses, tag("ann", 7)), 56, "only committed uses count");
+        assert_eq!(left(&mut uses, tag("ann", 8)), 256);
+        assert_eq!(left(&mut uses, tag("bob", 7)), 256);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use edge_core::reputation::Event as Conduct;
 use edge_core::signature::Proof;
 
 use super::Inbound;
+use super::envelope::TagUse;
 use super::message::Outcome;
 use crate::engine::locked;
 use crate::engine::upstream::UpstreamError;
@@ -136,6 +137,8 @@ impl Inbound {
         {
             locked(&self.edge.uses).commit(&found.token.nonce);
         }
+        let recipients = self.transaction.iter_mut().flat_map(|transaction| &mut transaction.recipients);
+        recipients.filter_map(|recipient| recipient.tag_use.take()).for_each(TagUse::commit);
     }
 
     /// What did not arrive used up nothing.

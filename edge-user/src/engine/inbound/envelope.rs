@@ -1,12 +1,13 @@
 //! The envelope: who may be written to, what is taken off, and what is passed on to the upstream.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use edge_core::mailbox::Mailbox;
-use edge_core::signature::tags;
+use edge_core::signature::{Reservation, TagName, tags};
 use edge_core::smtp::{Address, Enhanced, Mail, Rcpt, Reply};
 
-use super::super::Edge;
+use crate::engine::{Edge, locked};
 
 /// The reverse-path and its parameters, kept over the transaction.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ pub(super) enum Tag {
     None,
     /// Ours, and in date: a proof.
     Valid,
-    /// Ours, but expired: it proves nothing.
-    Expired,
+    /// Ours, but expired, or used as often as it may be: it proves nothing.
+    Spent,
     /// Not ours.
     Wrong,
 }
@@ -62,6 +63,42 @@ pub(super) struct Recipient {
     pub(super) upstream: SocketAddr,
     /// Its tag.
     pub(super) tag: Tag,
+    /// What a valid tag's uses are counted by.
+    pub(super) tag_name: Option<TagName>,
+    /// The use of its tag that this bounce has.
+    pub(super) tag_use: Option<TagUse>,
+}
+
+/// A use of a tag, reserved: given back when dropped, unless the bounce arrived.
+#[derive(Debug)]
+pub(super) struct TagUse {
+    edge: Arc<Edge>,
+    name: Option<TagName>,
+}
+
+impl TagUse {
+    /// `None`: the tag was used as often as it may be.
+    pub(super) fn reserve(edge: &Arc<Edge>, name: TagName) -> Option<Self> {
+        match locked(&edge.uses).reserve_tag(name, edge.now()) {
+            Reservation::Reserved => Some(Self { edge: Arc::clone(edge), name: Some(name) }),
+            Reservation::Overused => None,
+        }
+    }
+
+    /// The bounce arrived: the use counts.
+    pub(super) fn commit(mut self) {
+        if let Some(name) = self.name.take() {
+            locked(&self.edge.uses).commit_tag(name);
+        }
+    }
+}
+
+impl Drop for TagUse {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.take() {
+            locked(&self.edge.uses).release_tag(name);
+        }
+    }
 }
 
 const NOT_OURS: Reply = Reply::new(550, Enhanced(5, 7, 1), "Relaying denied: this is no domain of ours");
@@ -83,17 +120,28 @@ impl Recipient {
         let address = Address { local, domain };
         let mailbox = Mailbox::of(&address).ok_or(NOT_OURS)?;
         let upstream = edge.domains.upstream(mailbox.domain()).ok_or(NOT_OURS)?;
-        let (tag, stripped) = match tags::split(&address) {
+        let tagged = tags::split(&address);
+        let (tag, stripped) = match tagged {
             None => (Tag::None, address),
             Some(tagged) => match tags::verify(&edge.keys(), &tagged, edge.now()) {
-                Ok(proof) if proof.expired => (Tag::Expired, tagged.address),
+                Ok(proof) if proof.expired => (Tag::Spent, tagged.address),
                 Ok(_) => (Tag::Valid, tagged.address),
                 // Proven by its token all the same, a bounce must reach the mailbox, which has no tag.
                 Err(_) if null_sender => (Tag::Wrong, tagged.address),
                 Err(_) => (Tag::Wrong, address),
             },
         };
-        Ok(Self { mailbox, path: path(&stripped), params: rcpt.params.to_vec(), upstream, tag })
+        let tag_name = tagged.filter(|_| tag == Tag::Valid).map(|tagged| TagName::of(&mailbox, &tagged));
+        let (path, params) = (path(&stripped), rcpt.params.to_vec());
+        Ok(Self { mailbox, path, params, upstream, tag, tag_name, tag_use: None })
+    }
+
+    /// A bounce needs a use of its tag; a tag that has none left proves nothing.
+    pub(super) fn use_tag(&mut self, edge: &Arc<Edge>) {
+        self.tag_use = self.tag_name.and_then(|name| TagUse::reserve(edge, name));
+        if self.tag == Tag::Valid && self.tag_use.is_none() {
+            self.tag = Tag::Spent;
+        }
     }
 
     pub(super) fn text(&self) -> String {

@@ -236,7 +236,10 @@ impl Inbound {
     async fn rcpt(&mut self, recipient: Result<Recipient, Reply>) {
         let accepted = match recipient {
             Err(reply) => Err(reply),
-            Ok(recipient) => {
+            Ok(mut recipient) => {
+                if self.has_null_sender() {
+                    recipient.use_tag(&self.edge);
+                }
                 if !self.has_null_sender() || recipient.tag == Tag::Valid {
                     return self.rcpt_through(recipient).await;
                 }

@@ -1,6 +1,7 @@
 //! Bounces: nothing goes upstream before it is proven.
 
 use edge_core::policy::{Action, RequireTag};
+use edge_core::signature::TAG_USES_MAX;
 
 use super::*;
 use crate::engine::locked;
@@ -254,4 +255,27 @@ async fn an_overused_token_earns_nothing_and_counts_towards_the_flood_that_refus
     assert_eq!((known.proven, known.unproven), (16, 6), "{known:?}");
     let metrics = &lab.edge.metrics;
     assert_eq!((metrics.bounces_token.get(), metrics.unproven.get()), (16, 6));
+}
+
+#[tokio::test]
+async fn a_tag_proves_so_many_bounces_and_then_the_token_must() {
+    let lab = Lab::new(Script::at("RCPT TO:<later", Act::Say("450 4.2.0 later"))).await;
+    let later = lab.tagged("later", "ours.example", 0);
+    let tagged = lab.tagged("user", "ours.example", 0);
+    for _ in 0..TAG_USES_MAX {
+        let mut talk = lab.greeted().await;
+        talk.say("MAIL FROM:<>", "250").await;
+        talk.say(&format!("RCPT TO:<{later}>"), "450").await;
+        talk.say("RSET", "250").await;
+        talk.envelope("", &tagged).await;
+        talk.say(".", "250").await;
+    }
+    assert_eq!(&send(&lab, &tagged, &bounce("")).await[..9], "550 5.7.1", "one too many");
+    assert_eq!(&send(&lab, &tagged, &bounce(&lab.token("user@ours.example", 1))).await[..3], "250");
+    let next_day = lab.tagged("user", "ours.example", 1);
+    assert_eq!(&send(&lab, &next_day, &bounce("")).await[..3], "250", "another day, another tag");
+    let mut talk = lab.greeted().await;
+    talk.say("MAIL FROM:<>", "250").await;
+    talk.say(&format!("RCPT TO:<{later}>"), "450 4.2.0 later").await;
+    assert_eq!(lab.edge.metrics.bounces_tag.get(), u64::from(TAG_USES_MAX) + 1);
 }
