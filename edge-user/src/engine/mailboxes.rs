@@ -98,15 +98,30 @@ impl Cache {
     }
 }
 
-/// What a reply to RCPT says of the mailbox. Only a refusal that names the mailbox as the reason is a no: others
-/// (policy, limits) may be over the next time.
-pub(super) fn existence_by_reply(code: u16, raw: &[u8]) -> Existence {
+/// Whose RCPT was answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Asked {
+    /// Our own probe's: nothing but the recipient could displease.
+    ByProbe,
+    /// Somebody's mail's: it may be refused for its sender, who must not make a mailbox vanish that way.
+    ByMail,
+}
+
+/// What a reply to RCPT says of the mailbox. Only a refusal that names the mailbox as the reason is a no (RFC 3463
+/// sections 3.2 and 3.3): others (policy, limits, the sender) may be over the next time.
+pub(super) fn existence_by_reply(asked: Asked, code: u16, raw: &[u8]) -> Existence {
     let enhanced =
         raw.get(4..).and_then(|text| text.split(|octet| *octet == b' ').next()).unwrap_or_default();
     let coded = enhanced.starts_with(b"5.") && enhanced.iter().all(|o| o.is_ascii_digit() || *o == b'.');
+    let names_mailbox = match enhanced {
+        b"5.1.1" | b"5.1.6" | b"5.1.10" | b"5.2.1" => true,
+        // The sender's address.
+        b"5.1.7" | b"5.1.8" => false,
+        _ => asked == Asked::ByProbe && (!coded || enhanced.starts_with(b"5.1.")),
+    };
     match code {
         200..=299 => Existence::Yes,
-        550 | 551 | 553 if !coded || enhanced.starts_with(b"5.1.") || enhanced == b"5.2.1" => Existence::No,
+        550 | 551 | 553 if names_mailbox => Existence::No,
         _ => Existence::Unknown,
     }
 }
@@ -121,9 +136,12 @@ impl Mailboxes {
         Self { cache: Mutex::new(cache), probers: domains.upstreams().into_iter().map(prober).collect() }
     }
 
-    /// An upstream answered RCPT.
-    pub(super) fn learn(&self, mailbox: &Mailbox, existence: Existence, now: UnixMillis) {
-        locked(&self.cache).learn(mailbox, existence, now);
+    /// An upstream answered RCPT for `path`. What it says of another spelling, say with a tag that is not ours, it does
+    /// not say of the mailbox.
+    pub(super) fn learn(&self, mailbox: &Mailbox, path: &[u8], existence: Existence, now: UnixMillis) {
+        if path.eq_ignore_ascii_case(mailbox.as_str().as_bytes()) {
+            locked(&self.cache).learn(mailbox, existence, now);
+        }
     }
 
     /// Whether a mailbox exists: from memory, or from the upstream, in bounded time.
@@ -195,7 +213,7 @@ async fn probe(edge: Arc<Edge>, address: SocketAddr, mut waiting: mpsc::Receiver
                 let asked = ask(&edge, address, &mut kept, &question.path).await;
                 // What went wrong is known by `upstream_is_down`; here it means that nobody can say.
                 let existence = asked.unwrap_or(Existence::Unknown);
-                edge.mailboxes.learn(&question.mailbox, existence, edge.now());
+                edge.mailboxes.learn(&question.mailbox, &question.path, existence, edge.now());
                 existence
             }
         };
@@ -242,7 +260,7 @@ async fn one_probe(upstream: &mut Upstream, path: &[u8]) -> Result<Existence, Up
         return Ok(Existence::Unknown);
     }
     let reply = upstream.rcpt(path, b"").await?;
-    let existence = existence_by_reply(reply.code, reply.raw);
+    let existence = existence_by_reply(Asked::ByProbe, reply.code, reply.raw);
     upstream.reset().await?;
     Ok(existence)
 }
@@ -284,19 +302,27 @@ mod tests {
 
     #[test]
     fn only_a_refusal_that_names_the_mailbox_is_a_no() {
-        let rows: [(&[u8], Existence); 8] = [
-            (b"250 2.1.5 Ok\r\n", Existence::Yes),
-            (b"550 5.1.1 User unknown\r\n", Existence::No),
-            (b"550 no such user\r\n", Existence::No),
-            (b"550-5.1.1 No\r\n550 5.1.1 no\r\n", Existence::No),
-            (b"550 5.7.1 Client host rejected\r\n", Existence::Unknown),
-            (b"554 5.7.1 Relay access denied\r\n", Existence::Unknown),
-            (b"552 5.2.2 Mailbox full\r\n", Existence::Unknown),
-            (b"450 4.2.0 Greylisted\r\n", Existence::Unknown),
+        use Existence::{No, Unknown, Yes};
+        let rows: [(&[u8], [Existence; 2]); 13] = [
+            (b"250 2.1.5 Ok\r\n", [Yes, Yes]),
+            (b"550 5.1.1 User unknown\r\n", [No, No]),
+            (b"550-5.1.1 No\r\n550 5.1.1 no\r\n", [No, No]),
+            (b"550 5.1.10 Recipient not found\r\n", [No, No]),
+            (b"550 5.2.1 Mailbox disabled\r\n", [No, No]),
+            // Said to somebody's mail, these may mean its sender.
+            (b"550 no such user\r\n", [No, Unknown]),
+            (b"550 5.1.0 Address rejected\r\n", [No, Unknown]),
+            (b"550 5.1.7 Sender address rejected\r\n", [Unknown, Unknown]),
+            (b"553 5.1.8 Domain of sender address does not exist\r\n", [Unknown, Unknown]),
+            (b"550 5.7.1 Client host rejected\r\n", [Unknown, Unknown]),
+            (b"554 5.7.1 Relay access denied\r\n", [Unknown, Unknown]),
+            (b"552 5.2.2 Mailbox full\r\n", [Unknown, Unknown]),
+            (b"450 4.2.0 Greylisted\r\n", [Unknown, Unknown]),
         ];
         for (raw, want) in rows {
             let code = std::str::from_utf8(&raw[..3]).unwrap().parse().unwrap();
-            assert_eq!(existence_by_reply(code, raw), want, "{}", String::from_utf8_lossy(raw));
+            let got = [Asked::ByProbe, Asked::ByMail].map(|asked| existence_by_reply(asked, code, raw));
+            assert_eq!(got, want, "{}", String::from_utf8_lossy(raw));
         }
     }
 }

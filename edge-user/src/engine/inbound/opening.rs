@@ -6,7 +6,7 @@ use edge_core::message::Happening;
 
 use super::Inbound;
 use super::through::Begun;
-use crate::engine::mailboxes::existence_by_reply;
+use crate::engine::mailboxes::{Asked, existence_by_reply};
 use crate::engine::passing::{Said, Words, params_for};
 use crate::engine::upstream::{Stage, UpstreamError};
 
@@ -57,7 +57,8 @@ impl Inbound {
         let upstream = self.upstream.as_mut().ok_or(Lost)?;
         let params = params_for(upstream.capabilities(), &params).unwrap_or_default();
         let reply = upstream.rcpt(&path, &params).await.map_err(lost)?;
-        edge.mailboxes.learn(&mailbox, existence_by_reply(reply.code, reply.raw), edge.now());
+        let existence = existence_by_reply(Asked::ByMail, reply.code, reply.raw);
+        edge.mailboxes.learn(&mailbox, &path, existence, edge.now());
         match Said::of(Stage::Rcpt, &reply) {
             Said::Yes => {}
             Said::No => return Ok(Some(Words::of(&reply))),

@@ -5,7 +5,7 @@ use edge_core::smtp::Reply;
 use super::Inbound;
 use super::envelope::Recipient;
 use super::message::Message;
-use crate::engine::mailboxes::existence_by_reply;
+use crate::engine::mailboxes::{Asked, existence_by_reply};
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words, params_for};
 use crate::engine::upstream::{Stage, UpstreamError};
 
@@ -96,8 +96,9 @@ impl Inbound {
         match upstream.rcpt(&recipient.path, &params).await {
             Ok(reply) => {
                 let said = Said::of(Stage::Rcpt, &reply);
-                let existence = existence_by_reply(reply.code, reply.raw);
-                self.edge.mailboxes.learn(&recipient.mailbox, existence, self.edge.now());
+                let existence = existence_by_reply(Asked::ByMail, reply.code, reply.raw);
+                let (mailbox, path) = (&recipient.mailbox, &recipient.path);
+                self.edge.mailboxes.learn(mailbox, path, existence, self.edge.now());
                 match said {
                     Said::Yes => {
                         transaction.recipients.push(recipient);

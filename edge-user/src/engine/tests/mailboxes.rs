@@ -40,6 +40,35 @@ async fn normal_mail_fills_the_memory() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_may_mean_the_sender_makes_no_mailbox_vanish() {
+    for refusal in ["550 not from you", "553 5.1.8 no such sender's domain", "550 5.1.0 sender unknown"] {
+        let lab = Lab::new(Script::at("RCPT", Act::Say(refusal))).await;
+        let mut talk = lab.greeted().await;
+        talk.say("MAIL FROM:<made.up@nowhere.example>", "250").await;
+        talk.say("RCPT TO:<user@ours.example>", refusal).await;
+        talk.say("RSET", "250").await;
+        talk.say("MAIL FROM:<>", "250").await;
+        talk.say("RCPT TO:<user@ours.example>", "250").await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_an_address_with_a_foreign_tag_makes_no_mailbox_vanish() {
+    for (sender, recipient) in [
+        ("a@far.example", "prvs=2234567890=user@ours.example"),
+        ("", "prvs=2234567890=prvs=2234567890=user@ours.example"),
+    ] {
+        let lab = Lab::with_housekeeping(Script::at("RCPT TO:<prvs=", Act::Say("550 5.1.1 nobody"))).await;
+        let mut talk = lab.greeted().await;
+        talk.say(&format!("MAIL FROM:<{sender}>"), "250").await;
+        talk.say(&format!("RCPT TO:<{recipient}>"), "550 5.1.1").await;
+        talk.say("RSET", "250").await;
+        talk.say("MAIL FROM:<>", "250").await;
+        talk.say("RCPT TO:<user@ours.example>", "250").await;
+    }
+}
+
+#[tokio::test]
 async fn an_upstream_that_cannot_say_refuses_nobody() {
     for act in [Act::Close, Act::Say("450 4.2.0 greylisted"), Act::Say("550 5.7.1 go away"), Act::Sleep] {
         let lab = Lab::with_housekeeping(Script::at("RCPT", act.clone())).await;
