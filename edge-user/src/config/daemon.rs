@@ -14,6 +14,9 @@ section! {
     pub struct Limits {
         /// Most sessions at once.
         pub sessions_max: usize = 8192,
+        /// Of these, places that only the outbound listener's sessions get, where there is one: strangers cannot keep the
+        /// operator's own mail from going out. At most half of all.
+        pub sessions_outbound_reserved: usize = 64,
         /// Most sessions at once of one source.
         pub sessions_per_source_max: usize = 50,
         /// Longest command line, CRLF included, in octets, at most 16,384 (RFC 5321 section 4.5.3.1.4; SMTPUTF8 and DSN add
@@ -35,6 +38,11 @@ section! {
         pub client_idle_secs: u64 = 300,
         /// How long a client may be silent before its first whole command, in seconds.
         pub client_greet_secs: u64 = 60,
+        /// How long the edge waits for a client, all in all, until one of its messages is answered, in seconds. Commands
+        /// give none of it back; the octets of a message do.
+        pub progress_secs: u64 = 600,
+        /// So many octets of a message a second a client must send to stay, on average.
+        pub body_bytes_per_sec_min: u32 = 1024,
         /// How long to wait for an upstream's connection, in seconds.
         pub upstream_connect_secs: u64 = 10,
         /// How long to wait for an upstream's reply, in seconds; the final dot has twice that.

@@ -109,7 +109,8 @@ impl Edge {
     ) -> anyhow::Result<Arc<Self>> {
         let limits = &config.limits;
         let pool = Pool::new(limits.sessions_max.min(IDLE_BUFFERS_MAX), limits.hold_total_bytes_max);
-        let registry = Registry::new(limits.sessions_max, limits.sessions_per_source_max);
+        let reserved = config.outbound.as_ref().map_or(0, |_| limits.sessions_outbound_reserved);
+        let registry = Registry::new(limits.sessions_max, reserved, limits.sessions_per_source_max);
         let domains = Domains::of(&config)?;
         Ok(Arc::new(Self {
             keys: RwLock::new(Arc::new(keys)),

@@ -14,6 +14,9 @@ use crate::config::READ_BUFFER_BYTES;
 /// Size of each buffer, in octets: no command line is longer, and it is a read's worth of a message.
 pub(crate) const BUFFER_BYTES: usize = READ_BUFFER_BYTES;
 
+/// The share of all that may be held, in percent, that is there for every source; the rest is for those with credit.
+const FOR_EVERYONE_PERCENT: usize = 80;
+
 /// Idle buffers, at most as many as it was made for; and the count of what all sessions hold.
 #[derive(Debug)]
 pub struct Pool {
@@ -46,8 +49,18 @@ impl Pool {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
-    fn reserve(&self, bytes: usize) -> bool {
-        let room = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.held_bytes_max);
+    fn for_everyone(&self) -> usize {
+        self.held_bytes_max / 100 * FOR_EVERYONE_PERCENT
+    }
+
+    /// Whether so much is held that only sources with credit may hold more.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.held_bytes().saturating_add(BUFFER_BYTES) > self.for_everyone()
+    }
+
+    fn reserve(&self, bytes: usize, has_credit: bool) -> bool {
+        let most = if has_credit { self.held_bytes_max } else { self.for_everyone() };
+        let room = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= most);
         self.held_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 
@@ -118,10 +131,16 @@ impl Held {
         Self { pool, sealed: Vec::new(), open: Vec::new(), bytes: 0 }
     }
 
-    /// Holds the octets `range` of the read buffer. `false`: all sessions together hold as much as they may.
+    /// Octets held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Holds the octets `range` of the read buffer. `false`: all sessions together hold as much as they may, or as
+    /// much as is there for a source without credit.
     #[must_use]
-    pub(crate) fn hold(&mut self, range: Range<usize>) -> bool {
-        if !self.pool.reserve(range.len()) {
+    pub(crate) fn hold(&mut self, range: Range<usize>, has_credit: bool) -> bool {
+        if !self.pool.reserve(range.len(), has_credit) {
             return false;
         }
         self.bytes += range.len();
@@ -182,9 +201,9 @@ mod tests {
     fn what_is_held_comes_back_in_order_from_all_buffers() {
         let pool = Pool::new(4, 100);
         let mut held = Held::new(Arc::clone(&pool));
-        assert!(held.hold(0..2) && held.hold(2..4));
+        assert!(held.hold(0..2, true) && held.hold(2..4, true));
         held.seal(filled(&pool, b"abcd"));
-        assert!(held.hold(1..3));
+        assert!(held.hold(1..3, true));
         let read_buffer = filled(&pool, b"xefx");
         assert_eq!(held.pieces(Some(&read_buffer)), [b"abcd".as_slice(), b"ef"]);
         assert_eq!(pool.held_bytes(), 6);
@@ -194,11 +213,22 @@ mod tests {
     fn all_sessions_together_hold_no_more_than_they_may() {
         let pool = Pool::new(4, 10);
         let (mut one, mut two) = (Held::new(Arc::clone(&pool)), Held::new(Arc::clone(&pool)));
-        assert!(one.hold(0..6));
-        assert!(!two.hold(0..5));
-        assert!(two.hold(0..4));
+        assert!(one.hold(0..6, true));
+        assert!(!two.hold(0..5, true));
+        assert!(two.hold(0..4, true));
         drop(one);
         assert_eq!(pool.held_bytes(), 4);
-        assert!(two.hold(4..10));
+        assert!(two.hold(4..10, true));
+    }
+
+    #[test]
+    fn a_part_of_the_room_is_kept_for_sources_with_credit() {
+        let pool = Pool::new(4, 100_000);
+        let (mut stranger, mut known) = (Held::new(Arc::clone(&pool)), Held::new(Arc::clone(&pool)));
+        assert!(!pool.is_nearly_full());
+        assert!(stranger.hold(0..80_000, false) && pool.is_nearly_full());
+        assert!(!stranger.hold(80_000..80_001, false));
+        assert!(known.hold(0..20_000, true));
+        assert!(!known.hold(20_000..20_001, true));
     }
 }

@@ -8,6 +8,7 @@ use edge_core::source::Source;
 use tokio::sync::watch;
 
 use super::locked;
+use crate::telemetry::Direction;
 
 /// What a session is asked to do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -34,6 +35,8 @@ pub(crate) enum NoPlace {
 pub struct Registry {
     state: Mutex<State>,
     sessions_max: usize,
+    /// Places that no inbound session gets.
+    outbound_reserved: usize,
     sessions_per_source_max: usize,
 }
 
@@ -50,10 +53,11 @@ struct Sessions {
 }
 
 impl Registry {
-    /// Nobody is here yet.
+    /// Nobody is here yet. `outbound_reserved` of all places, at most half, are for outbound sessions only.
     #[must_use]
-    pub fn new(sessions_max: usize, sessions_per_source_max: usize) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), sessions_max, sessions_per_source_max })
+    pub fn new(sessions_max: usize, outbound_reserved: usize, sessions_per_source_max: usize) -> Arc<Self> {
+        let outbound_reserved = outbound_reserved.min(sessions_max / 2);
+        Arc::new(Self { state: Mutex::default(), sessions_max, outbound_reserved, sessions_per_source_max })
     }
 
     /// Open sessions.
@@ -63,9 +67,13 @@ impl Registry {
     }
 
     /// A session begins.
-    pub(crate) fn enter(self: &Arc<Self>, source: Source) -> Result<Ticket, NoPlace> {
+    pub(crate) fn enter(self: &Arc<Self>, source: Source, direction: Direction) -> Result<Ticket, NoPlace> {
+        let places = match direction {
+            Direction::Inbound => self.sessions_max - self.outbound_reserved,
+            Direction::Outbound => self.sessions_max,
+        };
         let mut state = locked(&self.state);
-        if state.sessions >= self.sessions_max {
+        if state.sessions >= places {
             return Err(NoPlace::Full);
         }
         let sessions = state
@@ -151,26 +159,45 @@ mod tests {
 
     #[test]
     fn places_are_bounded_in_all_and_by_source_and_come_back() {
-        let registry = Registry::new(3, 2);
+        let registry = Registry::new(3, 0, 2);
         let (one, two) = (source("192.0.2.1"), source("192.0.2.2"));
-        let first = registry.enter(one).expect("a place");
-        let _second = registry.enter(one).expect("a place");
-        assert_eq!(registry.enter(one).err(), Some(NoPlace::SourceFull));
-        let _third = registry.enter(two).expect("a place");
-        assert_eq!(registry.enter(two).err(), Some(NoPlace::Full));
+        let first = registry.enter(one, Direction::Inbound).expect("a place");
+        let _second = registry.enter(one, Direction::Inbound).expect("a place");
+        assert_eq!(registry.enter(one, Direction::Inbound).err(), Some(NoPlace::SourceFull));
+        let _third = registry.enter(two, Direction::Inbound).expect("a place");
+        assert_eq!(registry.enter(two, Direction::Inbound).err(), Some(NoPlace::Full));
         drop(first);
-        assert!(registry.enter(two).is_ok());
+        assert!(registry.enter(two, Direction::Inbound).is_ok());
+    }
+
+    #[test]
+    fn strangers_do_not_get_the_places_of_the_outbound_listener() {
+        let registry = Registry::new(4, 1, 9);
+        let (stranger, own) = (source("192.0.2.1"), source("192.0.2.2"));
+        let _held: Vec<_> =
+            (0..3).map(|_| registry.enter(stranger, Direction::Inbound).expect("a place")).collect();
+        assert_eq!(registry.enter(stranger, Direction::Inbound).err(), Some(NoPlace::Full));
+        let last = registry.enter(own, Direction::Outbound);
+        assert!(last.is_ok());
+        assert_eq!(registry.enter(own, Direction::Outbound).err(), Some(NoPlace::Full));
+        assert!(
+            Registry::new(1, 64, 9).enter(stranger, Direction::Inbound).is_ok(),
+            "never all are reserved"
+        );
     }
 
     #[test]
     fn a_source_is_asked_to_leave_and_others_are_not() {
-        let registry = Registry::new(9, 9);
+        let registry = Registry::new(9, 0, 9);
         let (one, two) = (source("192.0.2.1"), source("2001:2:0:9::/64"));
-        let (asked, other) = (registry.enter(one).expect("a place"), registry.enter(two).expect("a place"));
+        let (asked, other) = (
+            registry.enter(one, Direction::Inbound).expect("a place"),
+            registry.enter(two, Direction::Inbound).expect("a place"),
+        );
         assert!(registry.ask(one, Leave::AtBorder));
         assert_eq!((asked.leave(), other.leave()), (Leave::AtBorder, Leave::Stay));
         drop(asked);
         assert!(!registry.ask(one, Leave::Now));
-        assert_eq!(registry.enter(one).expect("a place").leave(), Leave::Stay);
+        assert_eq!(registry.enter(one, Direction::Inbound).expect("a place").leave(), Leave::Stay);
     }
 }

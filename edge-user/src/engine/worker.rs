@@ -200,7 +200,7 @@ fn welcome(
             }
         }
     }
-    let ticket = match edge.registry.enter(source) {
+    let ticket = match edge.registry.enter(source, direction) {
         Ok(ticket) => ticket,
         Err(NoPlace::Full | NoPlace::SourceFull) => {
             edge.metrics.refused_full.add(1);

@@ -51,11 +51,13 @@ fn limits(config: &Config, reader: &mut Reader<'_>) {
         ("the read buffer that a line must fit into", READ_BUFFER_BYTES),
     );
     at_least(reader, "limits.errors_max", l.errors_max, 1);
+    at_least(reader, "limits.body_bytes_per_sec_min", l.body_bytes_per_sec_min, 1);
     // RFC 5321 section 4.5.3.1.7.
     at_least(reader, "limits.message_bytes_max", l.message_bytes_max, 64 << 10);
     for (key, secs) in [
         ("client_idle_secs", l.client_idle_secs),
         ("client_greet_secs", l.client_greet_secs),
+        ("progress_secs", l.progress_secs),
         ("upstream_connect_secs", l.upstream_connect_secs),
         ("upstream_reply_secs", l.upstream_reply_secs),
     ] {

@@ -51,6 +51,11 @@ impl Inbound {
         }
     }
 
+    /// Whether the source has credit: it may hold bounces where the room is short.
+    pub(super) fn has_credit(&self) -> bool {
+        locked(&self.edge.reputation).explain(self.client.source, self.edge.now()).credit > 0.0
+    }
+
     /// Whether our users wrote to the sender's domain.
     fn is_from_correspondent(&self) -> bool {
         let sender = self.transaction.as_ref().and_then(|transaction| transaction.sender.mailbox());

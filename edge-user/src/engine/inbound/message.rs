@@ -18,6 +18,9 @@ use crate::engine::upstream::Stage;
 use crate::telemetry::Report;
 use std::sync::Arc;
 
+/// How far in, in octets, the proof of a real bounce may lie.
+const PROOF_BYTES_MAX: usize = 64 << 10;
+
 /// A message on its way.
 pub(super) struct Message {
     fate: Fate,
@@ -90,10 +93,16 @@ impl Inbound {
         if let Some(happening) = self.look_at(range.clone()) {
             self.tell(happening).await;
         }
+        let has_credit = self.edge.pool.is_nearly_full() && self.has_credit();
         loop {
             let Some(message) = &mut self.message else { return };
             match message.fate.on(Happening::Piece { bytes: range.len() }) {
-                Order::Hold if message.held.hold(range.clone()) => return,
+                Order::Hold if message.held.hold(range.clone(), has_credit) => return,
+                // Where the room is short, a bounce is held no further than its proof may lie, in one that is real.
+                Order::Hold if message.held.bytes() >= PROOF_BYTES_MAX => {
+                    let action = self.judge(JudgeWhen::TooBigToProve);
+                    self.tell(Happening::Ruled(action)).await;
+                }
                 Order::Hold => self.tell(Happening::HoldExhausted).await,
                 Order::Judge(when) => {
                     let action = self.judge(when);

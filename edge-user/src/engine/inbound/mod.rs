@@ -4,6 +4,7 @@
 //! - [`through`]: mail with a sender, and bounces that their tag proved: each command goes on to the upstream;
 //! - [`message`]: a message from 354 to its end, as [`edge_core::message::Fate`] decides;
 //! - [`opening`]: the upstream is opened for a bounce that was held;
+//! - [`patience`]: how long a client may keep its place;
 //! - [`evidence`]: the search for a proof in a bounce;
 //! - [`account`]: what is counted, logged and told to reputation when a message is over.
 
@@ -12,6 +13,7 @@ mod envelope;
 mod evidence;
 mod message;
 mod opening;
+mod patience;
 mod through;
 
 use std::sync::Arc;
@@ -24,15 +26,13 @@ use edge_core::smtp::{CloseCause, Enhanced, Event, Limits, Reply, Session};
 
 use self::envelope::{Recipient, Sender, Tag};
 use self::message::Message;
-use super::client::{Client, Read};
+use self::patience::Patience;
+use super::client::Client;
 use super::clock::Deadline;
 use super::mailboxes::Existence;
 use super::upstream::Upstream;
 use super::{Edge, locked};
 use crate::telemetry::Direction;
-
-/// How long an upstream's connection is kept for a client's next transaction.
-const UPSTREAM_KEPT: Duration = Duration::from_secs(2);
 
 const NOBODY: Reply = Reply::new(550, Enhanced(5, 1, 1), "No such mailbox here");
 
@@ -43,6 +43,8 @@ struct Inbound {
     session: Session,
     /// By when the next whole command, or piece of a message, must have come: a trickle of octets does not move it.
     by: Deadline,
+    /// How much longer it may stay without getting anything done.
+    patience: Patience,
     /// A whole command has come.
     has_spoken: bool,
     transaction: Option<Transaction>,
@@ -71,7 +73,7 @@ enum Ending {
     Gone,
     /// As the session said.
     Said(CloseCause),
-    /// The client was silent too long.
+    /// The client was silent too long, or got nothing done for too long.
     Silent,
     /// Its source is over a budget or banned.
     Enough,
@@ -93,11 +95,13 @@ pub(super) async fn run(edge: Arc<Edge>, client: Client) {
         offer,
     );
     let by = Deadline::after(Duration::from_secs(edge.config.limits.client_greet_secs));
+    let patience = Patience::new(&edge.config.limits);
     let mut inbound = Inbound {
         edge,
         client,
         session,
         by,
+        patience,
         has_spoken: false,
         transaction: None,
         message: None,
@@ -115,7 +119,7 @@ impl Inbound {
             if self.message.is_none() && self.enough {
                 return Ending::Enough;
             }
-            if self.client.must_flush() && self.client.flush(self.edge.client_patience()).await.is_err() {
+            if self.client.must_flush() && self.flush().await.is_err() {
                 return Ending::Gone;
             }
             if let Some(ending) = self.step().await {
@@ -134,6 +138,7 @@ impl Inbound {
             }
             Event::Body(piece) => {
                 let (range, consumed) = (self.client.input.place(piece), step.consumed);
+                self.patience.octets_came(consumed);
                 self.body(range).await;
                 self.client.consume(consumed);
             }
@@ -162,6 +167,7 @@ impl Inbound {
             Event::End(end) => {
                 self.client.consume(step.consumed);
                 self.end(end).await;
+                self.patience.message_answered();
             }
             Event::Reset => {
                 self.client.consume(step.consumed);
@@ -172,34 +178,6 @@ impl Inbound {
         self.has_spoken = true;
         self.by = Deadline::after(self.edge.client_patience());
         None
-    }
-
-    /// Writes what waits to be written, and reads on.
-    async fn more(&mut self) -> Option<Ending> {
-        if self.client.flush(self.edge.client_patience()).await.is_err() {
-            return Some(Ending::Gone);
-        }
-        let patience = self.by.left();
-        let border = self.message.is_none();
-        let mut read = Read::TimedOut;
-        let idle_upstream = border && self.transaction.is_none() && self.upstream.is_some();
-        if idle_upstream {
-            read = self.client.read(UPSTREAM_KEPT.min(patience), border, None).await;
-            if let Some(upstream) = self.upstream.take_if(|_| matches!(read, Read::TimedOut)) {
-                upstream.quit().await;
-            }
-        }
-        if matches!(read, Read::TimedOut) {
-            let held = self.message.as_mut().map(|message| &mut message.held);
-            read = self.client.read(patience, border, held).await;
-        }
-        self.edge.metrics.bytes_in.add(self.client.take_bytes_in());
-        match read {
-            Read::More => None,
-            Read::Closed => Some(Ending::Gone),
-            Read::TimedOut => Some(Ending::Silent),
-            Read::Leave | Read::Abort => Some(Ending::Leave),
-        }
     }
 
     fn has_null_sender(&self) -> bool {
@@ -341,6 +319,14 @@ impl Inbound {
 
     async fn close(mut self, ending: Ending) {
         self.release_use();
+        match ending {
+            Ending::Silent if !self.has_spoken => self.observe(Conduct::HeldIdle),
+            // However it ends: a moment before the time is up is no better.
+            Ending::Gone | Ending::Said(_) | Ending::Silent if self.held_idle() => {
+                self.observe(Conduct::HeldIdle);
+            }
+            Ending::Gone | Ending::Said(_) | Ending::Silent | Ending::Enough | Ending::Leave => {}
+        }
         let last_word = match ending {
             Ending::Gone => None,
             Ending::Said(cause) => {
@@ -350,12 +336,7 @@ impl Inbound {
                 }
                 None
             }
-            Ending::Silent => {
-                if !self.has_spoken {
-                    self.observe(Conduct::HeldIdle);
-                }
-                Some(Reply::new(421, Enhanced(4, 4, 2), "Silent too long, closing"))
-            }
+            Ending::Silent => Some(Reply::new(421, Enhanced(4, 4, 2), "Silent too long, closing")),
             Ending::Enough => {
                 self.edge.metrics.refused_budget.add(1);
                 Some(Reply::new(421, Enhanced(4, 7, 0), "Too much from your address, try again later"))

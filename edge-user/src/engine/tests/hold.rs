@@ -90,3 +90,32 @@ async fn a_client_that_goes_lets_go_what_was_held() {
     }
     assert_eq!(lab.edge.pool.held_bytes(), 0);
 }
+
+#[tokio::test]
+async fn near_the_end_of_all_room_a_stranger_holds_no_more_and_a_source_with_credit_does() {
+    let lab = Lab::with(Script::default(), |config| config.limits.hold_total_bytes_max = 200_000).await;
+    let mut first = lab.greeted().await;
+    first.envelope("", "user@ours.example").await;
+    first.send(lines(100_000)).await;
+    while lab.edge.pool.held_bytes() < 99_000 {
+        tokio::task::yield_now().await;
+    }
+    let mut small = lab.greeted().await;
+    small.envelope("", "user@ours.example").await;
+    small.send(lines(61_000)).await;
+    small.say(".", "452 4.3.1").await;
+    // What was held so far that a proof would have been there is judged.
+    first.send(lines(90_000)).await;
+    first.say(".", "550 5.7.1").await;
+    assert!(lab.logged().contains("too_big_to_prove"));
+    assert_eq!(lab.edge.pool.held_bytes(), 0);
+    let mut known = lab.greeted().await;
+    for _ in 0..10 {
+        known.envelope("", &lab.tagged("user", "ours.example", 0)).await;
+        known.say(".", "250").await;
+    }
+    known.envelope("", "user@ours.example").await;
+    let message = format!("{}{}\r\n", lines(190_000), lab.token("user@ours.example", 1));
+    known.send(&message).await;
+    known.say(".", "250").await;
+}

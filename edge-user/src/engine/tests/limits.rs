@@ -137,6 +137,87 @@ async fn a_trickle_of_octets_is_no_command() {
     assert!(octets <= 7, "{octets} octets in as many minutes");
 }
 
+/// Says a NOOP each minute until told to go: for how many minutes.
+async fn noops(talk: &mut Talk) -> u32 {
+    tokio::time::pause();
+    let mut minutes = 0;
+    loop {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        talk.send("NOOP\r\n").await;
+        match talk.reply().await {
+            Some(reply) if reply.starts_with("250") && minutes < 60 => minutes += 1,
+            reply => {
+                assert!(reply.is_some_and(|reply| reply.starts_with("421 4.4.2")), "{minutes} minutes");
+                return minutes;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn commands_that_get_nothing_done_keep_no_place() {
+    let lab = Lab::new(Script::default()).await;
+    let mut talk = lab.greeted().await;
+    let minutes = noops(&mut talk).await;
+    assert!((8..=10).contains(&minutes), "{minutes}");
+}
+
+#[tokio::test]
+async fn a_message_that_trickles_ends() {
+    let lab = Lab::new(Script::default()).await;
+    let mut talk = lab.greeted().await;
+    talk.envelope("", "user@ours.example").await;
+    tokio::time::pause();
+    let mut minutes = 0;
+    while talk.input.is_empty() && minutes < 60 {
+        let (mut chunk, minute) = ([0; 512], Duration::from_secs(60));
+        talk.send("x\r\n").await;
+        minutes += 1;
+        if let Ok(read) = timeout(minute, talk.stream.read(&mut chunk)).await {
+            talk.input.extend_from_slice(&chunk[..read.expect("a reply")]);
+        }
+    }
+    talk.expect("421 4.4.2").await;
+    assert!((9..=11).contains(&minutes), "{minutes} lines in as many minutes");
+}
+
+#[tokio::test]
+async fn a_message_that_comes_slowly_but_steadily_is_taken() {
+    let lab = Lab::new(Script::default()).await;
+    let mut talk = lab.greeted().await;
+    talk.envelope("a@far.example", "user@ours.example").await;
+    let minute = format!("{}\r\n", "x".repeat(998)).repeat(62);
+    tokio::time::pause();
+    for _ in 0..30 {
+        talk.send(&minute).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    talk.say(".", "250").await;
+    talk.envelope("a@far.example", "user@ours.example").await;
+    talk.say(".", "250").await;
+}
+
+#[tokio::test]
+async fn who_is_silent_or_leaves_in_the_middle_of_a_transaction_held_a_place_for_nothing() {
+    let lab = Lab::new(Script::default()).await;
+    let mut talks = Vec::new();
+    for _ in 0..3 {
+        let mut talk = lab.greeted().await;
+        talk.say("MAIL FROM:<>", "250").await;
+        talk.say("RCPT TO:<user@ours.example>", "250").await;
+        talks.push(talk);
+    }
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    drop(talks.pop());
+    talks.pop().expect("a session").say("QUIT", "221").await;
+    let mut last = talks.pop().expect("a session");
+    last.expect("421 4.4.2").await;
+    last.expect_end().await;
+    let bans = locked(&lab.edge.reputation).bans(lab.edge.now());
+    assert_eq!(bans.iter().map(|ban| ban.cause).collect::<Vec<_>>(), [Cause::HeldIdle]);
+}
+
 #[tokio::test]
 async fn who_falls_silent_in_a_message_is_told_421_and_nothing_is_delivered() {
     let lab = Lab::new(Script::default()).await;

@@ -1,0 +1,111 @@
+//! How long a client may keep its place without getting anything done.
+//!
+//! Only waiting for the client uses its time up, not what the upstream takes. A command gives none of it back (NOOP
+//! for ever is no reason to stay), an octet of a message a little, and an answered message all of it. So a message
+//! ends within `progress_secs` and its size by `body_bytes_per_sec_min`.
+
+use std::io;
+use std::time::Duration;
+
+use super::{Ending, Inbound};
+use crate::config::Limits;
+use crate::engine::client::Read;
+use crate::engine::clock::Deadline;
+
+/// How long an upstream's connection is kept for a client's next transaction.
+const UPSTREAM_KEPT: Duration = Duration::from_secs(2);
+
+/// A client's time.
+#[derive(Debug)]
+pub(super) struct Patience {
+    left: Duration,
+    max: Duration,
+    /// What an octet of a message gives back.
+    by_octet: Duration,
+    /// A message of this session was answered.
+    answered: bool,
+}
+
+impl Patience {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let max = Duration::from_secs(limits.progress_secs);
+        let by_octet = Duration::from_secs(1) / limits.body_bytes_per_sec_min.max(1);
+        Self { left: max, max, by_octet, answered: false }
+    }
+
+    /// Octets of a message came.
+    pub(super) fn octets_came(&mut self, count: usize) {
+        let back = self.by_octet.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        self.left = self.max.min(self.left.saturating_add(back));
+    }
+
+    /// A message was answered.
+    pub(super) fn message_answered(&mut self) {
+        self.left = self.max;
+        self.answered = true;
+    }
+
+    /// The client was waited for, and `left` of its time remains.
+    fn waited(&mut self, left: Duration) {
+        self.left = left;
+    }
+
+    fn used(&self) -> Duration {
+        self.max.saturating_sub(self.left)
+    }
+}
+
+impl Inbound {
+    /// Whether the session, now over, kept its place for nothing: time went by in which no message was answered.
+    pub(super) fn held_idle(&self) -> bool {
+        let limits = &self.edge.config.limits;
+        let for_nothing = self.transaction.is_some() || !self.patience.answered;
+        self.patience.left.is_zero()
+            || for_nothing && self.patience.used() >= Duration::from_secs(limits.client_greet_secs)
+    }
+
+    /// Writes what waits to be written.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        let by = Deadline::after(self.patience.left);
+        let flushed = self.client.flush(self.edge.client_patience().min(self.patience.left)).await;
+        self.patience.waited(by.left());
+        flushed
+    }
+
+    /// Writes what waits to be written, and reads on.
+    pub(super) async fn more(&mut self) -> Option<Ending> {
+        if self.flush().await.is_err() {
+            return Some(Ending::Gone);
+        }
+        let patience = self.by.left().min(self.patience.left);
+        // Octets that lie there already would come through a wait of no length.
+        if patience.is_zero() {
+            return Some(Ending::Silent);
+        }
+        let by = Deadline::after(self.patience.left);
+        let read = self.read(patience).await;
+        self.patience.waited(by.left());
+        self.edge.metrics.bytes_in.add(self.client.take_bytes_in());
+        match read {
+            Read::More => None,
+            Read::Closed => Some(Ending::Gone),
+            Read::TimedOut => Some(Ending::Silent),
+            Read::Leave | Read::Abort => Some(Ending::Leave),
+        }
+    }
+
+    async fn read(&mut self, patience: Duration) -> Read {
+        let border = self.message.is_none();
+        if border && self.transaction.is_none() && self.upstream.is_some() {
+            let read = self.client.read(UPSTREAM_KEPT.min(patience), border, None).await;
+            if !matches!(read, Read::TimedOut) {
+                return read;
+            }
+            if let Some(upstream) = self.upstream.take() {
+                upstream.quit().await;
+            }
+        }
+        let held = self.message.as_mut().map(|message| &mut message.held);
+        self.client.read(patience, border, held).await
+    }
+}
