@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use edge_core::mailbox::Mailbox;
-use edge_core::signature::{Reservation, TagName, tags};
+use edge_core::signature::{Reservation, TagFault, TagName, tags};
 use edge_core::smtp::{Address, Enhanced, Mail, Rcpt, Reply};
 
 use crate::engine::{Edge, locked};
@@ -46,8 +46,19 @@ pub(super) enum Tag {
     Valid,
     /// Ours, but expired, or used as often as it may be: it proves nothing.
     Spent,
-    /// Not ours.
+    /// It names a key of ours, which did not make it: a guess, if there are many.
     Wrong,
+    /// It names no key of ours: another system's.
+    Foreign,
+}
+
+impl Tag {
+    fn not_ours(fault: TagFault) -> Self {
+        match fault {
+            TagFault::UnknownKey => Self::Foreign,
+            TagFault::BadMac => Self::Wrong,
+        }
+    }
 }
 
 /// One recipient.
@@ -127,8 +138,7 @@ impl Recipient {
                 Ok(proof) if proof.expired => (Tag::Spent, tagged.address),
                 Ok(_) => (Tag::Valid, tagged.address),
                 // Proven by its token all the same, a bounce must reach the mailbox, which has no tag.
-                Err(_) if null_sender => (Tag::Wrong, tagged.address),
-                Err(_) => (Tag::Wrong, address),
+                Err(fault) => (Tag::not_ours(fault), if null_sender { tagged.address } else { address }),
             },
         };
         let tag_name = tagged.filter(|_| tag == Tag::Valid).map(|tagged| TagName::of(&mailbox, &tagged));

@@ -194,7 +194,8 @@ impl Inbound {
             }
             return Err(NOBODY);
         }
-        if null_sender && recipient.tag == Tag::Wrong {
+        // Whatever the sender: the upstream's reply to mail tells too whether the tag was guessed.
+        if recipient.tag == Tag::Wrong {
             self.observe(Conduct::WrongTag);
         }
         let Some(first) = self.transaction.as_ref().and_then(|transaction| transaction.recipients.first())

@@ -312,25 +312,27 @@ async fn proven_bounces_and_mail_of_correspondents_earn_credit_and_other_mail_do
 }
 
 #[tokio::test]
-async fn who_guesses_at_tags_of_bounces_is_over_a_budget_some_day() {
-    let lab = Lab::new(Script::default()).await;
-    // Mail with a sender may bear the tag of another server that stands before this one.
-    let mut mail = lab.greeted().await;
-    for guess in 0..300 {
-        mail.say("MAIL FROM:<a@far.example>", "250").await;
-        mail.say(&format!("RCPT TO:<prvs=1234{guess:06}=user@ours.example>"), "250").await;
-        mail.say("RSET", "250").await;
-    }
-    let mut talk = lab.greeted().await;
-    let mut guesses = 0;
-    while guesses < 300 {
-        talk.say("MAIL FROM:<>", "250").await;
-        talk.say(&format!("RCPT TO:<prvs=1234{guesses:06}=user@ours.example>"), "250").await;
-        guesses += 1;
-        talk.send("RSET\r\n").await;
-        if talk.reply().await.is_none_or(|reply| reply.starts_with("421")) {
-            break;
+async fn who_guesses_at_tags_is_over_a_budget_some_day_whatever_the_sender() {
+    for sender in ["", "a@far.example"] {
+        let lab = Lab::new(Script::default()).await;
+        // Tags of another system, which stands before this one, cost nothing.
+        let mut mail = lab.greeted().await;
+        for number in 0..300 {
+            mail.say(&format!("MAIL FROM:<{sender}>"), "250").await;
+            mail.say(&format!("RCPT TO:<prvs=2234{number:06}=user@ours.example>"), "250").await;
+            mail.say("RSET", "250").await;
         }
+        let mut talk = lab.greeted().await;
+        let mut guesses = 0;
+        while guesses < 300 {
+            talk.say(&format!("MAIL FROM:<{sender}>"), "250").await;
+            talk.say(&format!("RCPT TO:<prvs=1234{guesses:06}=user@ours.example>"), "250").await;
+            guesses += 1;
+            talk.send("RSET\r\n").await;
+            if talk.reply().await.is_none_or(|reply| reply.starts_with("421")) {
+                break;
+            }
+        }
+        assert!((100..300).contains(&guesses), "{guesses} guesses with the sender <{sender}>");
     }
-    assert!((100..300).contains(&guesses), "{guesses} guesses");
 }
