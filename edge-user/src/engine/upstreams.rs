@@ -19,6 +19,17 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 /// How soon again while it is down.
 const HEALTH_INTERVAL_DOWN: Duration = Duration::from_secs(2);
 
+/// What an upstream that never answered is taken to offer. A client that is not offered these bounces its mail for
+/// good, or rewrites it and breaks its signatures; one that is meets a 451 until the upstream is there.
+const WHILE_UNKNOWN: Capabilities = Capabilities {
+    eight_bit_mime: true,
+    smtputf8: true,
+    size: None,
+    pipelining: false,
+    dsn: false,
+    starttls: false,
+};
+
 /// All upstreams, and the next hop of outgoing mail.
 #[derive(Debug)]
 pub(super) struct Upstreams {
@@ -72,8 +83,8 @@ impl Upstreams {
         Self { all: addresses.into_iter().map(known).collect() }
     }
 
-    /// What may be offered to a client: what every upstream that its mail could go to offers. And the largest
-    /// message they all take, where they state one.
+    /// What may be offered to a client: what every upstream that its mail could go to offers, as far as it is known.
+    /// And the largest message they all take, where they state one.
     pub(super) fn offer(&self, direction: Direction) -> (Offer, Option<u64>) {
         let mut offer = Offer { eight_bit_mime: true, smtputf8: true, dsn: true, starttls: false };
         let mut size: Option<u64> = None;
@@ -85,7 +96,7 @@ impl Upstreams {
             if !concerned {
                 continue;
             }
-            let of = locked(&known.state).capabilities().unwrap_or_default();
+            let of = locked(&known.state).capabilities().unwrap_or(WHILE_UNKNOWN);
             offer.eight_bit_mime &= of.eight_bit_mime;
             offer.smtputf8 &= of.smtputf8;
             offer.dsn &= of.dsn;

@@ -201,7 +201,7 @@ async fn what_the_upstream_offers_is_offered_and_passed_on() {
     let mut talk = lab.connect().await;
     talk.expect("220").await;
     let before = talk.say("EHLO client.example", "250").await;
-    assert!(!before.contains("8BITMIME") && !before.contains("DSN"), "nothing is known yet: {before}");
+    assert!(!before.contains("SIZE 5000") && !before.contains("DSN"), "nothing is known yet: {before}");
     drop(lab.edge.open_upstream(lab.upstream.address).await.expect("it is up"));
     let mut talk = lab.connect().await;
     talk.expect("220").await;
@@ -215,6 +215,22 @@ async fn what_the_upstream_offers_is_offered_and_passed_on() {
         lab.upstream.seen().commands,
         ["MAIL FROM:<a@far.example> BODY=8BITMIME RET=HDRS", "RCPT TO:<user@ours.example> NOTIFY=NEVER"]
     );
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_answered_lets_no_client_bounce_or_rewrite_its_mail() {
+    let lab = Lab::new(Script::at("GREETING", Act::Close)).await;
+    let mut talk = lab.connect().await;
+    talk.expect("220").await;
+    for state in ["not asked yet", "down"] {
+        let offered = talk.say("EHLO client.example", "250").await;
+        assert!(offered.contains("8BITMIME") && offered.contains("SMTPUTF8"), "{state}: {offered}");
+        talk.say("MAIL FROM:<\u{e9}@far.example> SMTPUTF8 BODY=8BITMIME", "250").await;
+        talk.say("RCPT TO:<user@ours.example>", "451 4.4.1").await;
+        talk = lab.connect().await;
+        talk.expect("220").await;
+    }
+    assert!(lab.edge.upstreams.is_down(lab.upstream.address));
 }
 
 #[tokio::test]
