@@ -184,13 +184,14 @@ impl Edge {
 
     /// An unproven bounce came: the detector counts it.
     pub(crate) fn unproven_came(&self) {
-        let state = locked(&self.flood).unproven(1, self.now());
-        self.note_flood(state);
+        self.note_flood(|detector, now| detector.unproven(1, now));
     }
 
-    /// Keeps the shared flag as the detector says, and logs when it turns.
-    fn note_flood(&self, state: State) {
-        let since = match state {
+    /// Keeps the shared flag as the detector says, and logs when it turns. The detector stays locked meanwhile: of two
+    /// threads, the one that heard the older state must not write it over the newer.
+    fn note_flood(&self, ask: impl FnOnce(&mut Detector, UnixMillis) -> State) {
+        let mut detector = locked(&self.flood);
+        let since = match ask(&mut detector, self.now()) {
             State::Calm => 0,
             State::Flood { since } => since.0.max(1),
         };
@@ -270,8 +271,7 @@ async fn again<F: Future<Output = ()> + Send + 'static>(edge: Arc<Edge>, task: f
 async fn watch_flood(edge: Arc<Edge>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let state = locked(&edge.flood).state(edge.now());
-        edge.note_flood(state);
+        edge.note_flood(Detector::state);
     }
 }
 
