@@ -9,6 +9,7 @@ mod bans;
 mod client;
 pub mod clock;
 mod domains;
+mod doubt;
 mod inbound;
 mod mailboxes;
 mod outbound;
@@ -39,6 +40,7 @@ use tokio::time::timeout;
 
 use self::clock::Clock;
 use self::domains::Domains;
+use self::doubt::Doubts;
 use self::mailboxes::Mailboxes;
 use self::pool::Pool;
 use self::registry::Registry;
@@ -84,6 +86,8 @@ pub struct Edge {
     pub pool: Arc<Pool>,
     /// The open sessions.
     pub registry: Arc<Registry>,
+    /// Messages between their final dot and their reply.
+    pub doubts: Doubts,
     /// Told when bans may wait in [`Reputation::orders`]: whoever bans calls `notify_one`.
     pub orders: Notify,
     domains: Domains,
@@ -125,6 +129,7 @@ impl Edge {
             clock: Clock::System,
             pool,
             registry,
+            doubts: Doubts::new(),
             orders: Notify::new(),
             upstreams: Upstreams::new(&config),
             mailboxes: Mailboxes::new(limits.mailbox_cache_max, &domains),

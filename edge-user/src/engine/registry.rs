@@ -100,6 +100,13 @@ impl Registry {
         }
     }
 
+    /// Asks all sessions to leave.
+    pub(crate) fn ask_all(&self, leave: Leave) {
+        for sessions in locked(&self.state).sources.values() {
+            sessions.leave.send_replace(leave);
+        }
+    }
+
     /// Waits until a source has no session.
     pub(crate) async fn gone(&self, source: Source) {
         let leave = locked(&self.state).sources.get(&source).map(|sessions| sessions.leave.clone());

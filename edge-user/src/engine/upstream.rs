@@ -30,6 +30,13 @@ pub(crate) struct Patience {
     pub(crate) reply: Duration,
 }
 
+impl Patience {
+    /// How long to wait for the reply to the final dot (RFC 5321 section 4.5.3.2.6).
+    pub(crate) fn final_dot(self) -> Duration {
+        self.reply.saturating_mul(2)
+    }
+}
+
 /// Where in the dialogue something happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
@@ -208,7 +215,7 @@ impl Upstream {
         let dot: &[u8] = if self.tail == *b"\r\n" { b".\r\n" } else { b"\r\n.\r\n" };
         self.write(Stage::FinalDot, &[dot]).await?;
         self.in_body = false;
-        self.reply(Stage::FinalDot, self.patience.reply.saturating_mul(2)).await
+        self.reply(Stage::FinalDot, self.patience.final_dot()).await
     }
 
     /// A server that hung up, or says something before it was asked, does not wait for the final dot: the message is

@@ -14,15 +14,17 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::client::Client;
-use super::registry::NoPlace;
+use super::registry::{Leave, NoPlace};
 use super::{Edge, inbound, locked, outbound};
 use crate::telemetry::{Direction, Event, Level};
 
 /// Connections that the kernel keeps waiting at each listener.
 const BACKLOG: i32 = 1024;
-/// How long open transactions may take to end after the edge was told to stop.
+/// How long open transactions may take to end after the edge was told to stop. Only messages between their final dot
+/// and their reply have longer: as long as an upstream may take to reply, and a client to hear of it.
 pub(crate) const DRAIN: Duration = Duration::from_secs(20);
 /// How long to wait before accepting again after the kernel refused (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -129,7 +131,7 @@ pub(super) async fn serve_in_this_thread(edge: Arc<Edge>, listeners: Listeners, 
     accept_all(edge, only, stop).await.expect("the listeners are good");
 }
 
-/// Accepts until told to stop; then waits for the open sessions, at most [`DRAIN`].
+/// Accepts until told to stop; then waits for the open sessions, as [`DRAIN`] says.
 async fn accept(edge: Arc<Edge>, listener: TcpListener, direction: Direction, stop: watch::Receiver<bool>) {
     let mut told_to_stop = stop.clone();
     let mut sessions = JoinSet::new();
@@ -144,13 +146,25 @@ async fn accept(edge: Arc<Edge>, listener: TcpListener, direction: Direction, st
         }
     }
     drop(listener);
-    let drain = async {
+    let mut drain = std::pin::pin!(async {
         while let Some(ended) = sessions.join_next().await {
             note_panic(&edge, ended);
         }
+    });
+    if timeout(DRAIN, drain.as_mut()).await.is_ok() {
+        return;
+    }
+    // What is still open is cut: its client got no reply and comes again. But a message that the upstream has may not
+    // come again.
+    edge.registry.ask_all(Leave::Now);
+    let answered = async {
+        tokio::select! {
+            () = drain => {}
+            () = edge.doubts.none() => {}
+        }
     };
-    // What is still open is cut: its client got no reply and comes again.
-    let _ = tokio::time::timeout(DRAIN, drain).await;
+    let patience = edge.upstream_patience().final_dot() + edge.client_patience();
+    let _ = timeout(patience, answered).await;
 }
 
 /// Waits for the word to stop. That nobody is left who could say it, says it too.

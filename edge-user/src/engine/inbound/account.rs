@@ -9,8 +9,7 @@ use super::Inbound;
 use super::envelope::TagUse;
 use super::message::Outcome;
 use crate::engine::locked;
-use crate::engine::upstream::UpstreamError;
-use crate::telemetry::{Direction, Event, VerdictLine};
+use crate::telemetry::{Direction, VerdictLine};
 
 impl Inbound {
     /// A message was answered.
@@ -126,14 +125,6 @@ impl Inbound {
         self.edge.unproven_came();
         self.observe(Conduct::UnprovenBounce);
         self.log_verdict(Some(verdict), None, code, 0);
-    }
-
-    /// The upstream was lost between the final dot and its reply.
-    pub(super) fn note_in_doubt(&self, error: &UpstreamError) {
-        self.edge.metrics.in_doubt.add(1);
-        let first = self.transaction.as_ref().and_then(|transaction| transaction.recipients.first());
-        let recipient = first.map(|recipient| recipient.text()).unwrap_or_default();
-        self.edge.log.event(Event::InDoubt { upstream: error.address, recipient });
     }
 
     fn commit_use(&mut self) {

@@ -11,6 +11,7 @@ use super::envelope::Tag;
 use super::evidence::{Evidence, TokenProof};
 use super::{Inbound, Transaction};
 use crate::engine::Edge;
+use crate::engine::doubt::Doubt;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
 use crate::engine::pool::Held;
 use crate::engine::report::report;
@@ -256,27 +257,42 @@ impl Inbound {
             return None;
         };
         let front = std::mem::take(&mut message.front);
-        let finished = match upstream.send(&[&front]).await {
-            Ok(()) => upstream.finish().await,
-            Err(error) => Err(error),
-        };
-        let happening = match finished {
+        if let Err(error) = upstream.send(&[&front]).await {
+            let happening = self.lost_in_body(&error);
+            self.tell(happening).await;
+            return None;
+        }
+        let first = self.transaction.as_ref().and_then(|transaction| transaction.recipients.first());
+        let recipient = first.map(|recipient| recipient.text()).unwrap_or_default();
+        let doubt = Doubt::begin(&self.edge, upstream.address(), recipient);
+        let happening = match upstream.finish().await {
             Ok(reply) => match Said::of(Stage::FinalDot, &reply) {
                 said @ (Said::Yes | Said::No) => {
                     let (code, delivered) = (reply.code, matches!(said, Said::Yes));
                     self.session.pass_on(reply, &mut self.client.out);
+                    if delivered {
+                        self.doubts.push(doubt);
+                    } else {
+                        doubt.settle();
+                    }
                     return Some(Outcome { code, delivered, refusal: None, bytes: end.bytes });
                 }
                 // It says that it is closing: it did not take the message.
-                Said::Lost => Happening::UpstreamLost,
+                Said::Lost => {
+                    doubt.settle();
+                    Happening::UpstreamLost
+                }
             },
             Err(error) if error.in_doubt() => {
+                drop(doubt);
                 self.edge.upstream_is_down(&error);
-                self.note_in_doubt(&error);
                 self.tell(Happening::UpstreamLostAtEnd).await;
                 return Some(self.refuse(Refusal::InDoubt, end));
             }
-            Err(error) => self.lost_in_body(&error),
+            Err(error) => {
+                doubt.settle();
+                self.lost_in_body(&error)
+            }
         };
         self.tell(happening).await;
         None

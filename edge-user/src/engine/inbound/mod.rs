@@ -29,6 +29,7 @@ use self::message::Message;
 use self::patience::Patience;
 use super::client::Client;
 use super::clock::Deadline;
+use super::doubt::Doubt;
 use super::mailboxes::Existence;
 use super::upstream::Upstream;
 use super::{Edge, locked};
@@ -52,6 +53,8 @@ struct Inbound {
     message: Option<Message>,
     /// Open, and in a transaction only when `transaction.begun`.
     upstream: Option<Upstream>,
+    /// Delivered messages whose reply the client does not have yet.
+    doubts: Vec<Doubt>,
     /// Reputation says that it is enough.
     enough: bool,
 }
@@ -106,6 +109,7 @@ pub(super) async fn run(edge: Arc<Edge>, client: Client) {
         transaction: None,
         message: None,
         upstream: None,
+        doubts: Vec::new(),
         enough: false,
     };
     inbound.session.greet(&mut inbound.client.out);
@@ -351,6 +355,9 @@ impl Inbound {
         let idle =
             self.message.is_none() && self.transaction.as_ref().is_none_or(|transaction| !transaction.begun);
         let patience = self.edge.client_patience().min(Duration::from_secs(10));
+        if self.client.flush(patience).await.is_ok() {
+            self.doubts.drain(..).for_each(Doubt::settle);
+        }
         let (client, upstream) = (self.client, self.upstream);
         client.close(patience).await;
         if let Some(upstream) = upstream.filter(|_| idle) {

@@ -11,6 +11,7 @@ use super::{Ending, Inbound};
 use crate::config::Limits;
 use crate::engine::client::Read;
 use crate::engine::clock::Deadline;
+use crate::engine::doubt::Doubt;
 
 /// How long an upstream's connection is kept for a client's next transaction.
 const UPSTREAM_KEPT: Duration = Duration::from_secs(2);
@@ -69,6 +70,9 @@ impl Inbound {
         let by = Deadline::after(self.patience.left);
         let flushed = self.client.flush(self.edge.client_patience().min(self.patience.left)).await;
         self.patience.waited(by.left());
+        if flushed.is_ok() {
+            self.doubts.drain(..).for_each(Doubt::settle);
+        }
         flushed
     }
 

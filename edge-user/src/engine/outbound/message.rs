@@ -12,10 +12,11 @@ use edge_core::message::{Received, Refusal};
 use edge_core::smtp::{EndOfData, Enhanced, Reply};
 
 use super::Outbound;
+use crate::engine::doubt::Doubt;
 use crate::engine::locked;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
 use crate::engine::upstream::{Stage, UpstreamError};
-use crate::telemetry::{Direction, Event, VerdictLine};
+use crate::telemetry::{Direction, VerdictLine};
 
 const HEADER_TOO_LONG: Reply = Reply::new(552, Enhanced(5, 3, 4), "Header section too long");
 const CANNOT_SIGN: Reply = Reply::new(451, Enhanced(4, 3, 5), "No key to sign with, try again later");
@@ -176,30 +177,37 @@ impl Outbound {
     /// Sends the final dot. Whether the message is still to be answered: the next hop gave no reply to pass on.
     async fn finish(&mut self, end: EndOfData) -> bool {
         let Some(next_hop) = &mut self.next_hop else { return true };
+        let recipient = self.transaction.as_ref().and_then(|transaction| transaction.first_recipient.clone());
+        let doubt = Doubt::begin(&self.edge, next_hop.address(), recipient.unwrap_or_default());
         match next_hop.finish().await {
             Ok(reply) => match Said::of(Stage::FinalDot, &reply) {
-                Said::Yes | Said::No => {
+                said @ (Said::Yes | Said::No) => {
                     let code = reply.code;
                     self.session.pass_on(reply, &mut self.client.out);
+                    if matches!(said, Said::Yes) {
+                        self.doubts.push(doubt);
+                    } else {
+                        doubt.settle();
+                    }
                     self.account(code, end);
                     return false;
                 }
                 // It says that it is closing: it did not take the message.
-                Said::Lost => self.refuse_message(Answer::Ours(UPSTREAM_LOST)),
+                Said::Lost => {
+                    doubt.settle();
+                    self.refuse_message(Answer::Ours(UPSTREAM_LOST));
+                }
             },
             Err(error) if error.in_doubt() => {
+                drop(doubt);
                 self.edge.upstream_is_down(&error);
-                self.edge.metrics.in_doubt.add(1);
-                let recipient =
-                    self.transaction.as_ref().and_then(|transaction| transaction.first_recipient.clone());
-                self.edge.log.event(Event::InDoubt {
-                    upstream: error.address,
-                    recipient: recipient.unwrap_or_default(),
-                });
                 let reply = Refusal::InDoubt.reply().unwrap_or(UPSTREAM_LOST);
                 self.refuse_message(Answer::Ours(reply));
             }
-            Err(error) => self.lost_in_body(&error),
+            Err(error) => {
+                doubt.settle();
+                self.lost_in_body(&error);
+            }
         }
         true
     }

@@ -24,6 +24,7 @@ use self::message::Message;
 use super::Edge;
 use super::client::{Client, Read};
 use super::clock::Deadline;
+use super::doubt::Doubt;
 use super::upstream::Upstream;
 use crate::config;
 use crate::telemetry::Direction;
@@ -48,6 +49,8 @@ struct Outbound {
     message: Option<Message>,
     /// Open; in a transaction only when there is one here too.
     next_hop: Option<Upstream>,
+    /// Delivered messages whose reply the client does not have yet.
+    doubts: Vec<Doubt>,
 }
 
 /// How a session ends.
@@ -85,8 +88,16 @@ pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
         offer,
     );
     let greet_by = Some(Deadline::after(Duration::from_secs(limits.client_greet_secs)));
-    let mut outbound =
-        Outbound { edge, client, session, greet_by, transaction: None, message: None, next_hop: first };
+    let mut outbound = Outbound {
+        edge,
+        client,
+        session,
+        greet_by,
+        transaction: None,
+        message: None,
+        next_hop: first,
+        doubts: Vec::new(),
+    };
     outbound.session.greet(&mut outbound.client.out);
     let ending = outbound.converse(next_hop).await;
     outbound.close(ending).await;
@@ -100,7 +111,7 @@ fn may_enter(settings: &config::Outbound, client: &Client) -> bool {
 impl Outbound {
     async fn converse(&mut self, next_hop: std::net::SocketAddr) -> Ending {
         loop {
-            if self.client.must_flush() && self.client.flush(self.edge.client_patience()).await.is_err() {
+            if self.client.must_flush() && self.flush().await.is_err() {
                 return Ending::Done;
             }
             if let Some(ending) = self.step(next_hop).await {
@@ -153,9 +164,16 @@ impl Outbound {
         None
     }
 
+    /// Writes what waits to be written.
+    async fn flush(&mut self) -> std::io::Result<()> {
+        self.client.flush(self.edge.client_patience()).await?;
+        self.doubts.drain(..).for_each(Doubt::settle);
+        Ok(())
+    }
+
     /// Writes what waits to be written, and reads on.
     async fn more(&mut self) -> Option<Ending> {
-        if self.client.flush(self.edge.client_patience()).await.is_err() {
+        if self.flush().await.is_err() {
             return Some(Ending::Done);
         }
         let patience = self.greet_by.map_or(self.edge.client_patience(), Deadline::left);
@@ -191,7 +209,11 @@ impl Outbound {
         }
         // In a transaction the connection is dropped: without a final dot nothing is delivered.
         let idle = self.transaction.is_none();
-        self.client.close(self.edge.client_patience().min(GOODBYE)).await;
+        let patience = self.edge.client_patience().min(GOODBYE);
+        if self.client.flush(patience).await.is_ok() {
+            self.doubts.drain(..).for_each(Doubt::settle);
+        }
+        self.client.close(patience).await;
         if let Some(next_hop) = self.next_hop.filter(|_| idle) {
             next_hop.quit().await;
         }

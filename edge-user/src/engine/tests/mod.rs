@@ -10,6 +10,7 @@ mod mailboxes;
 mod relay;
 mod scripted;
 mod stages;
+mod stop;
 
 use std::io;
 use std::net::SocketAddr;

@@ -17,6 +17,8 @@ pub(super) enum Act {
     Close,
     /// Never answer.
     Sleep,
+    /// Reply so, after so many seconds.
+    Late(u64, &'static str),
 }
 
 /// What the upstream does; what is not named it does as a willing server.
@@ -103,6 +105,12 @@ async fn act(stream: &mut TcpStream, act: Act, seen: &Mutex<Seen>) -> Option<boo
             stream.write_all(format!("{reply}\r\n").as_bytes()).await.ok()?;
             Some(reply.starts_with("354"))
         }
+        Act::Late(secs, reply) => {
+            locked(seen).asleep += 1;
+            tokio::time::sleep(std::time::Duration::from_secs(secs)).await;
+            stream.write_all(format!("{reply}\r\n").as_bytes()).await.ok()?;
+            Some(false)
+        }
         Act::Close => None,
         Act::Sleep => {
             locked(seen).asleep += 1;
@@ -184,8 +192,8 @@ async fn body(
             locked(seen).messages.push(message);
             let answer = script.act("DOT", "250 2.0.0 queued");
             match answer {
-                Act::Say(reply) if reply.starts_with('2') => {}
-                Act::Say(_) => locked(seen).refused_after_dot += 1,
+                Act::Say(reply) | Act::Late(_, reply) if reply.starts_with('2') => {}
+                Act::Say(_) | Act::Late(..) => locked(seen).refused_after_dot += 1,
                 Act::Close | Act::Sleep => locked(seen).died_after_dot += 1,
             }
             act(stream, answer, seen).await?;
