@@ -7,7 +7,7 @@ use edge_ebpf::{Action, NEVER, Reason, Settings, SourceKey};
 use crate::budget::take;
 use crate::clock::now_ns;
 use crate::maps::{ALLOW_V4, ALLOW_V6, BANS, BLOCKS_V4, BLOCKS_V6, NEVER_BAN_V4, NEVER_BAN_V6, SETTINGS};
-use crate::parse::{Address, Segment};
+use crate::parse::{Address, Kind, Segment};
 use crate::sample::sample;
 
 /// Decides, in watch mode too, and samples what drops or would.
@@ -37,8 +37,11 @@ pub(crate) fn judge(ctx: &XdpContext, segment: &Segment) -> Reason {
     };
     let reason = match found.action() {
         Action::Drop => found,
-        Action::Pass if segment.syn && !take(ctx, &source, settings) => Reason::SynBudget,
-        Action::Pass => found,
+        Action::Pass => match segment.kind {
+            Kind::Tiny => Reason::TinyFragment,
+            Kind::Opening if !take(ctx, &source, settings) => Reason::SynBudget,
+            Kind::Opening | Kind::Other => found,
+        },
     };
     match reason.action() {
         Action::Pass => reason,

@@ -14,7 +14,7 @@ mod reason;
 pub use reason::{Action, Reason};
 
 /// The version of everything in this crate that both sides must agree on.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The XDP program's name in the object file.
 pub const PROGRAM: &str = "backstop";

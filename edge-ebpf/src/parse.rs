@@ -2,7 +2,10 @@
 //!
 //! Ethernet, up to [`VLAN_TAGS_MAX`] VLAN tags (IEEE 802.1Q, 802.1ad), IPv4 with options (RFC 791) or IPv6 with up to
 //! [`EXTENSION_HEADERS_MAX`] extension headers (RFC 8200), TCP (RFC 9293). One pointer and one bounds check for each
-//! header. What is cut off or contradicts itself passes: the network stack drops it better than we can.
+//! header. What is cut off or contradicts itself passes: the network stack drops it better than we can. That is not so
+//! of a first fragment that ends within its TCP header, which the stack puts together with the next one (IPv4, and IPv6
+//! before Linux 5.11): it is a segment of its own [`Kind`]. More extension headers than are looked behind pass too; the
+//! daemon answers such sources as it answers everybody.
 
 use core::mem::size_of;
 
@@ -35,8 +38,19 @@ const FLAG_ACK: u8 = 0x10;
 pub(crate) struct Segment {
     /// Where it comes from.
     pub(crate) source: Address,
-    /// Whether it opens a connection.
-    pub(crate) syn: bool,
+    /// What it is.
+    pub(crate) kind: Kind,
+}
+
+/// What is known of a segment.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// It opens a connection.
+    Opening,
+    /// It does not.
+    Other,
+    /// A first fragment that names its port, and ends within its TCP header (RFC 1858): no honest host sends one.
+    Tiny,
 }
 
 /// An IP address in network order.
@@ -94,6 +108,13 @@ struct Extension {
     rest: [u8; 4],
 }
 
+/// What a TCP header begins with.
+#[repr(C)]
+struct Ports {
+    _source: [u8; 2],
+    destination: [u8; 2],
+}
+
 #[repr(C)]
 struct Tcp {
     source: [u8; 2],
@@ -109,6 +130,7 @@ struct Tcp {
 
 const _: () = assert!(size_of::<Ethernet>() == 14 && size_of::<Vlan>() == 4 && size_of::<Ipv4>() == 20);
 const _: () = assert!(size_of::<Ipv6>() == 40 && size_of::<Extension>() == 8 && size_of::<Tcp>() == 20);
+const _: () = assert!(size_of::<Ports>() == 4);
 
 /// The header at this offset, if the frame holds the whole of it.
 #[inline(always)]
@@ -153,16 +175,16 @@ fn ipv4(ctx: &XdpContext, offset: usize) -> Result<Segment, Reason> {
         return Err(Reason::NotOurs);
     }
     // The upper three bits are flags; "more fragments" alone is the first fragment, which has the TCP header.
-    if u16::from_be_bytes(ip.flags_and_fragment) & 0x1fff != 0 {
+    let fragment = u16::from_be_bytes(ip.flags_and_fragment);
+    if fragment & 0x1fff != 0 {
         return Err(Reason::LaterFragment);
     }
-    // The frame may be longer (Ethernet pads to 60 octets), the datagram may not end before its TCP header does.
-    if usize::from(u16::from_be_bytes(ip.total_length)) < header_length + size_of::<Tcp>() {
-        return Err(Reason::Malformed);
-    }
+    let first_fragment = fragment & 0x2000 != 0;
+    // The frame may be longer: Ethernet pads to 60 octets.
+    let length = usize::from(u16::from_be_bytes(ip.total_length)).saturating_sub(header_length);
     let source = ip.source;
-    let syn = tcp(ctx, offset + header_length)?;
-    Ok(Segment { source: Address::V4(source), syn })
+    let kind = tcp(ctx, offset + header_length, length, first_fragment)?;
+    Ok(Segment { source: Address::V4(source), kind })
 }
 
 #[inline(always)]
@@ -176,13 +198,18 @@ fn ipv6(ctx: &XdpContext, offset: usize) -> Result<Segment, Reason> {
     let mut next_header = ip.next_header;
     let payload = offset + size_of::<Ipv6>();
     let mut offset = payload;
+    let mut first_fragment = false;
     for _ in 0..EXTENSION_HEADERS_MAX {
         let length = match next_header {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT => {
                 let extension: &Extension = header(ctx, offset)?;
                 // The upper 13 bits are the offset, the lowest is "more fragments".
-                if next_header == FRAGMENT && u16::from_be_bytes(extension.fragment) & 0xfff8 != 0 {
-                    return Err(Reason::LaterFragment);
+                if next_header == FRAGMENT {
+                    let fragment = u16::from_be_bytes(extension.fragment);
+                    if fragment & 0xfff8 != 0 {
+                        return Err(Reason::LaterFragment);
+                    }
+                    first_fragment |= fragment & 1 != 0;
                 }
                 let units = usize::from(extension.length);
                 let length = match next_header {
@@ -204,16 +231,24 @@ fn ipv6(ctx: &XdpContext, offset: usize) -> Result<Segment, Reason> {
         }
         _ => return Err(Reason::NotOurs),
     }
-    if payload_length < offset - payload + size_of::<Tcp>() {
-        return Err(Reason::Malformed);
-    }
-    let syn = tcp(ctx, offset)?;
-    Ok(Segment { source: Address::V6(source), syn })
+    let length = payload_length.saturating_sub(offset - payload);
+    let kind = tcp(ctx, offset, length, first_fragment)?;
+    Ok(Segment { source: Address::V6(source), kind })
 }
 
-/// Whether the segment opens a connection.
+/// What the segment at this offset is, of which the datagram has `length` octets.
 #[inline(always)]
-fn tcp(ctx: &XdpContext, offset: usize) -> Result<bool, Reason> {
+fn tcp(ctx: &XdpContext, offset: usize, length: usize, first_fragment: bool) -> Result<Kind, Reason> {
+    if length < size_of::<Tcp>() {
+        if !first_fragment || length < size_of::<Ports>() {
+            return Err(Reason::Malformed);
+        }
+        let ports: &Ports = header(ctx, offset)?;
+        return match protected(u16::from_be_bytes(ports.destination)) {
+            true => Ok(Kind::Tiny),
+            false => Err(Reason::NotOurs),
+        };
+    }
     let tcp: &Tcp = header(ctx, offset)?;
     if !protected(u16::from_be_bytes(tcp.destination)) {
         return Err(Reason::NotOurs);
@@ -221,5 +256,8 @@ fn tcp(ctx: &XdpContext, offset: usize) -> Result<bool, Reason> {
     if usize::from(tcp.data_offset >> 4) * 4 < size_of::<Tcp>() {
         return Err(Reason::Malformed);
     }
-    Ok(tcp.flags & (FLAG_SYN | FLAG_ACK) == FLAG_SYN)
+    match tcp.flags & (FLAG_SYN | FLAG_ACK) {
+        FLAG_SYN => Ok(Kind::Opening),
+        _ => Ok(Kind::Other),
+    }
 }

@@ -61,6 +61,10 @@ reasons! {
     WatchedBlock = 10, "watched_block", Pass;
     /// [`Self::SynBudget`] in watch mode.
     WatchedSynBudget = 11, "watched_syn_budget", Pass;
+    /// A first fragment that ends within its TCP header: it hides from the program whether it opens a connection.
+    TinyFragment = 12, "tiny_fragment", Drop;
+    /// [`Self::TinyFragment`] in watch mode.
+    WatchedTinyFragment = 13, "watched_tiny_fragment", Pass;
 }
 
 impl Reason {
@@ -81,6 +85,7 @@ impl Reason {
             Self::Ban => Self::WatchedBan,
             Self::Block => Self::WatchedBlock,
             Self::SynBudget => Self::WatchedSynBudget,
+            Self::TinyFragment => Self::WatchedTinyFragment,
             Self::NotOurs
             | Self::LaterFragment
             | Self::Malformed
@@ -89,7 +94,8 @@ impl Reason {
             | Self::Pass
             | Self::WatchedBan
             | Self::WatchedBlock
-            | Self::WatchedSynBudget => self,
+            | Self::WatchedSynBudget
+            | Self::WatchedTinyFragment => self,
         }
     }
 }

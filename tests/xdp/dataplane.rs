@@ -1,7 +1,7 @@
 //! The dataplane on a wire: attach, pin, adopt, ban, unban, detach.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -34,8 +34,13 @@ fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
+/// Where this version's pins are.
+fn own_pins(settings: &Xdp) -> PathBuf {
+    settings.pin_dir.join(format!("abi-{}", edge_ebpf::ABI_VERSION))
+}
+
 fn pins(settings: &Xdp) -> usize {
-    std::fs::read_dir(settings.pin_dir.join("abi-1")).map_or(0, Iterator::count)
+    std::fs::read_dir(own_pins(settings)).map_or(0, Iterator::count)
 }
 
 #[test]
@@ -364,7 +369,7 @@ fn somebody_elses_program_is_left_alone_and_named() {
         let error = Dataplane::attach(&second, &[], &[]).unwrap_err().to_string();
         assert!(error.contains("another XDP program") && error.contains(INTERFACE), "{error}");
         assert!(Dataplane::open_pinned(&first).is_ok());
-        assert!(!second.pin_dir.join("abi-1").exists());
+        assert!(!own_pins(&second).exists());
     });
 }
 
@@ -387,7 +392,7 @@ fn pins_of_another_abi_version_hand_over_their_link() {
     on_veth(|veth| {
         let settings = veth.settings();
         drop(attach(&settings));
-        std::fs::rename(settings.pin_dir.join("abi-1"), settings.pin_dir.join("abi-0")).unwrap();
+        std::fs::rename(own_pins(&settings), settings.pin_dir.join("abi-0")).unwrap();
         let error = Dataplane::open_pinned(&settings).unwrap_err().to_string();
         assert!(error.contains("ABI 0"), "{error}");
         let dataplane = attach(&settings);

@@ -67,6 +67,7 @@ pub(crate) struct Frame {
     total_length: Option<u16>,
     payload_length: Option<u16>,
     tcp_words: u8,
+    tcp_bytes: usize,
 }
 
 /// A SYN from this address to this port.
@@ -86,6 +87,7 @@ pub(crate) fn syn(source: &str, port: u16) -> Frame {
         total_length: None,
         payload_length: None,
         tcp_words: 5,
+        tcp_bytes: 20,
     }
 }
 
@@ -129,6 +131,10 @@ impl Frame {
     pub(crate) fn tcp_words(self, words: u8) -> Self {
         Self { tcp_words: words, ..self }
     }
+    /// Ends the datagram, and the frame, after so many octets of its TCP header.
+    pub(crate) fn tcp_bytes(self, bytes: usize) -> Self {
+        Self { tcp_bytes: bytes, ..self }
+    }
 
     /// The frame, all headers and nothing after them.
     pub(crate) fn bytes(&self) -> Vec<u8> {
@@ -153,7 +159,7 @@ impl Frame {
         let words = self.header_words.unwrap_or((header_bytes / 4) as u8);
         out.push(self.version.unwrap_or(4) << 4 | words);
         out.push(0);
-        out.extend(self.total_length.unwrap_or((header_bytes + 20) as u16).to_be_bytes());
+        out.extend(self.total_length.unwrap_or((header_bytes + self.tcp_bytes) as u16).to_be_bytes());
         out.extend([0, 9]);
         out.extend(self.fragment.to_be_bytes());
         out.extend([64, self.protocol, 0, 0]);
@@ -170,7 +176,7 @@ impl Frame {
             next_header = extension.number();
         }
         out.extend([self.version.unwrap_or(6) << 4, 0, 0, 0]);
-        out.extend(self.payload_length.unwrap_or((extensions.len() + 20) as u16).to_be_bytes());
+        out.extend(self.payload_length.unwrap_or((extensions.len() + self.tcp_bytes) as u16).to_be_bytes());
         out.extend([next_header, 64]);
         out.extend(source);
         out.extend([0x20, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -178,8 +184,10 @@ impl Frame {
     }
 
     fn tcp(&self, out: &mut Vec<u8>) {
+        let header = out.len();
         out.extend(40_000u16.to_be_bytes());
         out.extend(self.port.to_be_bytes());
         out.extend([0, 0, 0, 1, 0, 0, 0, 0, self.tcp_words << 4, self.flags, 255, 255, 0, 0, 0, 0]);
+        out.truncate(header + self.tcp_bytes);
     }
 }

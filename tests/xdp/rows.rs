@@ -33,7 +33,7 @@ struct Row {
 
 fn row(name: &'static str, frame: Frame, before: &'static [Entry], counts: Reason) -> Row {
     // The action stands in no row, so that no row can contradict the reason's: `Reason::action` is the promise, and
-    // `a_drop_is_only_ever_for_three_reasons` holds it to account.
+    // `a_drop_is_only_ever_for_four_reasons` holds it to account.
     Row { name, frame, before, action: counts.action(), counts }
 }
 
@@ -249,6 +249,55 @@ fn judging() -> Vec<Row> {
     ]
 }
 
+/// First fragments that end within their TCP header.
+fn fragmented() -> Vec<Row> {
+    use Extension::{DestinationOptions, Fragment};
+    let v4 = |bytes| syn(WHO, 25).fragment(MORE_FRAGMENTS).tcp_bytes(bytes);
+    let v6 = |bytes| syn(WHO6, 25).extensions(&[Fragment(0, true)]).tcp_bytes(bytes);
+    let tiny = Reason::TinyFragment;
+    vec![
+        row("IPv4, eight octets", v4(8), &[], tiny),
+        row("IPv4, sixteen octets", v4(16), &[], tiny),
+        row("IPv4, all but one", v4(19), &[], tiny),
+        row("IPv4, all of it", v4(20), &[], Reason::Pass),
+        row("IPv4, the ports and no more", v4(4), &[], tiny),
+        row("IPv4, not even the ports", v4(3), BANNED, Reason::Malformed),
+        row("IPv4, behind options", v4(8).options(40), &[], tiny),
+        row("IPv4, in a padded frame", syn(WHO, 25).fragment(MORE_FRAGMENTS).total_length(28), &[], tiny),
+        row("IPv4, ends in its options", v4(8).options(40).total_length(40), BANNED, Reason::Malformed),
+        row("IPv6, eight octets", v6(8), &[], tiny),
+        row("IPv6, sixteen octets", v6(16), &[], tiny),
+        row("IPv6, all of it", v6(20), &[], Reason::Pass),
+        row("IPv6, not even the ports", v6(0), BANNED, Reason::Malformed),
+        row(
+            "IPv6, options behind the fragment header",
+            v6(8).extensions(&[Fragment(0, true), DestinationOptions]),
+            &[],
+            tiny,
+        ),
+        row("another port", syn(WHO, 80).fragment(MORE_FRAGMENTS).tcp_bytes(8), BANNED, Reason::NotOurs),
+        row(
+            "SSH's port, protected by mistake",
+            syn(WHO, 22).fragment(MORE_FRAGMENTS).tcp_bytes(8),
+            &[Port(22)],
+            Reason::NotOurs,
+        ),
+        row("a short datagram that is no fragment", syn(WHO, 25).tcp_bytes(8), BANNED, Reason::Malformed),
+        row(
+            "a short atomic fragment",
+            syn(WHO6, 25).extensions(&[Fragment(0, false)]).tcp_bytes(8),
+            BANNED,
+            Reason::Malformed,
+        ),
+        row("a banned source's", v4(8), &[Ban(WHO, NEVER)], Reason::Ban),
+        row("a blocked source's", v6(8), &[Block("::/0", NEVER)], Reason::Block),
+        row("an allowed source's", v4(8), &[Allow("198.18.9.9/32")], Reason::Allowed),
+        row("a never-banned source's", v4(8), &[NeverBan("198.18.9.0/24"), Ban(WHO, NEVER)], tiny),
+        row("watch: IPv4", v4(8), &[WATCH], Reason::WatchedTinyFragment),
+        row("watch: IPv6", v6(8), &[WATCH], Reason::WatchedTinyFragment),
+    ]
+}
+
 fn check(rows: &[Row]) {
     assert!(!rows.is_empty());
     let mut kernel = Kernel::with(&[]);
@@ -269,19 +318,25 @@ fn only_tcp_to_a_protected_port_is_judged_however_it_is_wrapped() {
 }
 
 #[test]
+fn no_fragment_hides_its_tcp_header_from_the_program() {
+    check(&fragmented());
+}
+
+#[test]
 fn allow_comes_before_ban_before_block_before_budget() {
     check(&judging());
 }
 
 #[test]
-fn a_drop_is_only_ever_for_three_reasons() {
+fn a_drop_is_only_ever_for_four_reasons() {
     let drops: Vec<_> = Reason::ALL.iter().filter(|reason| reason.action() == Action::Drop).collect();
-    assert_eq!(drops, [&Reason::Ban, &Reason::Block, &Reason::SynBudget]);
+    assert_eq!(drops, [&Reason::Ban, &Reason::Block, &Reason::SynBudget, &Reason::TinyFragment]);
 }
 
 #[test]
 fn every_reason_has_a_row() {
-    let rows: Vec<_> = parsing().into_iter().chain(judging()).map(|row| row.counts).collect();
+    let rows: Vec<_> =
+        parsing().into_iter().chain(fragmented()).chain(judging()).map(|row| row.counts).collect();
     for reason in Reason::ALL {
         assert!(rows.contains(reason), "no row counts for {}", reason.name());
     }

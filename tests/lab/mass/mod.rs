@@ -129,7 +129,7 @@ impl Outcome {
     /// Packets that the NIC dropped.
     #[must_use]
     pub fn packets_dropped(&self) -> u64 {
-        ["ban", "block", "syn_budget"].map(|reason| self.packets(reason)).iter().sum()
+        ["ban", "block", "syn_budget", "tiny_fragment"].map(|reason| self.packets(reason)).iter().sum()
     }
 }
 
