@@ -22,7 +22,7 @@ section! {
         pub pin_dir: PathBuf = "/sys/fs/bpf/backstop".into(),
         /// Prefixes that always pass (besides own addresses, upstreams and the default gateway).
         pub allow: Vec<IpNet> = Vec::new(),
-        /// Prefixes that always drop.
+        /// Prefixes that always drop; what gets past the NIC is answered 421.
         pub block: Vec<IpNet> = Vec::new(),
         /// SYNs a second that a source may send.
         pub syn_per_sec: u32 = 50,

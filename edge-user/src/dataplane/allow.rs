@@ -50,6 +50,12 @@ pub(super) struct Spared {
 }
 
 impl Dataplane {
+    /// Whether no block drops this address.
+    #[must_use]
+    pub fn spares(&self, address: IpAddr) -> bool {
+        self.spared.iter().any(|spared| spared.prefix.contains(&address))
+    }
+
     /// Refuses a source that lies in a spared prefix, or holds one: the ban of an IPv6 /64 would speak of all in it.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! ```
 
 mod bans;
+mod blocks;
 mod client;
 pub mod clock;
 mod domains;
@@ -38,6 +39,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::blocks::Blocks;
 use self::clock::Clock;
 use self::domains::Domains;
 use self::doubt::Doubts;
@@ -90,6 +92,7 @@ pub struct Edge {
     pub doubts: Doubts,
     /// Told when bans may wait in [`Reputation::orders`]: whoever bans calls `notify_one`.
     pub orders: Notify,
+    blocks: Blocks,
     domains: Domains,
     upstreams: Upstreams,
     mailboxes: Mailboxes,
@@ -131,6 +134,7 @@ impl Edge {
             registry,
             doubts: Doubts::new(),
             orders: Notify::new(),
+            blocks: Blocks::of(&config),
             upstreams: Upstreams::new(&config),
             mailboxes: Mailboxes::new(limits.mailbox_cache_max, &domains),
             domains,

@@ -200,6 +200,11 @@ fn welcome(
         Direction::Outbound => &edge.metrics.connections_outbound,
     };
     counter.add(1);
+    if direction == Direction::Inbound && edge.blocks.hold(peer.ip(), edge.dataplane.as_ref()) {
+        edge.metrics.refused_blocked.add(1);
+        turn_away(&stream, &Reply::new(421, Enhanced(4, 7, 1), "Your address is blocked here"));
+        return;
+    }
     if direction == Direction::Inbound {
         match locked(&edge.reputation).connect(source, edge.now()) {
             Answer::Go => {}

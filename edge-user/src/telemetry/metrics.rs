@@ -45,6 +45,8 @@ metrics! {
     connections_outbound,
     /// Connections answered 421: over a budget or banned.
     refused_budget,
+    /// Connections answered 421: `xdp.block` holds them, and they got past the NIC.
+    refused_blocked,
     /// Connections answered 421: no slot free.
     refused_full,
     /// Connections to the outbound listener from outside the configured networks.

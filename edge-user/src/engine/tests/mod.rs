@@ -1,6 +1,7 @@
 //! The engine on the loopback: a scripted upstream behind it, a client in front. All of it runs in one thread, and
 //! where time matters it is tokio's paused one.
 
+mod blocks;
 mod bounces;
 mod chaos;
 mod hold;
