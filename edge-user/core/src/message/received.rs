@@ -30,6 +30,9 @@ pub struct Received<'a> {
 }
 
 impl Received<'_> {
+    /// The longest field, in octets: three names of a domain's length (255), an address, id and date.
+    pub const BYTES_MAX: usize = 1024;
+
     /// Appends the whole field, folded, the last CRLF included.
     ///
     /// Nothing that a client says can break out of it: a name that is no domain and no address literal gives way to the
@@ -111,6 +114,25 @@ mod tests {
             "Received: from [IPv6:2001:2::1] ([IPv6:2001:2::1])\r\n\tby edge.example with ESMTP id ab12;\r\n\
              \tFri, 15 Jan 2027 08:00:00 +0000\r\n"
         );
+    }
+
+    #[test]
+    fn the_longest_names_make_no_longer_field_than_is_said() {
+        let domain = format!("{}.{}", ["d".repeat(63).as_str(); 3].join("."), "d".repeat(63));
+        assert!(is_domain(domain.as_bytes()) && !is_domain(format!("{domain}.d").as_bytes()));
+        let recipient = format!("postmaster@{domain}");
+        let mut out = Vec::new();
+        Received {
+            client_name: domain.as_bytes(),
+            client: "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff".parse().unwrap(),
+            protocol: "UTF8SMTP",
+            hostname: &domain,
+            id: u64::MAX,
+            recipient: Some(&recipient),
+            at: UnixMillis::from_secs(1_800_000_000),
+        }
+        .write(&mut out);
+        assert!((900..Received::BYTES_MAX).contains(&out.len()), "{} octets", out.len());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod through;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_core::message::Received;
 use edge_core::policy::{Reason, Verdict};
 use edge_core::reputation::{Answer, Event as Conduct};
 use edge_core::signature::Proof;
@@ -34,6 +35,9 @@ use super::mailboxes::Existence;
 use super::upstream::Upstream;
 use super::{Edge, locked};
 use crate::telemetry::Direction;
+
+/// Most octets that are added to a message: the SIZE offered is that much less than the upstream's.
+const ADDED_BYTES_MAX: u64 = (Received::BYTES_MAX + opening::MARK.len()) as u64;
 
 const NOBODY: Reply = Reply::new(550, Enhanced(5, 1, 1), "No such mailbox here");
 
@@ -91,8 +95,9 @@ pub(super) async fn run(edge: Arc<Edge>, client: Client) {
     let session = Session::new(
         edge.config.hostname.as_str().into(),
         Limits {
-            message_bytes_max: size
-                .map_or(limits.message_bytes_max, |size| size.min(limits.message_bytes_max)),
+            message_bytes_max: size.map_or(limits.message_bytes_max, |size| {
+                size.saturating_sub(ADDED_BYTES_MAX).min(limits.message_bytes_max)
+            }),
             ..limits
         },
         offer,

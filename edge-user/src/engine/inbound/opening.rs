@@ -11,7 +11,7 @@ use crate::engine::passing::{Said, Words, params_for};
 use crate::engine::upstream::{Stage, UpstreamError};
 
 /// The field in front of a bounce that is delivered marked.
-const MARK: &[u8] = b"Backstop-Verdict: unproven\r\n";
+pub(super) const MARK: &[u8] = b"Backstop-Verdict: unproven\r\n";
 
 /// The upstream is lost; what is to be known of it is known already.
 struct Lost;

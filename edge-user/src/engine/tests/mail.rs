@@ -201,12 +201,12 @@ async fn what_the_upstream_offers_is_offered_and_passed_on() {
     let mut talk = lab.connect().await;
     talk.expect("220").await;
     let before = talk.say("EHLO client.example", "250").await;
-    assert!(!before.contains("SIZE 5000") && !before.contains("DSN"), "nothing is known yet: {before}");
+    assert!(!before.contains("SIZE 3948") && !before.contains("DSN"), "nothing is known yet: {before}");
     drop(lab.edge.open_upstream(lab.upstream.address).await.expect("it is up"));
     let mut talk = lab.connect().await;
     talk.expect("220").await;
     let after = talk.say("EHLO client.example", "250").await;
-    for extension in ["8BITMIME", "SMTPUTF8", "DSN", "SIZE 5000"] {
+    for extension in ["8BITMIME", "SMTPUTF8", "DSN", "SIZE 3948"] {
         assert!(after.contains(extension), "{extension} is missing: {after}");
     }
     talk.say("MAIL FROM:<a@far.example> BODY=8BITMIME RET=HDRS", "250").await;
@@ -231,6 +231,27 @@ async fn an_upstream_that_never_answered_lets_no_client_bounce_or_rewrite_its_ma
         talk.expect("220").await;
     }
     assert!(lab.edge.upstreams.is_down(lab.upstream.address));
+}
+
+#[tokio::test]
+async fn a_message_as_big_as_offered_is_not_too_big_for_the_upstream_with_what_is_added() {
+    let size = "250-upstream.example\r\n250 SIZE 5000";
+    let lab = Lab::new(Script { ehlo: Some(size), ..Script::default() }).await;
+    drop(lab.edge.open_upstream(lab.upstream.address).await.expect("it is up"));
+    let mut talk = lab.connect().await;
+    talk.expect("220").await;
+    let name = ["n".repeat(63).as_str(); 3].join(".");
+    let offered = talk.say(&format!("EHLO {name}"), "250").await;
+    let (_, size) = offered.split_once("SIZE ").expect("it is offered");
+    let size: usize = size.lines().next().expect("a line").parse().expect("a number");
+    talk.envelope("", "mark@ours.example").await;
+    let line = format!("{}\r\n", "x".repeat(98));
+    let lines = line.repeat(size / line.len() - 1);
+    talk.send(format!("{lines}{}\r\n", "x".repeat(size - lines.len() - 2))).await;
+    talk.say(".", "250").await;
+    let message = &lab.upstream.seen().messages[0];
+    assert!(message.contains("Backstop-Verdict"), "{message}");
+    assert!((size + 1..=5000).contains(&message.len()), "{} octets", message.len());
 }
 
 #[tokio::test]
