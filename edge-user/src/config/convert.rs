@@ -79,6 +79,13 @@ impl Config {
         self.reputation.never_ban.iter().chain(&self.reputation.trusted_relays).copied().collect()
     }
 
+    /// All prefixes that the configuration lets pass at the NIC, whoever bans them: [`Self::never_ban`] and `xdp.allow`.
+    #[must_use]
+    pub fn spared(&self) -> Vec<IpNet> {
+        let allowed = self.xdp.iter().flat_map(|xdp| &xdp.allow).copied();
+        self.never_ban().into_iter().chain(allowed).collect()
+    }
+
     /// When a wave counts as a flood.
     #[must_use]
     pub fn flood_limits(&self) -> incident::Limits {

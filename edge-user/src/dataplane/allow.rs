@@ -56,6 +56,12 @@ impl Dataplane {
         self.spared.iter().any(|spared| spared.prefix.contains(&address))
     }
 
+    /// All prefixes that are never dropped: nobody in them may be banned elsewhere either.
+    #[must_use]
+    pub fn spared_prefixes(&self) -> Vec<IpNet> {
+        self.spared.iter().map(|spared| spared.prefix).collect()
+    }
+
     /// Refuses a source that lies in a spared prefix, or holds one: the ban of an IPv6 /64 would speak of all in it.
     ///
     /// # Errors

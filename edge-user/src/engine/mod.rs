@@ -119,10 +119,13 @@ impl Edge {
         let reserved = config.outbound.as_ref().map_or(0, |_| limits.sessions_outbound_reserved);
         let registry = Registry::new(limits.sessions_max, reserved, limits.sessions_per_source_max);
         let domains = Domains::of(&config)?;
+        // Who passes at the NIC whatever happens is not banned here either: what is banned here is banned there.
+        let mut spared = config.spared();
+        spared.extend(dataplane.iter().flat_map(Dataplane::spared_prefixes));
         Ok(Arc::new(Self {
             keys: RwLock::new(Arc::new(keys)),
             policy: RwLock::new(Arc::new(config.policy())),
-            reputation: Mutex::new(Reputation::new(config.reputation_limits(), config.never_ban())),
+            reputation: Mutex::new(Reputation::new(config.reputation_limits(), spared)),
             correspondents: Mutex::new(Correspondents::new(config.reputation.correspondents_max)),
             flood: Mutex::new(Detector::new(config.flood_limits())),
             uses: Mutex::new(Uses::new(config.signature.uses_max, config.token_age_max().max(tags::AGE_MAX))),

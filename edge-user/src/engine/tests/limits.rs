@@ -73,6 +73,22 @@ async fn a_trap_bans_who_writes_to_it_with_a_sender() {
 }
 
 #[tokio::test]
+async fn who_always_passes_at_the_nic_is_not_banned_behind_it_either() {
+    let lab = Lab::with(Script::default(), |config| {
+        config.reputation.traps = vec!["trap@ours.example".into()];
+        let xdp = "[xdp]\ninterface = \"lo\"\nallow = [\"127.0.0.0/8\"]\n";
+        let text = CONFIG.replace("UPSTREAM", "127.0.0.1:9").replace("OTHER", "127.0.0.1:9");
+        config.xdp = parsed(&format!("{text}{xdp}")).xdp;
+    })
+    .await;
+    let mut talk = lab.greeted().await;
+    talk.say("MAIL FROM:<a@far.example>", "250").await;
+    talk.say("RCPT TO:<trap@ours.example>", "550 5.1.1").await;
+    assert_eq!(locked(&lab.edge.reputation).bans(lab.edge.now()), []);
+    lab.greeted().await;
+}
+
+#[tokio::test]
 async fn a_banned_sources_sessions_end_at_their_command_border_and_not_in_a_body() {
     let lab = Lab::with_housekeeping(Script::default()).await;
     let (mut idle, mut busy) = (lab.greeted().await, lab.greeted().await);
