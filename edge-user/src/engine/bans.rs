@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_core::reputation::{Ban, Cause};
+use edge_core::source::Source;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -72,29 +73,27 @@ pub(super) async fn carry_out(edge: Arc<Edge>) {
         for ban in orders {
             edge.metrics.bans.add(1);
             match edge.registry.ask(ban.source, Leave::AtBorder) {
-                false => enforce(&edge, ban),
+                false => enforce(&edge, ban.source),
                 true => {
-                    leaving.spawn(enforce_when_gone(Arc::clone(&edge), ban));
+                    leaving.spawn(enforce_when_gone(Arc::clone(&edge), ban.source));
                 }
             }
         }
     }
 }
 
-async fn enforce_when_gone(edge: Arc<Edge>, ban: Ban) {
-    if timeout(BORDER_PATIENCE, edge.registry.gone(ban.source)).await.is_err() {
-        edge.registry.ask(ban.source, Leave::Now);
+async fn enforce_when_gone(edge: Arc<Edge>, source: Source) {
+    if timeout(BORDER_PATIENCE, edge.registry.gone(source)).await.is_err() {
+        edge.registry.ask(source, Leave::Now);
         // What is still there then holds a connection that the NIC starves.
-        let _ = timeout(ABORT_PATIENCE, edge.registry.gone(ban.source)).await;
+        let _ = timeout(ABORT_PATIENCE, edge.registry.gone(source)).await;
     }
-    // The operator may have lifted it meanwhile.
-    if locked(&edge.reputation).explain(ban.source, edge.now()).ban.is_none() {
-        return;
-    }
-    enforce(&edge, ban);
+    enforce(&edge, source);
 }
 
-fn enforce(edge: &Edge, ban: Ban) {
+/// Writes the ban that is in force now: since it was ordered, the operator may have set a longer one, or lifted it.
+fn enforce(edge: &Edge, source: Source) {
+    let Some(ban) = locked(&edge.reputation).explain(source, edge.now()).ban else { return };
     let length = ban.until.since(edge.now());
     // A short ban may be over before the last session has left.
     let Some(dataplane) = edge.dataplane.as_ref().filter(|_| !length.is_zero()) else {

@@ -109,6 +109,32 @@ async fn a_banned_sources_sessions_end_at_their_command_border_and_not_in_a_body
 }
 
 #[tokio::test]
+async fn a_short_ban_that_waited_does_not_shorten_the_operators() {
+    let lab = Lab::with_housekeeping(Script::default()).await;
+    let mut busy = lab.greeted().await;
+    busy.envelope("a@far.example", "user@ours.example").await;
+    for (cause, secs) in [(Cause::Trap, 60), (Cause::Operator, 3600)] {
+        let until = lab.edge.now().plus(Duration::from_secs(secs));
+        let ban = locked(&lab.edge.reputation).ban(loopback(), until, cause, lab.edge.now());
+        ban.expect("not a never-ban prefix");
+    }
+    lab.edge.orders.notify_one();
+    while lab.edge.metrics.bans.get() < 2 {
+        tokio::task::yield_now().await;
+    }
+    busy.say(".", "250").await;
+    busy.expect("421").await;
+    busy.expect_end().await;
+    let written = |log: &str| log.lines().filter(|line| line.contains("\"secs\":")).count();
+    while written(&lab.logged()) < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let log = lab.logged();
+    let bans: Vec<_> = log.lines().filter(|line| line.contains("\"secs\":")).collect();
+    assert!(bans.iter().all(|line| line.contains("operator")), "{bans:?}");
+}
+
+#[tokio::test]
 async fn a_session_of_a_banned_source_that_never_ends_its_message_is_aborted() {
     let lab = Lab::with_housekeeping(Script::default()).await;
     let mut busy = lab.greeted().await;
