@@ -151,13 +151,19 @@ async fn a_session_of_a_banned_source_that_never_ends_its_message_is_aborted() {
 #[tokio::test]
 async fn who_says_nothing_is_told_421_and_reputation_hears_of_it() {
     let lab = Lab::new(Script::default()).await;
-    let mut talk = lab.connect().await;
-    talk.expect("220").await;
-    // Half a command is no command, however often it grows.
-    talk.send("NO").await;
-    tokio::time::pause();
-    talk.expect("421 4.4.2").await;
-    talk.expect_end().await;
+    let banned = || locked(&lab.edge.reputation).bans(lab.edge.now());
+    for _ in 0..3 {
+        assert_eq!(banned(), [], "one may be slow");
+        let mut talk = lab.connect().await;
+        talk.expect("220").await;
+        // Half a command is no command, however often it grows.
+        talk.send("NO").await;
+        tokio::time::pause();
+        talk.expect("421 4.4.2").await;
+        talk.expect_end().await;
+        tokio::time::resume();
+    }
+    assert_eq!(banned().iter().map(|ban| ban.cause).collect::<Vec<_>>(), [Cause::HeldIdle]);
 }
 
 #[tokio::test]
