@@ -13,6 +13,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::{Buf as _, BytesMut};
 use edge_core::smtp::{Capabilities, UpstreamReply, read_reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,6 +21,12 @@ use tokio::time::timeout;
 
 /// Pieces written by one call of the kernel.
 const PIECES_MAX: usize = 64;
+
+/// Room for each read of replies, in octets: most replies take one.
+const READ_BYTES: usize = 512;
+
+/// What is read of a refusal that nobody asked for, in octets, and one read more.
+const LAST_WORDS_BYTES_MAX: usize = 8 << 10;
 
 /// How long an upstream may take.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +101,7 @@ pub(crate) struct Upstream {
     address: SocketAddr,
     stream: TcpStream,
     /// Octets read; the first `replied` of them are the reply that was handed out last.
-    input: Vec<u8>,
+    input: BytesMut,
     replied: usize,
     capabilities: Capabilities,
     patience: Patience,
@@ -123,7 +130,7 @@ impl Upstream {
         let mut upstream = Self {
             address,
             stream,
-            input: Vec::new(),
+            input: BytesMut::new(),
             replied: 0,
             capabilities: Capabilities::default(),
             patience,
@@ -222,15 +229,11 @@ impl Upstream {
     /// surely not delivered.
     fn still_there(&mut self) -> Result<(), UpstreamError> {
         self.forget_reply();
-        let mut chunk = [0; 512];
-        let fault = match self.stream.try_read(&mut chunk) {
+        let fault = match self.stream.try_read_buf(&mut self.input) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => Fault::Io(error),
             Ok(0) => Fault::Closed,
-            Ok(count) => {
-                self.input.extend_from_slice(&chunk[..count]);
-                Fault::Unasked
-            }
+            Ok(_) => Fault::Unasked,
         };
         Err(self.error(Stage::Body, fault))
     }
@@ -238,12 +241,10 @@ impl Upstream {
     /// After a failed [`Self::send`] or [`Self::finish`]: the refusal that the upstream may have sent before it stopped reading.
     pub(crate) fn last_words(&mut self) -> Option<UpstreamReply<'_>> {
         self.forget_reply();
-        let mut chunk = [0; 1024];
-        while let Ok(count @ 1..) = self.stream.try_read(&mut chunk) {
-            self.input.extend_from_slice(&chunk[..count]);
-            if self.input.len() > 8 * chunk.len() {
-                break;
-            }
+        while self.input.len() < LAST_WORDS_BYTES_MAX
+            && matches!(self.stream.try_read_buf(&mut self.input), Ok(1..))
+        {
+            self.input.reserve(READ_BYTES);
         }
         read_reply(&self.input).ok().flatten().filter(|reply| reply.code >= 400)
     }
@@ -311,6 +312,8 @@ impl Upstream {
                 Ok(None) => {}
                 Err(_) => return Err(Fault::NotSmtp),
             }
+            // Where the replies before were taken off the front, their room is used again.
+            self.input.reserve(READ_BYTES);
             match self.stream.read_buf(&mut self.input).await {
                 Ok(0) => return Err(Fault::Closed),
                 Ok(_) => {}
@@ -340,7 +343,7 @@ impl Upstream {
     }
 
     fn forget_reply(&mut self) {
-        self.input.drain(..std::mem::take(&mut self.replied));
+        self.input.advance(std::mem::take(&mut self.replied));
     }
 
     fn note_tail(&mut self, piece: &[u8]) {
