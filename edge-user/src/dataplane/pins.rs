@@ -142,11 +142,17 @@ mod tests {
     #[test]
     fn pins_of_every_version_are_found_and_ours_come_first() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["abi-0", "abi-1", "abi-77", "abi-x", "other"] {
+        for name in [
+            "abi-0".to_owned(),
+            format!("abi-{ABI_VERSION}"),
+            "abi-77".into(),
+            "abi-x".into(),
+            "other".into(),
+        ] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         let versions: Vec<_> = Pins::found(dir.path()).unwrap().iter().map(Pins::version).collect();
-        assert_eq!(versions, [1, 0, 77]);
+        assert_eq!(versions, [ABI_VERSION, 0, 77]);
         assert_eq!(Pins::found(&dir.path().join("absent")).unwrap(), []);
     }
 }
