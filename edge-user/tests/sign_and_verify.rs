@@ -172,7 +172,10 @@ fn what_cannot_be_done_has_exit_code_2_and_says_why() {
 fn a_rotated_key_verifies_and_the_new_one_signs() {
     let setup = Setup::new();
     let bounce = bounce_of(&setup.sign(&["--sender", "user@example.jp"], MESSAGE));
-    let rotated: Value = serde_json::from_slice(&setup.key(&["rotate", "--json"]).stdout).unwrap();
+    let output = setup.key(&["rotate", "--json"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("within a minute") && said.contains("systemctl reload backstop"), "{said}");
+    let rotated: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&rotated["id"], &rotated["signs"]), (&Value::from(2), &Value::from(true)));
     let (code_, finding) = setup.verify(&["--recipient", "user@example.jp"], &bounce);
     assert_eq!(code_, 0, "{finding}");
@@ -180,7 +183,9 @@ fn a_rotated_key_verifies_and_the_new_one_signs() {
     let list: Value = serde_json::from_slice(&setup.key(&["list", "--json"]).stdout).unwrap();
     let ids: Vec<&Value> = list["keys"].as_array().unwrap().iter().map(|key| &key["id"]).collect();
     assert_eq!(ids, [2, 1]);
-    assert_eq!(code(&setup.key(&["retire", "2"])), 0);
+    let output = setup.key(&["retire", "2"]);
+    assert_eq!(code(&output), 0);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no key signs any more"), "{output:?}");
     assert_eq!(code(&setup.key(&["list"])), 1, "none signs now");
     let output = setup.with_config("sign", &["--sender", "user@example.jp"], MESSAGE.as_bytes());
     assert_eq!(code(&output), 2, "no key signs: {output:?}");

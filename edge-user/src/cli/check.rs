@@ -63,12 +63,8 @@ fn beyond_the_file(config: &Config) -> anyhow::Result<Vec<Problem>> {
         problems.push(error("xdp.interface", text));
     }
     let dir = &config.signature.keys;
-    match keys::load(dir) {
-        Ok(keys) if keys.signer(system_now()).is_some() => {}
-        Ok(_) => {
-            let text = format!("no key signs any more; make one: backstop key new --dir {}", dir.display());
-            problems.push(error("signature.keys", text));
-        }
+    match keys::load_signing(dir, system_now()) {
+        Ok(_) => {}
         Err(fault) if !dir.exists() => {
             let text =
                 format!("{fault}; make it, with a first key: backstop key new --dir {}", dir.display());

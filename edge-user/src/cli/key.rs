@@ -1,6 +1,6 @@
 //! `backstop key`: make, list, rotate and retire signing keys.
 //!
-//! It works on files alone; a running edge takes what changed when it next reads its keys.
+//! It works on files alone; a running edge looks for changed keys once a minute, and takes them over by itself.
 
 use std::path::{Path, PathBuf};
 
@@ -94,16 +94,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     match args.what {
         What::New { common } => {
             let key = keys::create(&common.dir, now)?;
-            show(&common, &key, now)
+            changed(&common, &key, now)
         }
         What::List { common } => list(&common, now),
         What::Rotate { common } => {
             let key = keys::rotate(&common.dir, now)?;
-            show(&common, &key, now)
+            changed(&common, &key, now)
         }
         What::Retire { id, common } => {
             let key = keys::retire(&common.dir, id, now)?;
-            show(&common, &key, now)
+            changed(&common, &key, now)
         }
     }
 }
@@ -112,12 +112,24 @@ fn signer(keys: &Keys, now: UnixMillis) -> Option<u8> {
     keys.signer(now).map(Key::id)
 }
 
-fn show(common: &Common, key: &Key, now: UnixMillis) -> anyhow::Result<Answer> {
-    let row = Row::of(&common.dir, key, signer(&keys::load(&common.dir)?, now));
+/// Shows the key that was changed, and says on stderr what becomes of that.
+fn changed(common: &Common, key: &Key, now: UnixMillis) -> anyhow::Result<Answer> {
+    let signer = signer(&keys::load(&common.dir)?, now);
+    let row = Row::of(&common.dir, key, signer);
     if common.json {
         print_json(&row)?
     } else {
         print(&row.line())?
+    }
+    match signer {
+        Some(_) => eprintln!(
+            "backstop: a running edge takes this over within a minute; at once: systemctl reload backstop, or kill -HUP"
+        ),
+        None => eprintln!(
+            "backstop: no key signs any more: a running edge goes on with those that it has, and logs an error; make \
+             one: backstop key new --dir {}",
+            common.dir.display()
+        ),
     }
     Ok(Answer::Yes)
 }

@@ -46,7 +46,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         config.xdp = None;
     }
     fits_this_machine(&config)?;
-    let keys = keys::load(&config.signature.keys)?;
+    let watch = keys::Watch::new(&config.signature.keys);
+    let keys = keys::load_signing(&config.signature.keys, clock::system_now())?;
     let control = Listener::bind(&config.control)?;
     let log = start_log(&config, &keys)?;
     telemetry::install_diagnostics(&log)?;
@@ -56,7 +57,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
 
     let served = attach(&config, &log).and_then(|dataplane| {
         let took_back = takes_back(&config, dataplane.as_ref());
-        serve(&args.config, config, keys, dataplane, &log, control).inspect_err(|_| took_back())
+        serve(&args.config, config, (keys, watch), dataplane, &log, control).inspect_err(|_| took_back())
     });
     log.flush(FLUSH_MAX);
     served.map(|()| Answer::Yes)
@@ -143,7 +144,7 @@ fn takes_back(config: &Config, dataplane: Option<&Dataplane>) -> impl FnOnce() +
 fn serve(
     path: &Path,
     config: Config,
-    keys: Keys,
+    (keys, watch_keys): (Keys, keys::Watch),
     dataplane: Option<Dataplane>,
     log: &EventLog,
     control: Listener,
@@ -167,7 +168,8 @@ fn serve(
         .serve(Arc::new(EdgeDaemon::new(Arc::clone(&edge), Box::new(reload))))
         .context("cannot start the control socket's thread")?;
     let (stop, stopped) = watch::channel(false);
-    signals::start(Arc::clone(&edge), path.to_owned(), stop).context("cannot wait for signals")?;
+    signals::start(Arc::clone(&edge), path.to_owned(), watch_keys, stop)
+        .context("cannot wait for signals")?;
     log.event(started);
     notify::ready();
     engine::serve_at(edge, listeners, stopped)?;

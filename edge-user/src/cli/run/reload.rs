@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use anyhow::Context as _;
 
 use crate::config::{self, Config, keys};
-use crate::engine::Edge;
+use crate::engine::{Edge, clock};
 use crate::telemetry::Event;
 
 /// Reads them anew; says how many filters and keys there are now. Both outcomes are logged.
@@ -26,9 +26,27 @@ pub(super) fn reload(edge: &Edge, path: &Path) -> anyhow::Result<(usize, usize)>
     done
 }
 
+/// Reads the keys alone anew, where they changed on disk: a key that was retired must not go on signing until somebody
+/// thinks of a reload. Keys with a fault leave the old ones in force, and are logged as a failed reload.
+pub(super) fn changed_keys(edge: &Edge, watch: &mut keys::Watch) {
+    if !watch.changed() {
+        return;
+    }
+    edge.log.event(match keys::load_signing(watch.dir(), clock::system_now()) {
+        Ok(keys) => {
+            let count = keys.iter().count();
+            *edge.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+            let filters = edge.policy.read().unwrap_or_else(PoisonError::into_inner).filters.len();
+            Event::Reloaded { filters, keys: count }
+        }
+        Err(error) => Event::ReloadFailed { error: error.to_string() },
+    });
+}
+
 fn apply(edge: &Edge, path: &Path) -> anyhow::Result<(usize, usize)> {
     let config = config::load(path)?;
-    let keys = keys::load(&config.signature.keys)?;
+    // Another directory waits for a restart, as all of [signature].
+    let keys = keys::load_signing(&edge.config.signature.keys, clock::system_now())?;
     if let (Some(dataplane), Some(xdp)) = (&edge.dataplane, &config.xdp) {
         dataplane.set_watch(xdp.watch).context("cannot switch watch mode")?;
     }
@@ -86,6 +104,43 @@ mod tests {
         covers = ["*"]
         action = "monitor"
     "#;
+
+    fn edge(keys_dir: &Path) -> Arc<Edge> {
+        let text = TEXT.replace("/etc/backstop/keys", keys_dir.to_str().unwrap());
+        let config = config::parse(&text, Path::new("test.toml")).unwrap().config;
+        let settings = crate::telemetry::Settings {
+            format: config.log.format,
+            hasher: None,
+            queue_lines_max: config.log.queue_lines_max,
+            clock: clock::system_now,
+        };
+        let log = crate::telemetry::EventLog::start(settings, std::io::sink()).unwrap();
+        Edge::new(config, keys::load(keys_dir).unwrap(), None, log).unwrap()
+    }
+
+    fn signer(edge: &Edge) -> Option<u8> {
+        edge.keys.read().unwrap().signer(clock::system_now()).map(|key| key.id())
+    }
+
+    #[test]
+    fn a_rotated_key_signs_without_a_reload_and_wrong_keys_leave_the_old_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("keys");
+        let before = clock::system_now().minus(std::time::Duration::from_secs(60));
+        keys::create(&dir, before).unwrap();
+        let mut watch = keys::Watch::new(&dir);
+        let edge = edge(&dir);
+        keys::rotate(&dir, before).unwrap();
+        changed_keys(&edge, &mut watch);
+        assert_eq!(signer(&edge), Some(2));
+        assert!(edge.keys.read().unwrap().get(1).unwrap().retired().is_some());
+        keys::retire(&dir, 2, before).unwrap();
+        changed_keys(&edge, &mut watch);
+        assert_eq!(signer(&edge), Some(2), "no key would sign any more");
+        std::fs::write(keys::path_of(&dir, 3), "no key").unwrap();
+        changed_keys(&edge, &mut watch);
+        assert_eq!(signer(&edge), Some(2), "a broken key");
+    }
 
     fn waiting(from: &str, to: &str) -> Vec<String> {
         let parse = |text: &str| config::parse(text, Path::new("test.toml")).unwrap().config;

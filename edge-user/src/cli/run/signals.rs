@@ -1,18 +1,29 @@
-//! What the daemon does on signals: SIGTERM and SIGINT stop it, SIGHUP has filters and keys read anew.
+//! What the daemon does on signals: SIGTERM and SIGINT stop it, SIGHUP has filters and keys read anew. Between them it
+//! looks whether keys changed on disk.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{notify, reload};
+use crate::config::keys;
 use crate::engine::Edge;
 use crate::telemetry::Event;
 
+/// How often to look whether keys changed on disk.
+const KEYS_EVERY: Duration = Duration::from_secs(60);
+
 /// Waits for signals on a thread of its own from now on.
-pub(super) fn start(edge: Arc<Edge>, path: PathBuf, stop: watch::Sender<bool>) -> io::Result<()> {
+pub(super) fn start(
+    edge: Arc<Edge>,
+    path: PathBuf,
+    mut keys: keys::Watch,
+    stop: watch::Sender<bool>,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // From here on signals no longer end the process by themselves.
     let entered = runtime.enter();
@@ -21,11 +32,15 @@ pub(super) fn start(edge: Arc<Edge>, path: PathBuf, stop: watch::Sender<bool>) -
     let mut hup = signal(SignalKind::hangup())?;
     drop(entered);
     let wait = async move {
+        let mut look = tokio::time::interval(KEYS_EVERY);
         let asked_by = loop {
             tokio::select! {
                 _ = term.recv() => break "SIGTERM",
                 _ = int.recv() => break "SIGINT",
+                _ = look.tick() => reload::changed_keys(&edge, &mut keys),
                 _ = hup.recv() => {
+                    // The reload reads them whether they changed or not.
+                    keys.changed();
                     // What went wrong is in the log; there is nobody else to tell.
                     let _ = reload::reload(&edge, &path);
                 }

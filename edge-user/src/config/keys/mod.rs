@@ -4,6 +4,7 @@
 //! written whole under another name, synced and renamed: whoever reads sees all of it or none.
 
 mod file;
+mod watch;
 
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -15,6 +16,7 @@ use rand::TryRngCore as _;
 use zeroize::Zeroizing;
 
 pub use file::rfc3339;
+pub use watch::Watch;
 
 /// Why keys cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +52,12 @@ pub enum KeyDirError {
     /// There is none.
     #[error("{dir}: no key in it; make one: backstop key new --dir {dir}", dir = dir.display())]
     NoKey {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// All are retired, or begin later.
+    #[error("{dir}: no key signs any more; make one: backstop key new --dir {dir}", dir = dir.display())]
+    NoSigner {
         /// The directory.
         dir: PathBuf,
     },
@@ -94,6 +102,18 @@ pub fn load(dir: &Path) -> Result<Keys, KeyDirError> {
         return Err(KeyDirError::NoKey { dir: dir.to_owned() });
     }
     Keys::new(keys).map_err(|fault| KeyDirError::Keys { dir: dir.to_owned(), fault })
+}
+
+/// The same for an edge that is to sign with them at `now`.
+///
+/// # Errors
+/// As [`load`]; or none of them signs.
+pub fn load_signing(dir: &Path, now: UnixMillis) -> Result<Keys, KeyDirError> {
+    let keys = load(dir)?;
+    match keys.signer(now) {
+        Some(_) => Ok(keys),
+        None => Err(KeyDirError::NoSigner { dir: dir.to_owned() }),
+    }
 }
 
 /// The file of the key `id` in `dir`.
