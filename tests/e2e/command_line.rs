@@ -107,6 +107,31 @@ fn a_second_daemon_touches_nothing() -> Result<()> {
     edge.stop()
 }
 
+#[test]
+fn the_program_is_not_taken_off_under_a_running_daemon_or_only_by_force_and_not_unnoticed() -> Result<()> {
+    let lab = Lab::up("blind")?;
+    let mut edge = Edge::start(&lab, &Settings::default(), Profile::Dev)?;
+    for command in ["attach", "detach"] {
+        let refused = backstop(&edge, &lab, &["xdp", command], 2)?;
+        assert!(refused.contains("stop it first"), "{refused}");
+    }
+    assert_ne!(edge.json(&lab, &["status"])?["xdp"]["mode"], "off");
+
+    backstop(&edge, &lab, &["xdp", "detach", "--force"], 0)?;
+    assert_eq!(edge.json(&lab, &["status"])?["xdp"]["mode"], "off");
+    assert!(backstop(&edge, &lab, &["status"], 0)?.contains("NOT PROTECTED"));
+    let deadline = Instant::now() + PATIENCE;
+    let told = |edge: &Edge| {
+        let no_longer = |event: &serde_json::Value| event.to_string().contains("no longer at the interface");
+        edge.events().map(|events| events.iter().any(no_longer))
+    };
+    while !told(&edge)? {
+        ensure!(Instant::now() < deadline, "the daemon did not notice: {}", edge.process().tail(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    edge.stop()
+}
+
 /// A start that fails takes its program off the interface again, and says who to ask.
 #[test]
 fn a_port_that_is_taken_is_named_and_nothing_stays_behind() -> Result<()> {

@@ -295,6 +295,7 @@ fn detaching_takes_everything_off_even_twice() {
         let dataplane = attach(&settings);
         dataplane.ban(source(PEER), Duration::MAX, 0).unwrap();
         assert!(pins(&settings) > 10);
+        drop(dataplane);
         Dataplane::detach(&settings).unwrap();
         assert_eq!(pins(&settings), 0);
         assert!(!ip(&format!("link show {INTERFACE}")).contains("prog/xdp"));
@@ -306,6 +307,32 @@ fn detaching_takes_everything_off_even_twice() {
         );
         let again = attach(&settings);
         assert!(!again.adopted() && again.bans().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn nobody_attaches_or_detaches_while_a_daemon_holds_the_pins() {
+    on_veth(|veth| {
+        let settings = veth.settings();
+        let held = attach(&settings);
+        held.ban(source(PEER), Duration::MAX, 0).unwrap();
+        let mut other = settings.clone();
+        other.watch = true;
+        for error in
+            [Dataplane::attach(&other, &[], &[]).unwrap_err(), Dataplane::detach(&other).unwrap_err()]
+        {
+            assert!(
+                matches!(error, DataplaneError::Held { .. }) && error.to_string().contains("stop it first"),
+                "{error}"
+            );
+        }
+        assert!(!held.watch().unwrap() && held.is_attached());
+        assert!(veth.is_dropped(PEER, 25), "who was refused changed something");
+
+        Dataplane::detach_by_force(&settings).unwrap();
+        assert!(!held.is_attached(), "the daemon does not see that it is blind");
+        drop(held);
+        assert!(attach(&settings).is_attached());
     });
 }
 

@@ -133,7 +133,7 @@ fn takes_back(config: &Config, dataplane: Option<&Dataplane>) -> impl FnOnce() +
     let settings = config.xdp.clone().filter(|_| fresh);
     move || {
         if let Some(settings) = settings
-            && let Err(error) = Dataplane::detach(&settings)
+            && let Err(error) = Dataplane::detach_by_force(&settings)
         {
             tracing::error!("the program stays at {}: {error}", settings.interface);
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{Answer, CONFIG_PATH, ban, configuration, print, print_json, words};
 use crate::config::Config;
 use crate::control::{Client, ClientError, Reply, Request, Status, XdpStatus};
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Dataplane, DataplaneError};
 use crate::telemetry::Metrics;
 
 /// What the command takes.
@@ -70,12 +70,29 @@ fn without_a_daemon(config: &Config, gone: &ClientError, json: bool) -> anyhow::
             let _ = writeln!(text, "the NIC still enforces {} bans by itself", words::number(bans as u64));
             nic(&mut text, xdp);
         }
-        (None, Some((_, Err(error)))) => {
+        (
+            None,
+            Some((_, Err(error @ (DataplaneError::NotPinned { .. } | DataplaneError::NotAttached { .. })))),
+        ) => {
             let _ = writeln!(text, "the NIC does nothing either: {error}");
+        }
+        (None, Some((settings, Err(error)))) => {
+            let _ = writeln!(
+                text,
+                "what the NIC at {} does cannot be told: {}",
+                settings.interface,
+                all_of(error)
+            );
         }
         (None, Some((_, Ok(_))) | None) => {}
     }
     print(&text)
+}
+
+/// An error with its causes.
+fn all_of(error: &DataplaneError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn table(status: &Status) -> String {
@@ -110,7 +127,14 @@ fn table(status: &Status) -> String {
 fn nic(text: &mut String, xdp: &XdpStatus) {
     let watch = if xdp.watch { "watching (counts what it would drop)" } else { "enforcing" };
     let adopted = if xdp.adopted { ", taken over from an earlier daemon" } else { "" };
-    let _ = writeln!(text, "\nNIC {}: {}, {watch}{adopted}", xdp.interface, xdp.mode);
+    let _ = match xdp.mode.as_str() {
+        XdpStatus::OFF => writeln!(
+            text,
+            "\nNIC {}: NOT PROTECTED, the XDP program was taken off; restart the edge to attach it again",
+            xdp.interface
+        ),
+        mode => writeln!(text, "\nNIC {}: {mode}, {watch}{adopted}", xdp.interface),
+    };
     counters(text, xdp.packets.iter());
 }
 

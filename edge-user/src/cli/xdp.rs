@@ -25,7 +25,13 @@ enum Action {
     /// Attach the program, or replace the one that is pinned; bans in force stay.
     Attach(Common),
     /// Take the program off and remove its pins; bans in force are lost.
-    Detach(Common),
+    Detach {
+        /// Also under a running daemon, which then protects nothing at the NIC.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Show how it is attached, and what it counted. Exit code 1: it is not attached.
     Status(Common),
 }
@@ -60,7 +66,7 @@ struct Status<'a> {
 pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     match args.action {
         Action::Attach(common) => attach(&common),
-        Action::Detach(common) => detach(&common),
+        Action::Detach { force, common } => detach(&common, force),
         Action::Status(common) => status(&common),
     }
 }
@@ -73,10 +79,17 @@ fn attach(common: &Common) -> anyhow::Result<Answer> {
     Ok(Answer::Yes)
 }
 
-fn detach(common: &Common) -> anyhow::Result<Answer> {
+fn detach(common: &Common, force: bool) -> anyhow::Result<Answer> {
     let config = config::load(&common.config)?;
     let xdp = section(&config, common)?;
-    Dataplane::detach(xdp)?;
+    match Dataplane::detach(xdp) {
+        Err(DataplaneError::Held { .. }) if force => Dataplane::detach_by_force(xdp)?,
+        Err(error @ DataplaneError::Held { .. }) => {
+            return Err(anyhow::Error::from(error)
+                .context("a running backstop would be blind at the NIC; stop it first, or say --force"));
+        }
+        done => done?,
+    }
     report(common, &Status::detached(xdp, None))?;
     Ok(Answer::Yes)
 }

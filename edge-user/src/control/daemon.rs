@@ -48,7 +48,7 @@ impl EdgeDaemon {
         let xdp = match (&edge.dataplane, &edge.config.xdp) {
             (Some(dataplane), Some(settings)) => Some(XdpStatus {
                 interface: settings.interface.clone(),
-                mode: dataplane.mode().name().into(),
+                mode: if dataplane.is_attached() { dataplane.mode().name() } else { XdpStatus::OFF }.into(),
                 adopted: dataplane.adopted(),
                 watch: dataplane.watch().map_err(|error| error.to_string())?,
                 packets: names(dataplane.counters().map_err(|error| error.to_string())?),

@@ -132,7 +132,7 @@ pub struct Status {
 pub struct XdpStatus {
     /// At which interface.
     pub interface: String,
-    /// `native` or `generic`.
+    /// `native` or `generic`; [`Self::OFF`]: somebody took the program off.
     pub mode: String,
     /// Whether it was taken over from an earlier daemon.
     pub adopted: bool,
@@ -140,6 +140,11 @@ pub struct XdpStatus {
     pub watch: bool,
     /// Packets by reason, since the program was attached.
     pub packets: BTreeMap<String, u64>,
+}
+
+impl XdpStatus {
+    /// The mode of a program that is no longer at the interface.
+    pub const OFF: &str = "off";
 }
 
 /// A ban in force.

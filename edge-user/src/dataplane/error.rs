@@ -46,6 +46,16 @@ pub enum DataplaneError {
         /// The directory.
         dir: PathBuf,
     },
+    /// Another daemon holds the pins.
+    #[error(
+        "another backstop holds what is pinned under {}; stop it first (`systemctl stop backstop`), or give this one \
+         an xdp.interface and an xdp.pin_dir of its own",
+        dir.display()
+    )]
+    Held {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// Another version's maps are pinned.
     #[error(
         "what is pinned under {} speaks map ABI {found}, this program speaks {}; start the daemon, or run \

@@ -20,7 +20,8 @@ use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::error::{DataplaneError, Difference};
-use super::pins::{Pins, remove_file};
+use super::lock::PinLock;
+use super::pins::{self, Pins, remove_file};
 use super::samples::Samples;
 use super::{AttachedMode, Dataplane, OBJECT, allow, interface, lists};
 use crate::config::{Xdp, XdpMode};
@@ -54,6 +55,8 @@ pub(super) fn attach(
     }
     interface::index(&settings.interface)?;
     let pins = Pins::own(&settings.pin_dir);
+    pins::create_dir(&settings.pin_dir, &settings.pin_dir)?;
+    let lock = PinLock::take(&settings.pin_dir)?;
     let fresh = !pins.dir().exists();
     pins.create()?;
     compare(&pins, settings)?;
@@ -62,7 +65,7 @@ pub(super) fn attach(
         // Whatever failed, the first error is the one to tell.
         let _ = pins.remove();
     }
-    done
+    done.map(|dataplane| Dataplane { _lock: Some(lock), ..dataplane })
 }
 
 fn attach_with(
@@ -129,6 +132,14 @@ pub(super) fn open_pinned(settings: &Xdp) -> Result<Dataplane, DataplaneError> {
 }
 
 pub(super) fn detach(settings: &Xdp) -> Result<(), DataplaneError> {
+    if !settings.pin_dir.exists() {
+        return Ok(());
+    }
+    let _lock = PinLock::take(&settings.pin_dir)?;
+    detach_by_force(settings)
+}
+
+pub(super) fn detach_by_force(settings: &Xdp) -> Result<(), DataplaneError> {
     let found = Pins::found(&settings.pin_dir)?;
     let ours: Vec<_> = found.iter().filter_map(|pins| Some(link(pins).ok()??.1)).collect();
     for pins in found {
@@ -171,6 +182,9 @@ fn open(settings: &Xdp, maps: &Maps) -> Result<Dataplane, DataplaneError> {
         counters: maps.open(map_names::COUNTERS)?,
         samples: Mutex::new(None),
         kernel_log: None,
+        interface: settings.interface.clone(),
+        program,
+        _lock: None,
     })
 }
 

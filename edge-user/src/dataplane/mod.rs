@@ -17,6 +17,7 @@ mod error;
 mod interface;
 mod lists;
 mod load;
+mod lock;
 mod pins;
 mod samples;
 
@@ -37,6 +38,7 @@ pub use samples::{DropSample, Samples};
 
 use crate::config::{Config, Xdp};
 use allow::Spared;
+use lock::PinLock;
 
 /// The compiled XDP program.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edge-ebpf"));
@@ -52,6 +54,10 @@ pub struct Dataplane {
     bans: Mutex<HashMap<MapData, SourceKey, Ban>>,
     settings: Mutex<Array<MapData, Settings>>,
     counters: PerCpuArray<MapData, u64>,
+    interface: String,
+    program: u32,
+    /// Held by who attached, not by who only looks.
+    _lock: Option<PinLock>,
     samples: Mutex<Option<Samples>>,
     kernel_log: Option<Mutex<EbpfLogger<&'static dyn log::Log>>>,
 }
@@ -141,9 +147,23 @@ impl Dataplane {
     /// Takes the program off the interface and removes the pins. Does nothing where nothing is pinned.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// A daemon holds them, or the kernel refused.
     pub fn detach(settings: &Xdp) -> Result<(), DataplaneError> {
         load::detach(settings)
+    }
+
+    /// The same, also under a daemon, which protects nothing at the NIC from then on.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn detach_by_force(settings: &Xdp) -> Result<(), DataplaneError> {
+        load::detach_by_force(settings)
+    }
+
+    /// Whether the program is still on the interface: an operator may have taken it off, or the interface is gone.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        matches!(interface::attached(&self.interface), Ok(Some(attached)) if attached.program == self.program)
     }
 
     /// How it is attached.

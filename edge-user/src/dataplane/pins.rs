@@ -16,6 +16,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use edge_ebpf::ABI_VERSION;
@@ -88,14 +89,7 @@ impl Pins {
 
     /// Makes the directory.
     pub(super) fn create(&self) -> Result<(), DataplaneError> {
-        let nearest = self.dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-        let there = statfs(nearest).map_err(io::Error::from);
-        let there = there.map_err(DataplaneError::pins("find out the file system of", nearest))?;
-        if there.filesystem_type() != BPF_FS {
-            let dir = self.dir.parent().unwrap_or(&self.dir);
-            return Err(DataplaneError::NotBpffs { dir: dir.to_owned() });
-        }
-        fs::create_dir_all(&self.dir).map_err(DataplaneError::pins("make the directory", &self.dir))
+        create_dir(&self.dir, self.dir.parent().unwrap_or(&self.dir))
     }
 
     /// Removes everything in it, and the directory: the link last but one, so that a failure on the way leaves the
@@ -115,6 +109,19 @@ impl Pins {
         remove_file(&self.link())?;
         fs::remove_dir(&self.dir).map_err(DataplaneError::pins("remove the directory", &self.dir))
     }
+}
+
+/// Makes a directory at or under `pin_dir`, on a BPF file system. Who may not open it cannot hold its lock either.
+pub(super) fn create_dir(dir: &Path, pin_dir: &Path) -> Result<(), DataplaneError> {
+    let nearest = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    let there = statfs(nearest).map_err(io::Error::from);
+    let there = there.map_err(DataplaneError::pins("find out the file system of", nearest))?;
+    if there.filesystem_type() != BPF_FS {
+        return Err(DataplaneError::NotBpffs { dir: pin_dir.to_owned() });
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(dir).map_err(DataplaneError::pins("make the directory", dir))
 }
 
 /// Removes a pin; one that is gone already is as good.
