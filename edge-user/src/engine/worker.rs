@@ -45,6 +45,10 @@ impl Listeners {
         let outbound = edge.config.outbound.iter().flat_map(|side| &side.listen);
         let mut addresses: Vec<_> =
             inbound.chain(outbound.map(|address| (*address, Direction::Outbound))).collect();
+        for (address, _) in &addresses {
+            // With an edge that runs already, the kernel would share the port, and split the mail between both.
+            bind(*address, false).with_context(|| format!("cannot listen at {address}"))?;
+        }
         let mut all = Vec::new();
         for _ in 0..workers.max(1) {
             let mut listeners = Vec::new();
@@ -85,9 +89,15 @@ impl Listeners {
     }
 }
 
-/// A listener; `shared`: others listen at the same address. Where nobody does, it is not said: the kernel may give a
-/// shared port 0 the port of a stranger who shares his, too.
 fn listen(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
+    let socket = bind(address, shared)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A socket at the address; `shared`: others listen there, too. Where nobody does, it is not said: the kernel may give
+/// a shared port 0 the port of a stranger who shares his, too.
+fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
@@ -97,8 +107,7 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 fn work(

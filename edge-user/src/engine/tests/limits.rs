@@ -384,3 +384,27 @@ async fn who_guesses_at_tags_is_over_a_budget_some_day_whatever_the_sender() {
         assert!((100..300).contains(&guesses), "{guesses} guesses with the sender <{sender}>");
     }
 }
+
+#[tokio::test]
+async fn an_edge_with_many_workers_takes_no_port_that_another_one_has() {
+    let mut config = parsed(&CONFIG.replace("UPSTREAM", "127.0.0.1:9").replace("OTHER", "127.0.0.1:9"));
+    let edge_of = |config: &Config| {
+        let settings = Settings {
+            format: LogFormat::Json,
+            hasher: None,
+            queue_lines_max: 1000,
+            clock: crate::engine::clock::system_now,
+        };
+        let log = EventLog::start(settings, Log::default()).expect("a thread");
+        Edge::new(config.clone(), keys(), None, log).expect("an edge")
+    };
+    // A single worker first: only where many are wanted is the port shared.
+    let reserved = Listeners::bind(&edge_of(&config), 1).expect("a port");
+    config.inbound.listen = reserved.addresses(Direction::Inbound);
+    drop(reserved);
+    let first = Listeners::bind(&edge_of(&config), 2).expect("the port is free");
+    let refused = Listeners::bind(&edge_of(&config), 2).expect_err("the mail would be split");
+    assert!(format!("{refused:#}").contains(&config.inbound.listen[0].to_string()), "{refused:#}");
+    drop(first);
+    Listeners::bind(&edge_of(&config), 2).expect("the port is free again");
+}
