@@ -31,6 +31,7 @@ pub(super) fn read(path: &Path, id: u8) -> Result<Key, KeyDirError> {
     let open = KeyDirError::io(path, "open the key");
     let mut file = File::open(path).map_err(open)?;
     let metadata = file.metadata().map_err(KeyDirError::io(path, "look at the key"))?;
+    super::owned(path, &metadata)?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(KeyDirError::Exposed { path: path.to_owned(), mode, right: 0o600 });

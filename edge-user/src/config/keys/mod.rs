@@ -6,8 +6,8 @@
 mod file;
 mod watch;
 
-use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use edge_core::signature::{Key, Keys, KeysError};
@@ -40,6 +40,16 @@ pub enum KeyDirError {
         mode: u32,
         /// The mode that it should have.
         right: u32,
+    },
+    /// Another user owns a key, and so can read and replace it.
+    #[error("{path}: user {uid} owns it; run: chown {own} {path}", path = path.display())]
+    Foreign {
+        /// The file or directory.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
+        /// Whose it should be.
+        own: u32,
     },
     /// A file is no key file.
     #[error("{path}: {wrong}", path = path.display())]
@@ -83,6 +93,16 @@ pub enum KeyDirError {
         /// Why.
         fault: KeysError,
     },
+}
+
+/// Refuses what belongs neither to root nor to the user of this process.
+fn owned(path: &Path, metadata: &Metadata) -> Result<(), KeyDirError> {
+    let own = nix::unistd::geteuid().as_raw();
+    let uid = metadata.uid();
+    if uid == 0 || uid == own {
+        return Ok(());
+    }
+    Err(KeyDirError::Foreign { path: path.to_owned(), uid, own })
 }
 
 impl KeyDirError {
@@ -185,6 +205,7 @@ fn create_in(lock: &Lock<'_>, old: &[Key], now: UnixMillis) -> Result<Key, KeyDi
 /// All keys in `dir`, by id.
 fn read_all(dir: &Path) -> Result<Vec<Key>, KeyDirError> {
     let metadata = std::fs::metadata(dir).map_err(KeyDirError::io(dir, "open the directory of keys"))?;
+    owned(dir, &metadata)?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o022 != 0 {
         return Err(KeyDirError::Exposed { path: dir.to_owned(), mode, right: 0o700 });
@@ -317,6 +338,21 @@ mod tests {
         assert!(load(dir.path()).is_ok(), "less than 0600 is fine");
         set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
         assert!(load(dir.path()).unwrap_err().to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn a_key_of_another_user_is_refused_with_the_command_that_helps() {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path(), NOW).unwrap();
+        let path = path_of(dir.path(), 1);
+        // Only root can give a file away; for others, what is given to root already stays theirs.
+        let given = std::os::unix::fs::chown(&path, Some(65_534), None).is_ok();
+        let read = load(dir.path());
+        assert_eq!(read.is_err(), given);
+        if let Err(error) = read {
+            let said = error.to_string();
+            assert!(said.contains("user 65534 owns it; run: chown") && said.contains("001.key"), "{said}");
+        }
     }
 
     #[test]
