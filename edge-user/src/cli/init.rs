@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::{Answer, CONFIG_PATH, print, print_json};
-use crate::config::{Answers, keys, parse};
+use crate::config::{Answers, Config, Domain, keys, parse};
 use crate::engine::clock::system_now;
 
 /// Where mail comes in (RFC 5321 section 4.5.4.2).
@@ -33,7 +33,8 @@ pub(crate) struct Args {
     /// the mail server has that port on the loopback, of all but the loopback.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<SocketAddr>,
-    /// The edge's own name; by default this machine's.
+    /// The edge's own name; by default `mx.` and the first domain. Not the mail server's: each would take the other for
+    /// a loop.
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
     /// The directory for keys; by default `keys` beside the configuration. Keys that are there are kept.
@@ -57,23 +58,24 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     };
     let upstream = resolve(&args.upstream)?;
     let answers = Answers {
-        hostname: args.hostname.clone().unwrap_or_else(|| own_name(&args.domains[0])),
+        hostname: args.hostname.clone().unwrap_or_else(|| format!("mx.{}", args.domains[0])),
         listen: if args.listen.is_empty() { listen_beside(upstream)? } else { args.listen.clone() },
         domains: args.domains.clone(),
         upstream,
         keys: keys.clone(),
     };
     let text = answers.write();
-    if let Err(problems) = parse(&text, &output) {
-        bail!("these answers make no configuration:\n{problems}");
-    }
+    let config = match parse(&text, &output) {
+        Ok(loaded) => loaded.config,
+        Err(problems) => bail!("these answers make no configuration:\n{problems}"),
+    };
     if output.exists() {
         bail!("{} exists and stays as it is; name another file with --output", output.display());
     }
     let mut made = Made::default();
     let key = write(&output, folder, &keys, &text, &mut made)?;
     made.keep();
-    let steps = next_steps(&answers, &output);
+    let steps = next_steps(&config, upstream, &output);
     if args.json {
         print_json(&json!({ "config": output, "keys": keys, "key_id": key, "next": steps }))?;
     } else {
@@ -200,20 +202,12 @@ fn is_reachable(address: &IpAddr) -> bool {
     !(address.is_loopback() || link_local)
 }
 
-/// This machine's name where it is a full one, else one in the domain.
-fn own_name(domain: &str) -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        full if full.contains('.') => full.to_owned(),
-        _ => format!("mx.{domain}"),
-    }
-}
-
 /// What remains to be done, each step with the lines to copy.
-fn next_steps(answers: &Answers, output: &Path) -> Vec<String> {
-    let Answers { hostname, domains, upstream, .. } = answers;
+fn next_steps(config: &Config, upstream: SocketAddr, output: &Path) -> Vec<String> {
     let output = output.display();
-    let mx: Vec<String> = domains.iter().map(|domain| format!("  {domain}. IN MX 10 {hostname}.")).collect();
+    // Names as the configuration has read them, which is as DNS has them.
+    let record = |domain: &Domain| format!("  {}. IN MX 10 {}.", domain.name, config.hostname);
+    let mx: Vec<String> = config.domains.iter().map(record).collect();
     vec![
         format!("Check it: backstop check --config {output}"),
         format!(
@@ -275,6 +269,17 @@ mod tests {
         let keys = keys::load(&config.signature.keys).unwrap();
         let key = keys::path_of(&config.signature.keys, keys.iter().next().unwrap().id());
         assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_edges_name_is_one_in_the_domain_and_records_are_as_dns_has_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("backstop.toml");
+        run(Args { hostname: None, ..args(&output, "bücher.example") }).unwrap();
+        let config = crate::config::load(&output).unwrap();
+        assert_eq!(config.hostname, "mx.xn--bcher-kva.example");
+        let steps = next_steps(&config, "127.0.0.1:10024".parse().unwrap(), &output).join("\n");
+        assert!(steps.contains("  xn--bcher-kva.example. IN MX 10 mx.xn--bcher-kva.example."), "{steps}");
     }
 
     #[test]
