@@ -43,16 +43,34 @@ impl Program {
     /// # Errors
     /// With what the compiler said.
     pub fn build(self, profile: Profile) -> Result<PathBuf> {
+        let output = self.cargo_build(profile).arg("--quiet").output().context("cannot run cargo")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{} does not build:\n{said}", self.name());
+        self.built(profile)
+    }
+
+    /// The same for who waits at a terminal: what cargo says of its progress is shown on stderr.
+    ///
+    /// # Errors
+    /// It does not build; the compiler's words stand above.
+    pub fn build_aloud(self, profile: Profile) -> Result<PathBuf> {
+        let status = self.cargo_build(profile).status().context("cannot run cargo")?;
+        ensure!(status.success(), "{} does not build: what cargo said stands above", self.name());
+        self.built(profile)
+    }
+
+    fn cargo_build(self, profile: Profile) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
-        command.current_dir(root()).args(["build", "--quiet", "--package", self.package()]);
+        command.current_dir(root()).args(["build", "--package", self.package()]);
         command.args(["--bin", self.name()]);
         if profile == Profile::Release {
             command.arg("--release");
         }
-        let output = command.output().context("cannot run cargo")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{} does not build:\n{said}", self.name());
+        command
+    }
+
+    fn built(self, profile: Profile) -> Result<PathBuf> {
         let folder = match profile {
             Profile::Dev => "debug",
             Profile::Release => "release",

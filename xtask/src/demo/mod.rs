@@ -58,14 +58,17 @@ impl From<Latency> for Percentiles {
 
 /// Plays the three cases.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    lab::ensure_root()?;
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "the demo makes network namespaces and attaches an XDP program: run `cargo xtask demo` as root"
+    );
     let begin = Instant::now();
     let tell = |line: &str| eprintln!("[{:6.1} s] {line}", begin.elapsed().as_secs_f64());
     tell("setting up what is missing");
     set_up()?;
     tell("building backstop and its load (release)");
-    Program::Backstop.build(Profile::Release)?;
-    Program::Load.build(Profile::Release)?;
+    Program::Backstop.build_aloud(Profile::Release)?;
+    Program::Load.build_aloud(Profile::Release)?;
     let (cases, outcome) = play(&tell)?;
     let mode = outcome.status["xdp"]["mode"].as_str().unwrap_or("none");
     if options.json {
