@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Answer, CONFIG_PATH, print, print_json};
 use crate::config::{Config, ConfigError, Level, Loaded, Machine, Problem, keys, read};
+use crate::control::check_groups;
 use crate::engine::clock::system_now;
 
 /// What the command takes.
@@ -22,6 +23,7 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
+    super::must_exist(&args.config)?;
     let (config, problems) = match read(&args.config) {
         Ok(Loaded { config, mut warnings }) => {
             warnings.extend(beyond_the_file(&config)?);
@@ -61,6 +63,9 @@ fn beyond_the_file(config: &Config) -> anyhow::Result<Vec<Problem>> {
             if_nameindex()?.iter().map(|interface| interface.name().to_string_lossy().into_owned()).collect();
         let text = format!("there is no interface {}; there are {}", xdp.interface, there.join(", "));
         problems.push(error("xdp.interface", text));
+    }
+    if let Err(fault) = check_groups(&config.control) {
+        problems.push(error("control", fault.to_string()));
     }
     let dir = &config.signature.keys;
     match keys::load_signing(dir, system_now()) {
@@ -150,10 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_does_not_exist_is_a_no() {
+        let (answer, problems) = checked("[control]\nwrite_group = \"no-such-group\"\n", true);
+        assert_eq!(answer, Answer::No);
+        assert!(problems[0].text.contains("there is no group `no-such-group`"), "{problems:?}");
+    }
+
+    #[test]
     fn a_wrong_file_is_a_no_and_a_missing_one_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("backstop.toml");
-        assert!(run(Args { config: file.clone(), json: true }).is_err());
+        let missing = run(Args { config: file.clone(), json: true }).unwrap_err();
+        assert!(missing.to_string().contains("backstop init"), "{missing:#}");
         std::fs::write(&file, "hostname = 3").unwrap();
         assert_eq!(run(Args { config: file, json: true }).unwrap(), Answer::No);
     }

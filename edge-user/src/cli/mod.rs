@@ -114,11 +114,17 @@ pub fn main() -> ExitCode {
 /// # Errors
 /// It is not there, or does not say what it should.
 pub(crate) fn configuration(path: &Path) -> anyhow::Result<Config> {
-    if !path.exists() {
-        return Err(anyhow::anyhow!("there is no {}", path.display()))
-            .context("name the configuration with --config FILE, or write one with `backstop init`");
-    }
+    must_exist(path)?;
     Ok(config::load(path)?)
+}
+
+/// Says what to do where there is no configuration.
+pub(crate) fn must_exist(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    Err(anyhow::anyhow!("there is no {}", path.display()))
+        .context("name the configuration with --config FILE, or write one with `backstop init`")
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ section! {
     pub struct Signature {
         /// The directory of the keys (`backstop key new --dir`).
         pub keys: PathBuf,
-        /// How long a token is believed, in days.
+        /// How long a token is believed, in days; at most 365.
         pub max_age_days: u32 = 16,
         /// How many tokens' uses are counted at once.
         pub uses_max: usize = 1_000_000,

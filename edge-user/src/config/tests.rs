@@ -155,6 +155,11 @@ const CONTRADICTIONS: &[Row] = &[
         ..NOTHING
     },
     Row {
+        signature: "max_age_days = 366\n",
+        problems: &["error: signature.max_age_days: 366 is more than a year, which is 365"],
+        ..NOTHING
+    },
+    Row {
         signature: "max_age_days = 0\nuses_max = 0\n",
         problems: &[
             "error: signature.max_age_days: expected 1 or more, found 0",

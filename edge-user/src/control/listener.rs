@@ -54,6 +54,20 @@ pub enum BindError {
     },
 }
 
+/// Whether the groups of the configuration exist, for who only checks it.
+///
+/// # Errors
+/// One does not.
+pub fn check_groups(settings: &Control) -> Result<(), BindError> {
+    groups(settings).map(drop)
+}
+
+fn groups(settings: &Control) -> Result<Groups, BindError> {
+    let lookup =
+        |name: &Option<String>| name.as_deref().map(peer::group).transpose().map_err(BindError::Group);
+    Ok(Groups { read: lookup(&settings.read_group)?, write: lookup(&settings.write_group)? })
+}
+
 /// The socket, bound but not answering yet: a daemon takes it before it touches anything else, so that two never
 /// share an interface.
 #[derive(Debug)]
@@ -72,9 +86,7 @@ impl Listener {
     /// # Errors
     /// Another daemon answers there, or the place cannot be used.
     pub fn bind(settings: &Control) -> Result<Self, BindError> {
-        let lookup =
-            |name: &Option<String>| name.as_deref().map(peer::group).transpose().map_err(BindError::Group);
-        let groups = Groups { read: lookup(&settings.read_group)?, write: lookup(&settings.write_group)? };
+        let groups = groups(settings)?;
         let path = settings.socket.clone();
         let lock = lock(&path)?;
         remove_stale(&path)?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use client::{Client, ClientError};
 pub use daemon::{EdgeDaemon, Reload};
-pub use listener::{BindError, Daemon, Listener, Server};
+pub use listener::{BindError, Daemon, Listener, Server, check_groups};
 pub use protocol::{BanRow, Explained, Reply, Request, Status, XdpStatus};
 
 /// Longest request, newline included, in octets.

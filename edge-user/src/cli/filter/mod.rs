@@ -63,6 +63,7 @@ struct Fields {
 /// Runs it.
 pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     let Args { command, config, json } = args;
+    super::must_exist(&config)?;
     match command {
         Command::List => list(&config, json),
         Command::Add(add) => change::add(add, &config, json),

@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 
 use edge_core::policy::RequireTag;
 
-use super::at_least;
+use super::{at_least, at_most};
 use crate::config::Config;
 use crate::config::convert::domain_name;
 use crate::config::reader::Reader;
+
+/// The longest that a token may be believed, in days: far beyond every queue, far below what overflows.
+const MAX_AGE_DAYS_MAX: u32 = 365;
 
 pub(super) fn validate(config: &mut Config, reader: &mut Reader<'_>) {
     match domain_name(&config.hostname) {
@@ -22,6 +25,7 @@ pub(super) fn validate(config: &mut Config, reader: &mut Reader<'_>) {
     way_out(config, reader);
     domains(config, reader);
     at_least(reader, "signature.max_age_days", config.signature.max_age_days, 1);
+    at_most(reader, "signature.max_age_days", config.signature.max_age_days, ("a year", MAX_AGE_DAYS_MAX));
     at_least(reader, "signature.uses_max", config.signature.uses_max, 1);
     if config.signature.max_age_days < 8 {
         reader.warning(
