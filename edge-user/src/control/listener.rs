@@ -281,9 +281,10 @@ fn answer(request: &Request, access: Access, uid: u32, daemon: &impl Daemon) -> 
             | Reply::Status(_)
             | Reply::Bans { .. }
             | Reply::Banned(_)
-            | Reply::Unbanned { .. }
+            | Reply::Unbanned { was_banned: true }
             | Reply::Explained(_)
             | Reply::Reloaded { .. } => "done".into(),
+            Reply::Unbanned { was_banned: false } => "was not banned".into(),
         };
         daemon.log(uid, request.words(), outcome);
     }

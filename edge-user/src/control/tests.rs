@@ -63,7 +63,7 @@ fn a_change_is_logged_with_its_uid_and_outcome_and_a_question_is_not() {
     assert_eq!(
         *daemon.log.lock().unwrap(),
         [
-            (uid, "ban del 192.0.2.7".to_owned(), "done".to_owned()),
+            (uid, "ban del 192.0.2.7".to_owned(), "was not banned".to_owned()),
             (uid, "ban add 192.0.2.7 for 60 s".to_owned(), "refused: never".to_owned()),
         ]
     );

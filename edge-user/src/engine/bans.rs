@@ -91,6 +91,11 @@ async fn enforce_when_gone(edge: Arc<Edge>, source: Source) {
     enforce(&edge, source);
 }
 
+/// In seconds that have begun: some time has passed since the ban was ordered, and a ban for a minute is one for 60 s.
+fn whole_secs(length: Duration) -> u64 {
+    length.as_secs() + u64::from(length.subsec_nanos() > 0)
+}
+
 /// Writes the ban that is in force now: since it was ordered, the operator may have set a longer one, or lifted it.
 fn enforce(edge: &Edge, source: Source) {
     let Some(ban) = locked(&edge.reputation).explain(source, edge.now()).ban else { return };
@@ -100,7 +105,7 @@ fn enforce(edge: &Edge, source: Source) {
         edge.log.event(Event::Ban {
             source: ban.source,
             cause: ban.cause,
-            secs: length.as_secs(),
+            secs: whole_secs(length),
             at_nic: false,
         });
         return;
@@ -109,7 +114,7 @@ fn enforce(edge: &Edge, source: Source) {
         Ok(()) => edge.log.event(Event::Ban {
             source: ban.source,
             cause: ban.cause,
-            secs: length.as_secs(),
+            secs: whole_secs(length),
             at_nic: true,
         }),
         Err(error) => edge.log.event(Event::BanFailed { source: ban.source, error: error.to_string() }),
