@@ -142,7 +142,8 @@ pub enum Event {
     },
     /// A message of the program about itself.
     Diagnostic {
-        /// How much it matters.
+        /// How much it matters. The line says it already.
+        #[serde(skip)]
         level: Level,
         /// The module that says it.
         target: String,

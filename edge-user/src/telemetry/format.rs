@@ -117,7 +117,7 @@ fn verdict(f: &mut fmt::Formatter<'_>, line: &VerdictLine) -> fmt::Result {
         write!(f, " by {}", Name(proof))?;
     }
     if let Some(filter) = line.filter {
-        write!(f, " filter {}", filter + 1)?;
+        write!(f, " filter {filter}")?;
     }
     write!(
         f,
@@ -227,7 +227,7 @@ mod tests {
     fn a_verdict_reads_as_one_sentence() {
         assert_eq!(
             rendered(LogFormat::Human, Event::Verdict(bounce())),
-            "2026-01-02T03:04:05.678Z bounce 550 reject unproven filter 1 from 198.18.0.7 <> to <user@example.jp>, \
+            "2026-01-02T03:04:05.678Z bounce 550 reject unproven filter 0 from 198.18.0.7 <> to <user@example.jp>, \
              4096 bytes, delivery-status, 5.1.1\n"
         );
     }
@@ -246,6 +246,13 @@ mod tests {
         ] {
             assert_eq!(object[key], value, "{key} in {text}");
         }
+    }
+
+    #[test]
+    fn a_json_line_says_nothing_twice() {
+        let event = Event::Diagnostic { level: Level::Warn, target: "edge".into(), message: "odd".into() };
+        let text = rendered(LogFormat::Json, event);
+        assert_eq!(text.matches("\"level\":\"warn\"").count(), 1, "{text}");
     }
 
     #[test]
