@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use edge_core::policy::{Action, Reason};
+use edge_core::policy::Action;
 use edge_core::reputation::Cause;
 use edge_core::signature::Proof;
 use edge_core::source::Source;
 use edge_core::time::UnixMillis;
 use serde::{Serialize, Serializer};
+
+use super::Why;
 
 /// One line of the log. In JSON the variant's name stands under `event`.
 #[derive(Clone, Debug, Serialize)]
@@ -242,12 +244,14 @@ pub struct VerdictLine {
     pub sender: String,
     /// The first recipient, as the upstream sees it.
     pub recipient: String,
+    /// How many recipients it has.
+    pub recipients: usize,
     /// Whether it came by the inbound or the outbound listener.
     pub direction: Direction,
     /// What the filter decided; none for mail with a sender.
     pub action: Option<Action>,
-    /// Why.
-    pub reason: Option<Reason>,
+    /// Why it was answered so.
+    pub reason: Why,
     /// What proved it.
     pub proof: Option<Proof>,
     /// The filter's place in the configuration.

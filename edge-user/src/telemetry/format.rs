@@ -110,23 +110,18 @@ fn verdict(f: &mut fmt::Formatter<'_>, line: &VerdictLine) -> fmt::Result {
     if let Some(action) = &line.action {
         write!(f, " {}", Name(action))?;
     }
-    if let Some(reason) = &line.reason {
-        write!(f, " {}", Name(reason))?;
-    }
+    write!(f, " {}", Name(&line.reason))?;
     if let Some(proof) = &line.proof {
         write!(f, " by {}", Name(proof))?;
     }
     if let Some(filter) = line.filter {
         write!(f, " filter {filter}")?;
     }
-    write!(
-        f,
-        " from {} <{}> to <{}>, {} bytes",
-        line.source,
-        Plain(&line.sender),
-        Plain(&line.recipient),
-        line.bytes
-    )?;
+    write!(f, " from {} <{}> to <{}>", line.source, Plain(&line.sender), Plain(&line.recipient))?;
+    if line.recipients > 1 {
+        write!(f, " and {} more", line.recipients - 1)?;
+    }
+    write!(f, ", {} bytes", line.bytes)?;
     if let Some(report) = &line.report {
         let words = [&report.kind, &report.status, &report.reporting_mta];
         for word in words.into_iter().flatten() {
@@ -195,6 +190,7 @@ mod tests {
     use edge_core::policy::{Action, Reason};
 
     use super::*;
+    use crate::telemetry::Why;
 
     fn bounce() -> VerdictLine {
         VerdictLine {
@@ -202,9 +198,10 @@ mod tests {
             source: "198.18.0.7".parse().unwrap(),
             sender: String::new(),
             recipient: "user@example.jp".into(),
+            recipients: 1,
             direction: Direction::Inbound,
             action: Some(Action::Reject),
-            reason: Some(Reason::Unproven),
+            reason: Why::Judged(Reason::Unproven),
             proof: None,
             filter: Some(0),
             reply: 550,
@@ -230,6 +227,13 @@ mod tests {
             "2026-01-02T03:04:05.678Z bounce 550 reject unproven filter 0 from 198.18.0.7 <> to <user@example.jp>, \
              4096 bytes, delivery-status, 5.1.1\n"
         );
+    }
+
+    #[test]
+    fn a_line_for_eyes_counts_the_recipients_that_it_does_not_name() {
+        let mail = VerdictLine { recipients: 3, ..bounce() };
+        let text = rendered(LogFormat::Human, Event::Verdict(mail));
+        assert!(text.contains("to <user@example.jp> and 2 more, 4096 bytes"), "{text}");
     }
 
     #[test]

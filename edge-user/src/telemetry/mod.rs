@@ -9,9 +9,11 @@ mod format;
 mod hashing;
 mod log;
 mod metrics;
+mod why;
 
 pub use diagnostics::install as install_diagnostics;
 pub use event::{Direction, Event, Level, Report, VerdictLine};
 pub use hashing::AddressHasher;
 pub use log::{EventLog, Settings};
 pub use metrics::{Counter, Metrics};
+pub use why::Why;

@@ -11,6 +11,8 @@
 //! of one message is bounded here (`held_bytes_max`); the hold of all is the engine's count, told as
 //! [`Happening::HoldExhausted`].
 
+use serde::Serialize;
+
 use crate::policy::Action;
 use crate::smtp::{EndOfData, Enhanced, Reply};
 
@@ -33,11 +35,13 @@ pub enum Fate {
 }
 
 /// Why a message is refused.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// Nothing proved it, and the rule says reject.
     Unproven,
     /// The upstream refused it, before or after its body: its words are the reply.
+    #[serde(rename = "upstream_refused")]
     ByUpstream,
     /// The upstream could not be reached, or was lost before the final dot was sent.
     UpstreamLost,

@@ -9,7 +9,7 @@ use super::Inbound;
 use super::envelope::TagUse;
 use super::message::Outcome;
 use crate::engine::locked;
-use crate::telemetry::{Direction, VerdictLine};
+use crate::telemetry::{Direction, VerdictLine, Why};
 
 impl Inbound {
     /// A message was answered.
@@ -33,7 +33,7 @@ impl Inbound {
             // A replayed token may be delivered, but it is a sign of a flood as any other unproven bounce.
             (true, Some(_) | None) => self.settle_unproven(outcome, verdict),
         }
-        self.log_verdict(verdict, proof, outcome.code, outcome.bytes);
+        self.log_verdict(verdict, proof, outcome);
     }
 
     fn settle_mail(&mut self, outcome: Outcome) {
@@ -124,7 +124,8 @@ impl Inbound {
         self.edge.metrics.bounces_rejected.add(1);
         self.edge.unproven_came();
         self.observe(Conduct::UnprovenBounce);
-        self.log_verdict(Some(verdict), None, code, 0);
+        let refusal = Some(Refusal::Unproven);
+        self.log_verdict(Some(verdict), None, Outcome { code, delivered: false, refusal, bytes: 0 });
     }
 
     fn commit_use(&mut self) {
@@ -146,7 +147,7 @@ impl Inbound {
         }
     }
 
-    fn log_verdict(&self, verdict: Option<Verdict>, proof: Option<Proof>, reply: u16, bytes: u64) {
+    fn log_verdict(&self, verdict: Option<Verdict>, proof: Option<Proof>, outcome: Outcome) {
         let Some(transaction) = &self.transaction else { return };
         let recipient = transaction.recipients.first().map(|recipient| recipient.text());
         self.edge.log.verdict(VerdictLine {
@@ -154,14 +155,25 @@ impl Inbound {
             source: self.client.peer.ip(),
             sender: transaction.sender.text(),
             recipient: recipient.unwrap_or_default(),
+            recipients: transaction.recipients.len(),
             direction: Direction::Inbound,
             action: verdict.map(|verdict| verdict.action).or(proof.map(|_| Action::Deliver)),
-            reason: verdict.map(|verdict| verdict.reason).or(proof.map(|_| Reason::Proven)),
+            reason: why(verdict, proof, outcome.refusal),
             proof,
             filter: verdict.and_then(|verdict| verdict.filter),
-            reply,
-            bytes,
+            reply: outcome.code,
+            bytes: outcome.bytes,
             report: self.message.as_ref().and_then(|message| message.report.clone()),
         });
+    }
+}
+
+/// What is refused for another reason than the policy's is so whatever the policy said.
+fn why(verdict: Option<Verdict>, proof: Option<Proof>, refusal: Option<Refusal>) -> Why {
+    match (refusal, verdict, proof) {
+        (None | Some(Refusal::Unproven), Some(verdict), _) => Why::Judged(verdict.reason),
+        (Some(refusal), _, _) => Why::Refused(refusal),
+        (None, None, Some(_)) => Why::Judged(Reason::Proven),
+        (None, None, None) => Why::Accepted,
     }
 }

@@ -82,7 +82,7 @@ pub(super) struct Outcome {
     pub(super) code: u16,
     /// The upstream said 2xx.
     pub(super) delivered: bool,
-    /// Why it was refused, if the fate says so.
+    /// Why it was refused, if it was.
     pub(super) refusal: Option<Refusal>,
     /// Octets on the wire.
     pub(super) bytes: u64,
@@ -275,7 +275,8 @@ impl Inbound {
                     } else {
                         doubt.settle();
                     }
-                    return Some(Outcome { code, delivered, refusal: None, bytes: end.bytes });
+                    let refusal = (!delivered).then_some(Refusal::ByUpstream);
+                    return Some(Outcome { code, delivered, refusal, bytes: end.bytes });
                 }
                 // It says that it is closing: it did not take the message.
                 Said::Lost => {

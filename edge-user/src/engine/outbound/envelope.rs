@@ -19,8 +19,9 @@ pub(super) struct Transaction {
     params: Vec<u8>,
     /// The mailbox that the message is signed for; `None`: a foreign or null sender, passed on as it is.
     pub(super) signer: Option<Mailbox>,
-    /// Those that the next hop accepted: the first as text for the log, and every one's domain.
+    /// Those that the next hop accepted: the first as text for the log, how many, and every one's domain.
     pub(super) first_recipient: Option<String>,
+    pub(super) recipients: usize,
     pub(super) domains: Vec<String>,
 }
 
@@ -37,7 +38,14 @@ impl Transaction {
             (None, Some(sender)) => path(sender),
             (None, None) => Vec::new(),
         };
-        Self { path, params: mail.params.to_vec(), signer, first_recipient: None, domains: Vec::new() }
+        Self {
+            path,
+            params: mail.params.to_vec(),
+            signer,
+            first_recipient: None,
+            recipients: 0,
+            domains: Vec::new(),
+        }
     }
 
     /// The sender without its tag, for the log.
@@ -176,6 +184,7 @@ impl Outbound {
                         transaction.first_recipient =
                             Some(String::from_utf8_lossy(&recipient.path).into_owned());
                     }
+                    transaction.recipients += 1;
                     transaction.domains.extend(recipient.domain);
                     return self.session.pass_on(reply, &mut self.client.out);
                 }

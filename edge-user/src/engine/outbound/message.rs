@@ -16,7 +16,7 @@ use crate::engine::doubt::Doubt;
 use crate::engine::locked;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
 use crate::engine::upstream::{Stage, UpstreamError};
-use crate::telemetry::{Direction, VerdictLine};
+use crate::telemetry::{Direction, VerdictLine, Why};
 
 const HEADER_TOO_LONG: Reply = Reply::new(552, Enhanced(5, 3, 4), "Header section too long");
 const CANNOT_SIGN: Reply = Reply::new(451, Enhanced(4, 3, 5), "No key to sign with, try again later");
@@ -25,10 +25,10 @@ const CANNOT_SIGN: Reply = Reply::new(451, Enhanced(4, 3, 5), "No key to sign wi
 pub(super) enum Message {
     /// Its header section is being collected.
     Header(Collector),
-    /// Each piece goes to the next hop as it comes.
-    Streaming,
+    /// Each piece goes to the next hop as it comes. What the log says of it when the next hop takes it.
+    Streaming(Why),
     /// Read on, keep nothing, and answer so at the end.
-    Refused(Answer),
+    Refused(Answer, Why),
 }
 
 /// What a refused message is answered.
@@ -53,9 +53,11 @@ impl Outbound {
             Some(Message::Header(collector)) => match collector.take(piece) {
                 Section::More => {}
                 Section::Ends(len) => self.header_is_there(Some(len)).await,
-                Section::TooLong => self.refuse_message(Answer::Ours(HEADER_TOO_LONG)),
+                Section::TooLong => {
+                    self.refuse_message(Answer::Ours(HEADER_TOO_LONG), Why::HeaderTooLong);
+                }
             },
-            Some(Message::Streaming) => {
+            Some(Message::Streaming(_)) => {
                 let Some(next_hop) = &mut self.next_hop else { return };
                 let sent = next_hop.send(&[piece]).await;
                 self.edge.metrics.bytes_upstream.add(piece.len() as u64);
@@ -63,22 +65,29 @@ impl Outbound {
                     self.lost_in_body(&error);
                 }
             }
-            Some(Message::Refused(_)) | None => {}
+            Some(Message::Refused(..)) | None => {}
         }
     }
 
     /// The header section is whole: the first `len` octets collected, or all of them. What belongs in front of it is
     /// sent, and it, and what was collected behind it.
     async fn header_is_there(&mut self, len: Option<usize>) {
-        let Some(Message::Header(collector)) = self.message.replace(Message::Streaming) else { return };
+        let Some(Message::Header(collector)) =
+            self.message.take_if(|message| matches!(message, Message::Header(_)))
+        else {
+            return;
+        };
         let octets = collector.octets();
         let section = &octets[..len.unwrap_or(octets.len())];
         let front = match self.fields_in_front(section) {
-            Ok(front) => front,
-            Err(reply) => return self.refuse_message(Answer::Ours(reply)),
+            Ok((front, why)) => {
+                self.message = Some(Message::Streaming(why));
+                front
+            }
+            Err((reply, why)) => return self.refuse_message(Answer::Ours(reply), why),
         };
         let Some(next_hop) = &mut self.next_hop else {
-            return self.refuse_message(Answer::Ours(UPSTREAM_LOST));
+            return self.refuse_as(Refusal::UpstreamLost);
         };
         let sent = next_hop.send(&[&front, octets]).await;
         self.edge.metrics.bytes_upstream.add((front.len() + octets.len()) as u64);
@@ -87,10 +96,10 @@ impl Outbound {
         }
     }
 
-    /// `Received`, and for our own senders the tokens and a missing Message-ID.
-    fn fields_in_front(&self, section: &[u8]) -> Result<Vec<u8>, Reply> {
-        let transaction = self.transaction.as_ref().ok_or(UPSTREAM_LOST)?;
-        let loop_found = || Refusal::Loop.reply().unwrap_or(UPSTREAM_LOST);
+    /// `Received`, and for our own senders the tokens and a missing Message-ID; or why it goes no further.
+    fn fields_in_front(&self, section: &[u8]) -> Result<(Vec<u8>, Why), (Reply, Why)> {
+        let refusal = |why: Refusal| (why.reply().unwrap_or(UPSTREAM_LOST), Why::Refused(why));
+        let transaction = self.transaction.as_ref().ok_or_else(|| refusal(Refusal::UpstreamLost))?;
         let mut front = Vec::new();
         let (client_name, _) = self.session.client_name();
         let only_one = transaction.first_recipient.as_deref().filter(|_| self.session.recipients() == 1);
@@ -105,7 +114,11 @@ impl Outbound {
         }
         .write(&mut front);
         let Some(sender) = &transaction.signer else {
-            return if is_loop(section) { Err(loop_found()) } else { Ok(front) };
+            return if is_loop(section) {
+                Err(refusal(Refusal::Loop))
+            } else {
+                Ok((front, Why::RelayedUnsigned))
+            };
         };
         let signing = Signing {
             keys: &self.edge.keys(),
@@ -116,17 +129,25 @@ impl Outbound {
             nonces: rand::random(),
         };
         match signing.fields(section) {
-            Ok(added) => front.extend_from_slice(added.fields.as_bytes()),
-            Err(Unsigned::Loop) => return Err(loop_found()),
-            Err(Unsigned::NoKey) => return Err(CANNOT_SIGN),
+            Ok(added) => {
+                front.extend_from_slice(added.fields.as_bytes());
+                Ok((front, if added.tokens > 0 { Why::Signed } else { Why::AlreadySigned }))
+            }
+            Err(Unsigned::Loop) => Err(refusal(Refusal::Loop)),
+            Err(Unsigned::NoKey) => Err((CANNOT_SIGN, Why::NoKey)),
         }
-        Ok(front)
     }
 
     /// The message must not arrive: without a final dot the next hop delivers nothing.
-    fn refuse_message(&mut self, answer: Answer) {
+    fn refuse_message(&mut self, answer: Answer, why: Why) {
         self.next_hop = None;
-        self.message = Some(Message::Refused(answer));
+        self.message = Some(Message::Refused(answer, why));
+    }
+
+    /// The same, in the words that go with `refusal`.
+    fn refuse_as(&mut self, refusal: Refusal) {
+        let reply = refusal.reply().unwrap_or(UPSTREAM_LOST);
+        self.refuse_message(Answer::Ours(reply), Why::Refused(refusal));
     }
 
     /// The next hop takes no more of the body: perhaps it said why.
@@ -135,10 +156,11 @@ impl Outbound {
             let reply = next_hop.last_words()?;
             matches!(Said::of(Stage::Body, &reply), Said::No).then(|| Words::of(&reply))
         });
-        if words.is_none() {
-            self.edge.upstream_is_down(error);
+        if let Some(words) = words {
+            return self.refuse_message(Answer::Theirs(words), Why::Refused(Refusal::ByUpstream));
         }
-        self.refuse_message(words.map_or(Answer::Ours(UPSTREAM_LOST), Answer::Theirs));
+        self.edge.upstream_is_down(error);
+        self.refuse_as(Refusal::UpstreamLost);
     }
 
     /// The message is over: the reply to its final dot.
@@ -148,34 +170,37 @@ impl Outbound {
             EndOfData { too_big: true, .. } => Some(Refusal::TooBig),
             EndOfData { bare_line_ending: false, too_big: false, .. } => None,
         };
-        if let Some(reply) = flag.and_then(Refusal::reply) {
-            self.refuse_message(Answer::Ours(reply));
+        if let Some(refusal) = flag {
+            self.refuse_as(refusal);
         } else if matches!(self.message, Some(Message::Header(_))) {
             self.header_is_there(None).await;
         }
-        if matches!(self.message, Some(Message::Streaming)) && !self.finish(end).await {
+        if let Some(Message::Streaming(why)) = self.message
+            && !self.finish(end, why).await
+        {
             return self.settled();
         }
-        let code = match self.message.take() {
-            Some(Message::Refused(Answer::Theirs(words))) => {
+        let (code, why) = match self.message.take() {
+            Some(Message::Refused(Answer::Theirs(words), why)) => {
                 self.session.pass_on(words.reply(), &mut self.client.out);
-                words.code()
+                (words.code(), why)
             }
-            Some(Message::Refused(Answer::Ours(reply))) => {
+            Some(Message::Refused(Answer::Ours(reply), why)) => {
                 self.session.refuse(&reply, &mut self.client.out);
-                reply.code
+                (reply.code, why)
             }
-            Some(Message::Header(_) | Message::Streaming) | None => {
+            Some(Message::Header(_) | Message::Streaming(_)) | None => {
                 self.session.refuse(&UPSTREAM_LOST, &mut self.client.out);
-                UPSTREAM_LOST.code
+                (UPSTREAM_LOST.code, Why::Refused(Refusal::UpstreamLost))
             }
         };
-        self.account(code, end);
+        self.account(code, why, end);
         self.settled();
     }
 
-    /// Sends the final dot. Whether the message is still to be answered: the next hop gave no reply to pass on.
-    async fn finish(&mut self, end: EndOfData) -> bool {
+    /// Sends the final dot; `why` is for the log when the next hop takes it. Whether the message is still to be answered:
+    /// the next hop gave no reply to pass on.
+    async fn finish(&mut self, end: EndOfData, why: Why) -> bool {
         let Some(next_hop) = &mut self.next_hop else { return true };
         let recipient = self.transaction.as_ref().and_then(|transaction| transaction.first_recipient.clone());
         let doubt = Doubt::begin(&self.edge, next_hop.address(), recipient.unwrap_or_default());
@@ -184,25 +209,26 @@ impl Outbound {
                 said @ (Said::Yes | Said::No) => {
                     let code = reply.code;
                     self.session.pass_on(reply, &mut self.client.out);
-                    if matches!(said, Said::Yes) {
+                    let why = if matches!(said, Said::Yes) {
                         self.doubts.push(doubt);
+                        why
                     } else {
                         doubt.settle();
-                    }
-                    self.account(code, end);
+                        Why::Refused(Refusal::ByUpstream)
+                    };
+                    self.account(code, why, end);
                     return false;
                 }
                 // It says that it is closing: it did not take the message.
                 Said::Lost => {
                     doubt.settle();
-                    self.refuse_message(Answer::Ours(UPSTREAM_LOST));
+                    self.refuse_as(Refusal::UpstreamLost);
                 }
             },
             Err(error) if error.in_doubt() => {
                 drop(doubt);
                 self.edge.upstream_is_down(&error);
-                let reply = Refusal::InDoubt.reply().unwrap_or(UPSTREAM_LOST);
-                self.refuse_message(Answer::Ours(reply));
+                self.refuse_as(Refusal::InDoubt);
             }
             Err(error) => {
                 doubt.settle();
@@ -218,7 +244,7 @@ impl Outbound {
     }
 
     /// What is counted, logged and remembered of an answered message.
-    fn account(&self, code: u16, end: EndOfData) {
+    fn account(&self, code: u16, why: Why, end: EndOfData) {
         let Some(transaction) = &self.transaction else { return };
         let metrics = &self.edge.metrics;
         match (code / 100, &transaction.signer) {
@@ -238,9 +264,10 @@ impl Outbound {
             source: self.client.peer.ip(),
             sender: transaction.sender(),
             recipient: transaction.first_recipient.clone().unwrap_or_default(),
+            recipients: transaction.recipients,
             direction: Direction::Outbound,
             action: None,
-            reason: None,
+            reason: why,
             proof: None,
             filter: None,
             reply: code,

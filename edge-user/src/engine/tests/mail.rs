@@ -267,3 +267,27 @@ async fn rset_is_told_to_the_upstream() {
     assert_eq!((seen.connections, seen.messages.len()), (1, 1));
     assert_eq!(seen.commands[2..4], ["RSET", "MAIL FROM:<b@far.example>"]);
 }
+
+#[tokio::test]
+async fn every_line_of_the_log_says_why_and_for_how_many() {
+    let refused = Lab::new(Script::at("DOT", Act::Say("554 5.6.0 no"))).await;
+    let lab = Lab::new(Script::default()).await;
+    for (lab, message, reply, why) in [
+        (&lab, "Subject: x\r\n\r\nx\r\n".to_owned(), "250", "accepted"),
+        (&lab, "Subject: x\r\n\r\nx\ny\r\n".to_owned(), "550", "bare_line_ending"),
+        (&lab, format!("{}\r\n", "Received: x\r\n".repeat(51)), "554", "loop"),
+        (&refused, "Subject: x\r\n\r\nx\r\n".to_owned(), "554", "upstream_refused"),
+    ] {
+        let mut talk = lab.greeted().await;
+        talk.say("MAIL FROM:<a@far.example>", "250").await;
+        talk.say("RCPT TO:<user@ours.example>", "250").await;
+        talk.say("RCPT TO:<other@ours.example>", "250").await;
+        talk.say("DATA", "354").await;
+        talk.send(message).await;
+        talk.say(".", reply).await;
+        let log = lab.logged();
+        let last = log.lines().last().expect("a line");
+        assert!(last.contains(&format!("\"reason\":\"{why}\"")), "{why}: {last}");
+        assert!(last.contains("\"recipients\":2"), "{last}");
+    }
+}

@@ -83,7 +83,7 @@ fn parsed(text: &str) -> Config {
 
 /// What the log writes to.
 #[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(in crate::engine) struct Log(pub(in crate::engine) Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Log {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {

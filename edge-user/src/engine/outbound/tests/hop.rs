@@ -12,6 +12,8 @@ use edge_core::time::UnixMillis;
 use tokio::sync::watch;
 
 use crate::config::{self, LogFormat};
+use crate::engine::locked;
+use crate::engine::tests::Log;
 use crate::engine::{Edge, Listeners, clock, serve_at};
 use crate::telemetry::{Direction, EventLog, Settings};
 
@@ -128,6 +130,7 @@ pub(super) fn keys() -> Keys {
 
 pub(super) struct Server {
     pub(super) edge: Arc<Edge>,
+    log: Log,
     address: SocketAddr,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
@@ -168,14 +171,21 @@ impl Server {
             queue_lines_max: 100,
             clock: clock::system_now,
         };
-        let log = EventLog::start(settings, std::io::sink()).unwrap();
-        let edge = Edge::new(config, keys(), None, log).unwrap();
+        let log = Log::default();
+        let event_log = EventLog::start(settings, log.clone()).unwrap();
+        let edge = Edge::new(config, keys(), None, event_log).unwrap();
         let listeners = Listeners::bind(&edge, 1).unwrap();
         let address = listeners.addresses(Direction::Outbound)[0];
         let (stop, told) = watch::channel(false);
         let serving = Arc::clone(&edge);
         let thread = thread::spawn(move || serve_at(serving, listeners, told));
-        Self { edge, address, stop, thread: Some(thread) }
+        Self { edge, log, address, stop, thread: Some(thread) }
+    }
+
+    /// What was logged up to now.
+    pub(super) fn logged(&self) -> String {
+        assert!(self.edge.log.flush(PATIENCE), "the log is written out");
+        String::from_utf8_lossy(&locked(&self.log.0)).into_owned()
     }
 
     /// A client that was greeted.

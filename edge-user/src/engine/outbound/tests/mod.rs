@@ -277,12 +277,12 @@ fn a_message_is_the_same_byte_by_byte_and_however_large() {
 fn what_may_not_arrive_is_never_ended_at_the_next_hop() {
     let hops = "Received: from a by b; today\r\n".repeat(51);
     let long = format!("X: {}\r\n", "x".repeat(700)).repeat(30);
-    for (text, want) in [
-        (format!("{hops}{MESSAGE}.\r\n"), "554 5.4.6 "),
-        (format!("{long}{MESSAGE}.\r\n"), "552 5.3.4 "),
-        (format!("{MESSAGE}a\n.\nb\r\n.\r\n"), "550 5.6."),
-        ("From: user@example.jp\n\r\n.\r\n".to_owned(), "550 5.6."),
-        (format!("{MESSAGE}{}.\r\n", "0123456789\r\n".repeat(20_000)), "552 5.3.4 "),
+    for (text, want, why) in [
+        (format!("{hops}{MESSAGE}.\r\n"), "554 5.4.6 ", "loop"),
+        (format!("{long}{MESSAGE}.\r\n"), "552 5.3.4 ", "header_too_long"),
+        (format!("{MESSAGE}a\n.\nb\r\n.\r\n"), "550 5.6.", "bare_line_ending"),
+        ("From: user@example.jp\n\r\n.\r\n".to_owned(), "550 5.6.", "bare_line_ending"),
+        (format!("{MESSAGE}{}.\r\n", "0123456789\r\n".repeat(20_000)), "552 5.3.4 ", "too_big"),
     ] {
         let hop = Hop::start(PLAIN, &[]);
         let server =
@@ -296,6 +296,24 @@ fn what_may_not_arrive_is_never_ended_at_the_next_hop() {
         let heard = hop.transcripts(1).remove(0);
         assert!(!heard.contains("\r\n.\r\n") && heard.ends_with("[closed]"), "{want}: {heard}");
         assert_eq!(server.edge.metrics.signed.get(), 0);
+        let log = server.logged();
+        assert!(log.contains(&format!("\"reason\":\"{why}\"")), "{why}: {log}");
+    }
+}
+
+#[test]
+fn the_log_says_whether_a_message_was_signed_and_for_how_many() {
+    let hop = Hop::start(PLAIN, &[]);
+    let server = Server::start(hop.address, ANYBODY, "");
+    for (sender, why) in [("user@example.jp", "signed"), ("a@far.example", "relayed_unsigned")] {
+        let mut client = server.client();
+        client.begin(sender, &["a@far.example", "b@far.example"]);
+        client.send(format!("{MESSAGE}.\r\n").as_bytes());
+        assert!(client.reply().starts_with("250"), "{why}");
+        let log = server.logged();
+        let last = log.lines().last().unwrap_or_default();
+        assert!(last.contains(&format!("\"reason\":\"{why}\"")), "{why}: {last}");
+        assert!(last.contains("\"recipients\":2"), "{last}");
     }
 }
 
