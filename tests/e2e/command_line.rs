@@ -98,6 +98,24 @@ fn who_cannot_be_banned_is_refused_with_the_reason() -> Result<()> {
 }
 
 #[test]
+fn own_and_upstream_addresses_cannot_be_banned_without_a_network_card_either() -> Result<()> {
+    let lab = Lab::up("own")?;
+    let mut edge = Edge::start(&lab, &Settings::default().without("xdp"), Profile::Dev)?;
+    for (source, reason) in [
+        ("127.0.0.1", "address of this host"),
+        ("198.18.0.10", "own addresses"),
+        ("0.0.0.0", "no host's address"),
+        ("224.0.0.1", "no host's address"),
+        ("ff02::/64", "no host's address"),
+    ] {
+        let refused = backstop(&edge, &lab, &["ban", "add", source], 2)?;
+        assert!(refused.contains(source) && refused.contains(reason), "{refused}");
+    }
+    backstop(&edge, &lab, &["ban", "add", BANNED], 0)?;
+    edge.stop()
+}
+
+#[test]
 fn a_second_daemon_touches_nothing() -> Result<()> {
     let lab = Lab::up("second")?;
     let mut edge = Edge::start(&lab, &Settings::default(), Profile::Dev)?;

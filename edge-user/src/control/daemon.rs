@@ -11,6 +11,7 @@ use edge_core::time::UnixMillis;
 
 use super::listener::Daemon;
 use super::protocol::{BanRow, Explained, Reply, Request, Status, XdpStatus};
+use crate::dataplane::refuse_own;
 use crate::engine::Edge;
 use crate::telemetry::Event;
 
@@ -79,6 +80,11 @@ impl EdgeDaemon {
         if length.is_zero() || length > BAN_MAX {
             return Err(format!("a ban lasts from 1 second to {} days", BAN_MAX.as_secs() / 86_400));
         }
+        let address = source.address();
+        if address.is_unspecified() || address.is_multicast() {
+            return Err(format!("{source} is no host's address: nothing comes from there"));
+        }
+        refuse_own(&self.edge.config, source).map_err(|error| error.to_string())?;
         if let Some(dataplane) = &self.edge.dataplane {
             dataplane.refuse_spared(source).map_err(|error| error.to_string())?;
         }

@@ -95,13 +95,15 @@ impl Listener {
             move |error| BindError::Io { what, path, error }
         };
         let listener = UnixListener::bind(&path).map_err(io("cannot listen at"))?;
+        // From here on, whatever fails removes the socket.
+        let bound = Self { listener, path: path.clone(), groups, _lock: lock };
         if let Some(group) = groups.read.or(groups.write) {
             std::os::unix::fs::chown(&path, None, Some(group.as_raw()))
                 .map_err(io("cannot give to its group"))?;
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o660))
             .map_err(io("cannot set the mode of"))?;
-        Ok(Self { listener, path, groups, _lock: lock })
+        Ok(bound)
     }
 
     /// Answers from now on, on a thread of its own, until the [`Server`] is dropped.
@@ -114,6 +116,13 @@ impl Listener {
         let path = self.path.clone();
         thread::Builder::new().name("control".into()).spawn(move || accept(&self, &daemon, &stopped))?;
         Ok(Server { path, stop })
+    }
+}
+
+impl Drop for Listener {
+    /// A start that failed leaves no socket. The lock is still held here, so it is nobody else's.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
     }
 }
 

@@ -145,3 +145,12 @@ fn one_caller_too_many_is_told_so() {
     assert!(refused.to_string().contains("try again"), "{refused}");
     drop(held);
 }
+
+#[test]
+fn a_socket_that_never_answered_does_not_stay() {
+    let place = place();
+    let bound = Listener::bind(&place.settings).unwrap();
+    assert!(place.settings.socket.exists());
+    drop(bound);
+    assert!(!place.settings.socket.exists());
+}

@@ -1,6 +1,6 @@
 //! Who is never dropped: own addresses, upstreams, default gateways, the operator's `allow` list, never-ban prefixes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use edge_core::source::Source;
 use ipnet::IpNet;
@@ -8,6 +8,7 @@ use nix::ifaddrs::getifaddrs;
 
 use super::Dataplane;
 use super::error::DataplaneError;
+use crate::config::Config;
 
 /// Which list spares a prefix. The numbers stand in the kernel's maps ([`edge_ebpf::Listed`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +75,28 @@ impl Dataplane {
             }
         }
     }
+}
+
+/// Refuses a source that is this host, its gateway, or stands in the configuration as a listening address, an upstream
+/// or the next hop: also where nothing is attached to the NIC.
+///
+/// # Errors
+/// It is: with the prefix, and why that is spared.
+pub fn refuse_own(config: &Config, source: Source) -> Result<(), DataplaneError> {
+    match allowed(&always_pass(config), &[]).into_iter().find(|spared| overlaps(spared.prefix, source)) {
+        None => Ok(()),
+        Some(Spared { prefix, origin }) => {
+            Err(DataplaneError::Spared { banned: source, prefix, because: origin.because() })
+        }
+    }
+}
+
+/// The addresses that the configuration names: listening ones, upstreams, the next hop.
+pub(super) fn always_pass(config: &Config) -> Vec<IpAddr> {
+    let outbound =
+        config.outbound.iter().flat_map(|outbound| outbound.listen.iter().chain([&outbound.next_hop]));
+    let upstreams = config.domains.iter().map(|domain| &domain.upstream);
+    config.inbound.listen.iter().chain(outbound).chain(upstreams).map(SocketAddr::ip).collect()
 }
 
 fn overlaps(prefix: IpNet, source: Source) -> bool {

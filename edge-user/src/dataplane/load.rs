@@ -349,7 +349,13 @@ fn attach_anew(settings: &Xdp, program: &mut Program) -> Result<FdLink, Dataplan
             attach(AyaMode::Skb)
         }),
     };
-    let id = id.map_err(refused("attach", interface))?;
+    let id = id.map_err(|error| match (settings.mode, refused("attach", interface)(error)) {
+        (XdpMode::Native, DataplaneError::Program { what, interface, hint: None, source }) => {
+            let hint = Some("where the driver has no native XDP, set xdp.mode to \"auto\" or \"generic\"");
+            DataplaneError::Program { what, interface, hint, source }
+        }
+        (XdpMode::Native | XdpMode::Generic | XdpMode::Auto, error) => error,
+    })?;
     let link = program.take_link(id).map_err(refused("attach", interface))?;
     FdLink::try_from(link).map_err(|error| DataplaneError::Program {
         what: "attach",

@@ -22,7 +22,7 @@ mod pins;
 mod samples;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use edge_ebpf::{Ban, Settings, SourceKey};
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use allow::refuse_own;
 pub use error::{DataplaneError, Difference};
 pub use samples::{DropSample, Samples};
 
@@ -127,11 +128,7 @@ impl Dataplane {
     /// As [`Self::attach`].
     pub fn attach_configured(config: &Config) -> Result<Option<Self>, DataplaneError> {
         let Some(xdp) = &config.xdp else { return Ok(None) };
-        let outbound =
-            config.outbound.iter().flat_map(|outbound| outbound.listen.iter().chain([&outbound.next_hop]));
-        let upstreams = config.domains.iter().map(|domain| &domain.upstream);
-        let always_pass: Vec<_> =
-            config.inbound.listen.iter().chain(outbound).chain(upstreams).map(SocketAddr::ip).collect();
+        let always_pass = allow::always_pass(config);
         let never_ban = [&config.reputation.never_ban[..], &config.reputation.trusted_relays[..]].concat();
         Self::attach(xdp, &always_pass, &never_ban).map(Some)
     }

@@ -22,7 +22,7 @@ pub use watch::Watch;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyDirError {
     /// A call of the system failed.
-    #[error("{path}: cannot {what}: {cause}", path = path.display())]
+    #[error("{path}: cannot {what}: {cause}{}", may_help(cause), path = path.display())]
     Io {
         /// Of which file or directory.
         path: PathBuf,
@@ -103,6 +103,14 @@ fn owned(path: &Path, metadata: &Metadata) -> Result<(), KeyDirError> {
         return Ok(());
     }
     Err(KeyDirError::Foreign { path: path.to_owned(), uid, own })
+}
+
+/// What to do about it, where that is known.
+fn may_help(cause: &std::io::Error) -> &'static str {
+    match cause.kind() {
+        std::io::ErrorKind::PermissionDenied => " (run it as root, or as the user that the edge runs as)",
+        _ => "",
+    }
 }
 
 impl KeyDirError {
@@ -390,5 +398,12 @@ mod tests {
             let secret = secret.split('"').nth(1).unwrap();
             assert!(!said.contains(secret), "an error shows the secret: {said}");
         }
+    }
+
+    #[test]
+    fn who_may_not_read_the_keys_is_told_who_may() {
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let said = KeyDirError::io(Path::new("/etc/backstop/keys"), "read")(denied).to_string();
+        assert!(said.contains("/etc/backstop/keys") && said.contains("run it as root"), "{said}");
     }
 }
