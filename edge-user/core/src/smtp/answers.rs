@@ -24,6 +24,8 @@ pub(super) const SAY_EHLO: Reply = Reply::new(503, Enhanced(5, 5, 1), "Say EHLO 
 pub(super) const NESTED_MAIL: Reply = Reply::new(503, Enhanced(5, 5, 1), "Sender already given");
 pub(super) const NEED_MAIL: Reply = Reply::new(503, Enhanced(5, 5, 1), "Need MAIL first");
 pub(super) const NEED_RCPT: Reply = Reply::new(554, Enhanced(5, 5, 1), "No valid recipients");
+pub(super) const RCPT_LATER: Reply =
+    Reply::new(451, Enhanced(4, 5, 1), "No valid recipients now, try again later");
 pub(super) const TOO_MANY_RECIPIENTS: Reply = Reply::new(452, Enhanced(4, 5, 3), "Too many recipients");
 pub(super) const TOO_MANY_ERRORS: Reply = Reply::new(421, Enhanced(4, 7, 0), "Too many errors");
 pub(super) const BARE_IN_MESSAGE: Reply =

@@ -42,6 +42,8 @@ enum Asked {
 #[derive(Clone, Copy, Debug)]
 struct Transaction {
     recipients: usize,
+    /// A recipient got a 4xx.
+    deferred: bool,
     smtputf8: bool,
 }
 
@@ -201,7 +203,12 @@ impl Session {
             Verb::Rcpt => return self.rcpt(consumed, argument, out),
             Verb::Data if self.recipients() == 0 => {
                 // RFC 2920 section 3.1: what a pipelining client sends after its recipients were refused is no error.
-                answers::NEED_RCPT.write(out);
+                // Who was told to come again is not told to give up.
+                if self.transaction.is_some_and(|transaction| transaction.deferred) {
+                    answers::RCPT_LATER.write(out);
+                } else {
+                    answers::NEED_RCPT.write(out);
+                }
             }
             Verb::Data => {
                 self.asked = Asked::Data;
@@ -363,7 +370,7 @@ impl Session {
         match (std::mem::replace(&mut self.asked, Asked::Nothing), yes) {
             (Asked::Nothing, _) => debug_assert!(false, "nothing was asked"),
             (Asked::Mail { smtputf8 }, true) => {
-                self.transaction = Some(Transaction { recipients: 0, smtputf8 });
+                self.transaction = Some(Transaction { recipients: 0, deferred: false, smtputf8 });
             }
             (Asked::Rcpt, true) => {
                 if let Some(transaction) = &mut self.transaction {
@@ -371,6 +378,9 @@ impl Session {
                 }
             }
             (Asked::Mail { .. } | Asked::Rcpt, false) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.deferred |= code < 500;
+                }
                 self.errors = self.errors.saturating_add(u32::from(code >= 500));
             }
             (Asked::Data, true) => self.phase = Phase::Message(Scanner::new(self.limits.message_bytes_max)),

@@ -87,7 +87,7 @@ async fn an_upstream_that_is_not_there_makes_451() {
     talk.say("MAIL FROM:<a@far.example>", "250").await;
     // Port 9 of this machine: nobody listens.
     talk.say("RCPT TO:<user@other.example>", "451 4.4.1").await;
-    talk.say("DATA", "554 5.5.1").await;
+    talk.say("DATA", "451 4.5.1").await;
 }
 
 #[tokio::test]
