@@ -4,6 +4,7 @@
 //! where no packet was answered it was dropped at the NIC, where SMTP answered `4xx` it was stopped there; the
 //! ledger says besides that it was given up. Retried SYNs are the kernel's doing and a figure of their own.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -85,6 +86,7 @@ impl Backoff {
 #[derive(Debug)]
 pub struct Ledger {
     records: Mutex<Vec<Record>>,
+    sent_away: Mutex<BTreeMap<IpAddr, u64>>,
 }
 
 impl Ledger {
@@ -104,7 +106,7 @@ impl Ledger {
             first_try_us: None,
             done_us: None,
         };
-        Self { records: Mutex::new(planned.iter().map(record).collect()) }
+        Self { records: Mutex::new(planned.iter().map(record).collect()), sent_away: Mutex::default() }
     }
 
     /// Enters a try of message `index` that began and ended at these times. Some: try again after so long.
@@ -143,6 +145,12 @@ impl Ledger {
             Outcome::Deferred(_) | Outcome::NoAnswer(_) => record.given_up = wait.is_none(),
         }
         wait
+    }
+
+    /// A server was told 421 within a session that had begun well.
+    pub fn sent_away(&self, source: IpAddr) {
+        let mut sent_away = self.sent_away.lock().unwrap_or_else(PoisonError::into_inner);
+        *sent_away.entry(source).or_default() += 1;
     }
 
     /// Time is over: message `index` is given up where it stands.
@@ -190,7 +198,8 @@ impl Ledger {
             honest_ms: HonestLatency { before: honest_ms(Phase::Before), during: honest_ms(Phase::During) },
             took_ms: millis(took),
         };
-        Report { amounts: amounts.clone(), summary, messages, bots }
+        let sent_away = self.sent_away.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Report { amounts: amounts.clone(), summary, messages, sent_away, bots }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Record>> {
@@ -207,6 +216,9 @@ pub struct Report {
     pub summary: Summary,
     /// Every message.
     pub messages: Vec<Record>,
+    /// How often a reflecting server was told 421 within a session: over its budget of messages. (Over that of
+    /// connections it hears 421 instead of a greeting.)
+    pub sent_away: BTreeMap<IpAddr, u64>,
     /// Every bot.
     pub bots: Vec<BotRecord>,
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::ledger::Ledger;
 use crate::mass::Post;
 use crate::plan::{self, Planned};
-use crate::smtp::{Outcome, Session};
+use crate::smtp::{Between, Outcome, Session};
 
 /// How often an idle connection's worker looks for work; the connection is closed after [`IDLE`].
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -111,7 +111,7 @@ impl Reflector {
                 Next::Message(index) => {
                     idle = Duration::ZERO;
                     let began = begin.elapsed();
-                    let outcome = self.deliver(&mut open, index, post).await;
+                    let outcome = self.deliver(&mut open, index, post, ledger).await;
                     let ended = begin.elapsed();
                     let wait = ledger.tried(index, outcome, began, ended, &post.backoff);
                     self.after(index, outcome, ended, wait, post);
@@ -123,9 +123,20 @@ impl Reflector {
         }
     }
 
-    async fn deliver(&self, open: &mut Option<(Session, u32)>, index: usize, post: &Post) -> Outcome {
-        let spent = open.as_mut().is_some_and(|(session, sent)| {
-            session.went_stale() || *sent >= self.temper.messages_per_connection
+    async fn deliver(
+        &self,
+        open: &mut Option<(Session, u32)>,
+        index: usize,
+        post: &Post,
+        ledger: &Ledger,
+    ) -> Outcome {
+        let spent = open.as_mut().is_some_and(|(session, sent)| match session.between_messages() {
+            Between::Quiet => *sent >= self.temper.messages_per_connection,
+            Between::Said(421) => {
+                ledger.sent_away(self.source);
+                true
+            }
+            Between::Said(_) | Between::Broken => true,
         });
         if spent
             && let Some((session, _)) = open.take()
@@ -143,6 +154,9 @@ impl Reflector {
         *sent += 1;
         let message = post.message(index);
         let outcome = session.send(&message.envelope, &message.wire).await;
+        if outcome == Outcome::Deferred(421) {
+            ledger.sent_away(self.source);
+        }
         if !session.usable() {
             *open = None;
         }

@@ -51,6 +51,17 @@ pub enum Silence {
     AfterDot,
 }
 
+/// What a server does between two messages of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Between {
+    /// Nothing: it waits for the next.
+    Quiet,
+    /// It spoke out of turn: 421 when the client is over a budget, or the server ends.
+    Said(u16),
+    /// It closed the connection without a whole word, or said what is no reply.
+    Broken,
+}
+
 /// The envelope of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Envelope {
@@ -121,13 +132,23 @@ impl Session {
         self.usable
     }
 
-    /// Whether the server has closed or spoken out of turn since the last message (421, a ban's end).
-    pub fn went_stale(&mut self) -> bool {
-        let mut byte = [0; 1];
-        let stale = !self.unread.is_empty()
-            || !matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
-        self.usable &= !stale;
-        stale
+    /// What the server did since the last message. Only a connection that is quiet can be used again.
+    pub fn between_messages(&mut self) -> Between {
+        let open = loop {
+            match self.stream.try_read_buf(&mut self.unread) {
+                Ok(0) => break false,
+                Ok(_) if self.unread.len() <= REPLY_BYTES_MAX => {}
+                Ok(_) => break false,
+                Err(error) => break error.kind() == std::io::ErrorKind::WouldBlock,
+            }
+        };
+        let between = match complete(&self.unread) {
+            Ok(Some((code, _))) => Between::Said(code),
+            Ok(None) if open && self.unread.is_empty() => Between::Quiet,
+            Ok(None) | Err(_) => Between::Broken,
+        };
+        self.usable &= between == Between::Quiet;
+        between
     }
 
     /// One mail transaction. `wire` ends with CRLF and is dot-stuffed; the final dot is added here.

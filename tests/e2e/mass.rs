@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use lab::mass::{Amounts, Mass, Outcome, settings};
+use lab::mass::{Amounts, FLOOD_UNPROVEN_MAX, Mass, Outcome, UNPROVEN_BURST, settings};
 use lab::program::Profile;
 use load::plan::Kind;
 
@@ -26,6 +26,7 @@ fn a_flood_of_forged_bounces_is_stopped_and_honest_mail_does_not_feel_it() -> Re
     no_forged_bounce_arrives(&outcome);
     a_forged_bounce_costs_one_try(&outcome, &amounts);
     the_bots_end_at_the_nic(&outcome, &amounts);
+    who_reflects_most_is_slowed(&outcome);
     no_reflector_is_banned(&outcome);
     Ok(())
 }
@@ -80,16 +81,44 @@ fn the_bots_end_at_the_nic(outcome: &Outcome, amounts: &Amounts) {
     assert!(dropped > passed, "{dropped} packets dropped, {passed} passed");
 }
 
-/// Not those that sent wanted mail too, and not the others: each forged bounce of theirs was refused, and that was all.
+/// A server over its budget of bounces hears 421 between two of them; that each still costs one try is asserted above.
+fn who_reflects_most_is_slowed(outcome: &Outcome) {
+    let over: BTreeSet<_> = sources_of_more_than(outcome, UNPROVEN_BURST);
+    let sent_away: BTreeSet<_> = outcome.ledger.sent_away.keys().map(ToString::to_string).collect();
+    assert!(!sent_away.is_empty(), "none of {over:?} was sent away");
+    assert!(
+        sent_away.is_subset(&over),
+        "within their budget and sent away: {:?}",
+        sent_away.difference(&over)
+    );
+    assert!(over.len() * 3 < outcome.reflectors.len(), "most servers keep within their budget: {over:?}");
+}
+
+/// Sources of more forged bounces than so many.
+fn sources_of_more_than(outcome: &Outcome, bounces: u32) -> BTreeSet<String> {
+    let mut sent: BTreeMap<_, u32> = BTreeMap::new();
+    for record in outcome.ledger.messages.iter().filter(|record| record.kind == Kind::Forged) {
+        *sent.entry(record.source.to_string()).or_default() += 1;
+    }
+    sent.into_iter().filter(|(_, sent)| *sent > bounces).map(|(source, _)| source).collect()
+}
+
+/// Not those that sent wanted mail too, however much they reflect, and not the others, which reflect less: each forged bounce of theirs was refused, and that was all.
 fn no_reflector_is_banned(outcome: &Outcome) {
-    for source in outcome.reflectors.iter().chain(&honest_sources(outcome)) {
+    let wanted: BTreeSet<_> = sources_of_wanted(outcome);
+    let most = sources_of_more_than(outcome, FLOOD_UNPROVEN_MAX);
+    assert!(!most.is_empty(), "nobody sends so much that only its wanted mail protects it");
+    assert!(most.is_subset(&wanted), "the amounts: {:?} sent no wanted mail", most.difference(&wanted));
+    for source in outcome.reflectors.iter().chain(&wanted) {
         assert!(!outcome.banned.contains_key(source), "{source} was banned: {:?}", outcome.banned[source]);
     }
     let bots_banned = outcome.banned.keys().filter(|source| outcome.bots.contains(*source)).count();
     assert!(bots_banned > 0, "the log names no ban of a bot: is it read right?");
 }
 
-fn honest_sources(outcome: &Outcome) -> BTreeSet<String> {
-    let honest = outcome.ledger.messages.iter().filter(|record| record.kind == Kind::Honest);
-    honest.map(|record| record.source.to_string()).collect()
+/// Where honest mail and real bounces came from.
+fn sources_of_wanted(outcome: &Outcome) -> BTreeSet<String> {
+    let wanted = |kind| matches!(kind, Kind::Honest | Kind::RealBounce);
+    let wanted = outcome.ledger.messages.iter().filter(|record| wanted(record.kind));
+    wanted.map(|record| record.source.to_string()).collect()
 }

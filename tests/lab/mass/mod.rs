@@ -88,12 +88,22 @@ impl Default for Amounts {
     }
 }
 
+/// Unproven bounces that a server may send in the whole mass: only the largest reflectors send some more.
+pub const UNPROVEN_BURST: u32 = 640;
+/// Those in the flood after which who sent nothing good is banned: the largest reflectors send more, each of them
+/// wanted mail too.
+pub const FLOOD_UNPROVEN_MAX: u32 = 655;
+
 /// The edge's configuration for the mass: budgets in the measure of a flood that takes a minute instead of a day.
 #[must_use]
 pub fn settings() -> Settings {
     Settings::default()
         .set("reputation.connections_per_sec", 5.0)
         .set("reputation.over_budget_strikes", 3)
+        .set("reputation.unproven_burst", f64::from(UNPROVEN_BURST))
+        // Next to nothing: who is over it must not depend on how long the mass takes.
+        .set("reputation.unproven_per_sec", 0.01)
+        .set("reputation.flood_unproven_max", i64::from(FLOOD_UNPROVEN_MAX))
         .set("flood.calm_after_secs", 10)
         .set("limits.client_greet_secs", 3)
         .set("xdp.syn_per_sec", 10)
