@@ -32,6 +32,7 @@ outbound.networks = ["198.19.0.0/24"]
 outbound.next_hop = "{MTA}:10026"
 signature.keys = "/run/lab/edge/keys"
 control.socket = "/run/lab/edge/control.sock"
+state.dir = "/run/lab/edge/state"
 log.format = "json"
 reputation.ban_first_secs = 5
 reputation.ban_max_secs = 20

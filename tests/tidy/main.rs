@@ -16,7 +16,7 @@ const EMPTY_NAMES: [&str; 9] =
     ["common", "helper", "helpers", "manager", "misc", "shared", "util", "utils", "stuff"];
 
 /// The parts of `edge-user`, from the top down: `use` points downwards only.
-const PARTS: [&str; 6] = ["cli", "control", "engine", "telemetry", "dataplane", "config"];
+const PARTS: [&str; 7] = ["cli", "control", "engine", "telemetry", "dataplane", "state", "config"];
 
 /// What the core may not name: clocks, I/O, randomness, threads. (`std::io::Write` is how text is put into a `Vec`.)
 const NOT_IN_CORE: [&str; 18] = [

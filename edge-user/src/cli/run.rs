@@ -23,6 +23,7 @@ use crate::config::{self, Config, keys};
 use crate::control::{EdgeDaemon, Listener};
 use crate::dataplane::{Dataplane, DataplaneError};
 use crate::engine::{self, Edge, Listeners, clock};
+use crate::state::StateDir;
 use crate::telemetry::{self, AddressHasher, Direction, Event, EventLog, Level};
 
 /// How long the last lines of the log may take to be written.
@@ -49,6 +50,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     let watch = keys::Watch::new(&config.signature.keys);
     let keys = keys::load_signing(&config.signature.keys, clock::system_now())?;
     let control = Listener::bind(&config.control)?;
+    let state = StateDir::open(&config.state.dir)?;
     let log = start_log(&config, &keys)?;
     telemetry::install_diagnostics(&log)?;
     for message in warnings {
@@ -57,7 +59,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
 
     let served = attach(&config, &log).and_then(|dataplane| {
         let took_back = takes_back(&config, dataplane.as_ref());
-        serve(&args.config, config, (keys, watch), dataplane, &log, control).inspect_err(|_| took_back())
+        serve(&args.config, config, (keys, watch), dataplane, state, &log, control)
+            .inspect_err(|_| took_back())
     });
     log.flush(FLUSH_MAX);
     served.map(|()| Answer::Yes)
@@ -146,11 +149,12 @@ fn serve(
     config: Config,
     (keys, watch_keys): (Keys, keys::Watch),
     dataplane: Option<Dataplane>,
+    state: StateDir,
     log: &EventLog,
     control: Listener,
 ) -> anyhow::Result<()> {
     let xdp = dataplane.as_ref().map_or("none", |dataplane| dataplane.mode().name());
-    let edge = Edge::new(config, keys, dataplane, log.clone())?;
+    let edge = Edge::new(config, keys, dataplane, log.clone(), Some(state))?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let listeners = Listeners::bind(&edge, workers).map_err(explain_bind)?;
     let started = Event::Started {

@@ -53,6 +53,14 @@ section! {
 }
 
 section! {
+    /// `[state]`
+    pub struct State {
+        /// The directory where the edge keeps what must outlive it. It is made where it is not there.
+        pub dir: PathBuf = "/var/lib/backstop".into(),
+    }
+}
+
+section! {
     /// `[control]`
     pub struct Control {
         /// The Unix socket's path.
@@ -88,4 +96,4 @@ pub enum LogFormat {
     Json,
 }
 
-defaults!(Limits, Control, Log);
+defaults!(Limits, State, Control, Log);

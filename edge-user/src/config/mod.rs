@@ -21,7 +21,7 @@ mod tests;
 mod validate;
 mod value;
 
-pub use daemon::{Control, Limits, Log, LogFormat, READ_BUFFER_BYTES};
+pub use daemon::{Control, Limits, Log, LogFormat, READ_BUFFER_BYTES, State};
 pub use edit::{Edit, EditError};
 pub use load::{Loaded, load, parse, read};
 pub use machine::Machine;
@@ -61,6 +61,8 @@ section! {
         pub flood: Flood,
         /// Limits on sessions, messages and memory.
         pub limits: Limits,
+        /// What outlives the daemon.
+        pub state: State,
         /// The control socket.
         pub control: Control,
         /// The log.

@@ -51,6 +51,7 @@ use self::upstreams::Upstreams;
 pub use self::worker::Listeners;
 use crate::config::Config;
 use crate::dataplane::Dataplane;
+use crate::state::StateDir;
 use crate::telemetry::{Event, EventLog, Metrics};
 
 /// Most idle read buffers that are kept (16 KiB each).
@@ -78,6 +79,8 @@ pub struct Edge {
     pub uses: Mutex<Uses>,
     /// The NIC's protection, where there is one.
     pub dataplane: Option<Dataplane>,
+    /// What outlives the daemon; none: it keeps nothing.
+    pub state: Option<StateDir>,
     /// Counters.
     pub metrics: Metrics,
     /// The event log.
@@ -113,6 +116,7 @@ impl Edge {
         keys: Keys,
         dataplane: Option<Dataplane>,
         log: EventLog,
+        state: Option<StateDir>,
     ) -> anyhow::Result<Arc<Self>> {
         let limits = &config.limits;
         let pool = Pool::new(limits.sessions_max.min(IDLE_BUFFERS_MAX), limits.hold_total_bytes_max);
@@ -130,6 +134,7 @@ impl Edge {
             flood: Mutex::new(Detector::new(config.flood_limits())),
             uses: Mutex::new(Uses::new(config.signature.uses_max, config.token_age_max().max(tags::AGE_MAX))),
             dataplane,
+            state,
             metrics: Metrics::default(),
             log,
             clock: Clock::System,

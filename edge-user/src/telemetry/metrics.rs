@@ -67,6 +67,8 @@ metrics! {
     bounces_tag,
     /// Bounces proven by a token and delivered.
     bounces_token,
+    /// Bounces proven by the record of what was sent, and delivered.
+    bounces_record,
     /// Bounces that nothing proved, whatever became of them.
     unproven,
     /// Unproven bounces delivered (monitor, deliver, mark, exempt).

@@ -218,6 +218,8 @@ impl Fate {
                 Action::Monitor | Action::Deliver => (Self::Streaming, Order::Open { mark: false }),
                 Action::Mark => (Self::Streaming, Order::Open { mark: true }),
                 Action::Reject => (Self::Refusing(Refusal::Unproven), Order::LetGo),
+                // No disk to put it on yet: it comes again.
+                Action::Quarantine => (Self::Refusing(Refusal::HoldExhausted), Order::LetGo),
                 Action::Discard => (Self::Discarding, Order::LetGo),
             },
             Happening::HoldExhausted => (Self::Refusing(Refusal::HoldExhausted), Order::LetGo),

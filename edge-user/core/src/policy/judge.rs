@@ -37,7 +37,7 @@ impl Policy {
         };
         let tagged = match proof {
             Some(Proof::Tag) => true,
-            Some(Proof::Token) | None => false,
+            Some(Proof::Token | Proof::Record) | None => false,
         };
         in_force && !tagged && !self.exempts(recipient)
     }
@@ -81,6 +81,7 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounce::Kind;
 
     fn mailbox(text: &str) -> Mailbox {
         Mailbox::parse(text).expect("the tests' addresses are addresses")
@@ -153,7 +154,8 @@ mod tests {
                 G::TooBig => (None, false, true, false),
             };
             let recipient = mailbox(recipient);
-            let facts = Facts { recipient: &recipient, proof, overused, too_big_to_prove, flood };
+            let kind = Kind::Unknown;
+            let facts = Facts { recipient: &recipient, proof, overused, too_big_to_prove, flood, kind };
             assert_eq!(policy.judge(&facts), Verdict { action, reason, filter }, "{recipient:?}");
         }
     }
@@ -185,6 +187,7 @@ mod tests {
             overused: false,
             too_big_to_prove: false,
             flood: true,
+            kind: Kind::Unknown,
         };
         assert_eq!(Policy::default().judge(&facts).action, Action::Monitor);
         assert!(!Policy::default().refuses_at_data(&recipient, None, true));

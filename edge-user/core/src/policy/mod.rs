@@ -8,6 +8,7 @@ mod judge;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounce::Kind;
 use crate::mailbox::Mailbox;
 use crate::signature::Proof;
 
@@ -27,6 +28,8 @@ pub enum Action {
     Mark,
     /// 550 5.7.1 after the final dot.
     Reject,
+    /// 250 after the final dot, once it is on the edge's own disk; the operator looks at it, and releases it or not.
+    Quarantine,
     /// 250 after the final dot, and nothing is kept.
     Discard,
 }
@@ -95,6 +98,8 @@ pub struct Facts<'a> {
     pub too_big_to_prove: bool,
     /// A flood is on.
     pub flood: bool,
+    /// What it is, as far as it could be told.
+    pub kind: Kind,
 }
 
 /// Why a verdict is what it is.
@@ -113,6 +118,10 @@ pub enum Reason {
     ExemptRecipient,
     /// The domain requires a tag (in answer to DATA).
     TagRequired,
+    /// Its kind of null-sender mail has a rule of its own.
+    KindRule,
+    /// Nothing proved it, and mail that was sent before the first signature can still bounce.
+    Grace,
     /// No filter covers the recipient.
     NoFilter,
 }

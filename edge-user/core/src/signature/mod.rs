@@ -29,4 +29,6 @@ pub enum Proof {
     Tag,
     /// A valid token in the message.
     Token,
+    /// A Message-ID in it that was sent for this mailbox: the weakest.
+    Record,
 }

@@ -100,6 +100,7 @@ fn word(action: Action) -> &'static str {
         Action::Deliver => "deliver",
         Action::Mark => "mark",
         Action::Reject => "reject",
+        Action::Quarantine => "quarantine",
         Action::Discard => "discard",
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use edge_core::bounce::Kind;
 use edge_core::mailbox::Mailbox;
 use edge_core::policy::{Facts, Reason};
 use edge_core::signature::Proof;
@@ -81,6 +82,7 @@ impl Outcome {
             overused: test.overused && !test.tag,
             too_big_to_prove: test.too_big,
             flood: test.flood,
+            kind: Kind::Unknown,
         });
         Self { at: "its end", action: word(verdict.action), reason: verdict.reason, filter: verdict.filter }
     }
@@ -94,6 +96,8 @@ fn reason_word(reason: Reason) -> &'static str {
         Reason::Overused => "its token was used too often",
         Reason::ExemptRecipient => "the recipient is exempt",
         Reason::TagRequired => "the domain requires a tag",
+        Reason::KindRule => "the rule of its kind",
+        Reason::Grace => "mail that was sent before the first signature can still bounce",
         Reason::NoFilter => "no filter covers the recipient",
     }
 }

@@ -115,7 +115,7 @@ mod tests {
             clock: clock::system_now,
         };
         let log = crate::telemetry::EventLog::start(settings, std::io::sink()).unwrap();
-        Edge::new(config, keys::load(keys_dir).unwrap(), None, log).unwrap()
+        Edge::new(config, keys::load(keys_dir).unwrap(), None, log, None).unwrap()
     }
 
     fn signer(edge: &Edge) -> Option<u8> {

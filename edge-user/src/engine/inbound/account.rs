@@ -68,6 +68,7 @@ impl Inbound {
             match proof {
                 Proof::Tag => self.edge.metrics.bounces_tag.add(1),
                 Proof::Token => self.edge.metrics.bounces_token.add(1),
+                Proof::Record => self.edge.metrics.bounces_record.add(1),
             }
             self.observe(Conduct::ProvenBounce);
         }
@@ -102,7 +103,7 @@ impl Inbound {
                 self.edge.metrics.bounces_rejected.add(1);
                 self.observe(Conduct::UnprovenBounce);
             }
-            Action::Discard => {
+            Action::Quarantine | Action::Discard => {
                 self.edge.metrics.bounces_discarded.add(1);
                 self.observe(Conduct::UnprovenBounce);
             }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use edge_core::bounce::Kind;
 use edge_core::message::{Fate, Happening, JudgeWhen, Order, Received, ReceivedCount, Refusal};
 use edge_core::policy::{Action, Facts, Verdict};
 use edge_core::signature::Proof;
@@ -160,6 +161,7 @@ impl Inbound {
             overused: message.token.is_some_and(|token| token.overused),
             too_big_to_prove: when == JudgeWhen::TooBigToProve,
             flood: self.edge.flood_on(),
+            kind: Kind::Unknown,
         });
         message.verdict = Some(verdict);
         if message.report.is_none() {

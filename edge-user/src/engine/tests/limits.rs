@@ -331,7 +331,7 @@ fn serve_ends_when_it_is_told_to() {
         clock: crate::engine::clock::system_now,
     };
     let log = EventLog::start(settings, io::sink()).expect("a thread");
-    let edge = Edge::new(config, keys(), None, log).expect("an edge");
+    let edge = Edge::new(config, keys(), None, log, None).expect("an edge");
     let (stop, stopped) = watch::channel(false);
     let serving = std::thread::spawn(move || crate::engine::serve(edge, stopped));
     stop.send(true).expect("it listens");
@@ -396,7 +396,7 @@ async fn an_edge_with_many_workers_takes_no_port_that_another_one_has() {
             clock: crate::engine::clock::system_now,
         };
         let log = EventLog::start(settings, Log::default()).expect("a thread");
-        Edge::new(config.clone(), keys(), None, log).expect("an edge")
+        Edge::new(config.clone(), keys(), None, log, None).expect("an edge")
     };
     // A single worker first: only where many are wanted is the port shared.
     let reserved = Listeners::bind(&edge_of(&config), 1).expect("a port");

@@ -127,7 +127,7 @@ impl Lab {
             clock: super::clock::system_now,
         };
         let event_log = EventLog::start(settings, log.clone()).expect("a thread");
-        let edge = Edge::new(config, keys(), None, event_log).expect("an edge");
+        let edge = Edge::new(config, keys(), None, event_log, None).expect("an edge");
         let listeners = Listeners::bind(&edge, 1).expect("a port");
         let address = listeners.addresses(Direction::Inbound)[0];
         let (stop, stopped) = watch::channel(false);

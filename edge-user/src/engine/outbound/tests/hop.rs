@@ -173,7 +173,7 @@ impl Server {
         };
         let log = Log::default();
         let event_log = EventLog::start(settings, log.clone()).unwrap();
-        let edge = Edge::new(config, keys(), None, event_log).unwrap();
+        let edge = Edge::new(config, keys(), None, event_log, None).unwrap();
         let listeners = Listeners::bind(&edge, 1).unwrap();
         let address = listeners.addresses(Direction::Outbound)[0];
         let (stop, told) = watch::channel(false);
