@@ -77,6 +77,7 @@ begin retry
     Instance {
         name: "far-exim".to_owned(),
         software: Software::Exim,
+        beside: Vec::new(),
         host: Host::Internet,
         listens: far.socket(),
         etc: vec![("exim4/exim4.conf", main)],
@@ -105,6 +106,7 @@ dc_localdelivery='mail_spool'
     Instance {
         name: "default-exim".to_owned(),
         software: Software::Exim,
+        beside: Vec::new(),
         host: Host::Edge,
         listens: (Ipv4Addr::LOCALHOST, 25).into(),
         etc: vec![

@@ -11,7 +11,7 @@ mod postfix;
 mod sendmail;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,7 +25,7 @@ const START: Duration = Duration::from_secs(30);
 /// A local part that every far server has, with a mailbox that is full. Any other is unknown to it.
 pub const FULL: &str = "full";
 
-/// A mail server software.
+/// A mail server software, or what stands beside one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Software {
     /// Postfix.
@@ -36,6 +36,14 @@ pub enum Software {
     OpenSmtpd,
     /// Sendmail.
     Sendmail,
+    /// Dovecot with LMTP and Pigeonhole (Sieve): delivers for a mail server.
+    Dovecot,
+    /// `postsrsd`: rewrites the senders of what a Postfix passes on (SRS).
+    Postsrsd,
+    /// The mailing list manager `mlmmj`.
+    Mlmmj,
+    /// `stunnel`, which ends TLS for what has none.
+    Stunnel,
 }
 
 impl Software {
@@ -47,6 +55,10 @@ impl Software {
             Self::Exim => "exim",
             Self::OpenSmtpd => "opensmtpd",
             Self::Sendmail => "sendmail",
+            Self::Dovecot => "dovecot",
+            Self::Postsrsd => "postsrsd",
+            Self::Mlmmj => "mlmmj",
+            Self::Stunnel => "stunnel",
         }
     }
 
@@ -58,6 +70,10 @@ impl Software {
             Self::Exim => "usr/sbin/exim4",
             Self::OpenSmtpd => "usr/sbin/smtpd",
             Self::Sendmail => "usr/libexec/sendmail/sendmail",
+            Self::Dovecot => "usr/lib/dovecot/lmtp",
+            Self::Postsrsd => "usr/sbin/postsrsd",
+            Self::Mlmmj => "usr/bin/mlmmj-receive",
+            Self::Stunnel => "usr/bin/stunnel4",
         }
     }
 
@@ -87,7 +103,7 @@ pub fn prefix() -> PathBuf {
 /// mailbox of [`FULL`] over quota), and returns a bounce to the edge, from its own address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Far {
-    /// What it runs. Not Sendmail.
+    /// What it runs: Postfix, Exim or OpenSMTPD.
     pub software: Software,
 }
 
@@ -113,6 +129,7 @@ impl Far {
             Software::Exim => 2,
             Software::OpenSmtpd => 3,
             Software::Sendmail => 4,
+            Software::Dovecot | Software::Postsrsd | Software::Mlmmj | Software::Stunnel => 5,
         })
     }
 
@@ -128,6 +145,8 @@ struct Instance {
     /// Its name, and its folder in the lab.
     name: String,
     software: Software,
+    /// What is unpacked beside it.
+    beside: Vec<Software>,
     host: Host,
     /// Where it listens when it is ready.
     listens: SocketAddr,
@@ -146,19 +165,24 @@ pub struct MailServer {
     name: String,
     host: Host,
     listens: SocketAddr,
-    package: PathBuf,
+    /// Unpacked: its own, and what stands beside it.
+    packages: Vec<PathBuf>,
     process: Process,
     files: PathBuf,
 }
 
 impl MailServer {
     fn start(lab: &Lab, instance: Instance) -> Result<Self> {
-        let package = instance.software.package()?;
-        let shown = package.to_str().context("the target folder's path is not UTF-8")?;
-        ensure!(
-            !shown.contains([':', ',', '\\']),
-            "overlays cannot name {shown}: it has a colon, comma or backslash"
-        );
+        let mut packages = Vec::new();
+        for software in std::iter::once(&instance.software).chain(&instance.beside) {
+            let package = software.package()?;
+            let shown = package.to_str().context("the target folder's path is not UTF-8")?;
+            ensure!(
+                !shown.contains([':', ',', '\\']),
+                "overlays cannot name {shown}: it has a colon, comma or backslash"
+            );
+            packages.push(package);
+        }
         let Instance { name, host, listens, .. } = instance;
         let file = |path: &str| format!("{name}/{path}");
         for (path, content) in &instance.etc {
@@ -170,9 +194,9 @@ impl MailServer {
         lab.write(file("etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files\n")?;
         lab.write(file("prepare"), &instance.prepare)?;
         lab.write(file("start"), include_str!("start.sh"))?;
-        let process = start(lab, &name, host, &package)?;
+        let process = start(lab, &name, host, &packages)?;
         let files = lab.path(&name);
-        let mut server = Self { name, host, listens, package, process, files };
+        let mut server = Self { name, host, listens, packages, process, files };
         server.wait_until_ready(lab)?;
         Ok(server)
     }
@@ -240,18 +264,18 @@ impl MailServer {
     /// When it still runs, or does not come up.
     pub fn start_again(&mut self, lab: &Lab) -> Result<()> {
         ensure!(!self.process.is_running(), "{} still runs", self.name);
-        self.process = start(lab, &self.name, self.host, &self.package)?;
+        self.process = start(lab, &self.name, self.host, &self.packages)?;
         self.wait_until_ready(lab)
     }
 }
 
 /// `unshare --kill-child`: PID 1 of the instance dies with it, and every process of the instance with PID 1.
-fn start(lab: &Lab, name: &str, host: Host, package: &Path) -> Result<Process> {
+fn start(lab: &Lab, name: &str, host: Host, packages: &[PathBuf]) -> Result<Process> {
     let mut command = lab.command(host, "unshare");
     command
         .args(["--mount", "--uts", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"])
         .args(["bash", &format!("/run/lab/{name}/start"), name])
-        .arg(package);
+        .args(packages);
     Process::start(name, command, 2)
 }
 
@@ -287,7 +311,11 @@ impl Lab {
             Software::Postfix => postfix::far(far, edge),
             Software::Exim => exim::far(far, edge),
             Software::OpenSmtpd => opensmtpd::far(far, edge),
-            Software::Sendmail => anyhow::bail!("no test needs Sendmail as far side"),
+            Software::Sendmail
+            | Software::Dovecot
+            | Software::Postsrsd
+            | Software::Mlmmj
+            | Software::Stunnel => bail!("no test needs {} as far side", far.software.name()),
         };
         MailServer::start(self, instance)
     }
@@ -310,7 +338,11 @@ impl Lab {
             Software::Postfix => postfix::with_defaults(),
             Software::Exim => exim::with_defaults(),
             Software::Sendmail => sendmail::with_defaults(),
-            Software::OpenSmtpd => anyhow::bail!("no test needs OpenSMTPD with its defaults"),
+            Software::OpenSmtpd
+            | Software::Dovecot
+            | Software::Postsrsd
+            | Software::Mlmmj
+            | Software::Stunnel => bail!("no test needs {} with its defaults", software.name()),
         };
         instance.prepare.insert_str(0, changes);
         MailServer::start(self, instance)

@@ -21,6 +21,7 @@ match from local for any action \"out\"
     Instance {
         name: "far-opensmtpd".to_owned(),
         software: Software::OpenSmtpd,
+        beside: Vec::new(),
         host: Host::Internet,
         listens: far.socket(),
         etc: vec![("smtpd.conf", main), ("mailname", format!("mail.{domain}\n"))],

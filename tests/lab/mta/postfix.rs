@@ -178,6 +178,7 @@ fn instance(name: &str, host: Host, listens: SocketAddr, main: String, services:
     Instance {
         name: name.to_owned(),
         software: Software::Postfix,
+        beside: Vec::new(),
         host,
         listens,
         etc: vec![("postfix/main.cf", main), ("postfix/master.cf", format!("{MASTER}{services}"))],

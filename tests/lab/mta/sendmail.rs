@@ -19,6 +19,7 @@ ClientConn:127 0
     Instance {
         name: "default-sendmail".to_owned(),
         software: Software::Sendmail,
+        beside: Vec::new(),
         host: Host::Edge,
         listens: (Ipv4Addr::LOCALHOST, 25).into(),
         etc: vec![

@@ -46,6 +46,11 @@ const MAIL_SERVERS: [&str; 12] = [
     "dma",
 ];
 
+/// Whether a package is a mail server, or brings one.
+pub(super) fn is_mail_server(package: &str) -> bool {
+    MAIL_SERVERS.contains(&package)
+}
+
 /// Whether a package is installed and configured.
 pub(super) fn is_installed(package: &str) -> bool {
     output("dpkg-query", &["--show", "--showformat=${db:Status-Status}", package])
@@ -88,7 +93,7 @@ pub(super) fn install(system: &System, packages: &[&str]) -> Result<()> {
         );
     }
     let changes = simulate(packages)?;
-    let mail = changes.iter().find(|package| MAIL_SERVERS.contains(&package.as_str()));
+    let mail = changes.iter().find(|package| is_mail_server(package));
     if let Some(mail) = mail {
         bail!("these packages would bring the mail server {mail} with them, which this must never install");
     }

@@ -14,13 +14,22 @@ use super::apt;
 use super::command::{run, run_in};
 
 /// For messages.
-pub(super) const NAMES: &str = "Postfix, Exim, OpenSMTPD and Sendmail";
+pub(super) const NAMES: &str = "Postfix, Exim, OpenSMTPD, Sendmail, Dovecot, postsrsd, mlmmj and stunnel";
 
 /// A few MB each.
 const DOWNLOAD: Duration = Duration::from_secs(5 * 60);
 const UNPACK: Duration = Duration::from_secs(60);
 
-const ALL: [Software; 4] = [Software::Postfix, Software::Exim, Software::OpenSmtpd, Software::Sendmail];
+const ALL: [Software; 8] = [
+    Software::Postfix,
+    Software::Exim,
+    Software::OpenSmtpd,
+    Software::Sendmail,
+    Software::Dovecot,
+    Software::Postsrsd,
+    Software::Mlmmj,
+    Software::Stunnel,
+];
 
 /// The packages to unpack, whether this machine has them installed or not; the first is the one whose dependencies
 /// are looked up.
@@ -30,6 +39,10 @@ fn packages(software: Software) -> &'static [&'static str] {
         Software::Exim => &["exim4-daemon-light", "exim4-base", "exim4-config"],
         Software::OpenSmtpd => &["opensmtpd"],
         Software::Sendmail => &["sendmail-bin", "sendmail-base", "sendmail-cf", "m4"],
+        Software::Dovecot => &["dovecot-core", "dovecot-lmtpd", "dovecot-sieve"],
+        Software::Postsrsd => &["postsrsd"],
+        Software::Mlmmj => &["mlmmj"],
+        Software::Stunnel => &["stunnel4"],
     }
 }
 
@@ -67,7 +80,8 @@ fn unpack_one(software: Software) -> Result<()> {
     let named = packages(software);
     let mut wanted: Vec<String> = named.iter().map(ToString::to_string).collect();
     for dependency in apt::simulate(&named[..1])? {
-        if !wanted.contains(&dependency) {
+        // What a list manager depends on is a mail server of its own, and an overlay of its files would be in the way.
+        if !wanted.contains(&dependency) && !apt::is_mail_server(&dependency) {
             wanted.push(dependency);
         }
     }
@@ -112,7 +126,8 @@ fn merge_usr(root: &Path) -> Result<()> {
 
 /// The shared libraries that its program needs and that are neither unpacked nor on the machine.
 fn missing_libraries(software: Software, folder: &Path) -> Vec<String> {
-    let libraries = ["usr/lib", "usr/lib/x86_64-linux-gnu", "usr/lib/postfix"].map(|path| folder.join(path));
+    let libraries = ["usr/lib", "usr/lib/x86_64-linux-gnu", "usr/lib/postfix", "usr/lib/dovecot"]
+        .map(|path| folder.join(path));
     let path = libraries.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":");
     let said =
         Command::new("ldd").arg(folder.join(software.landmark())).env("LD_LIBRARY_PATH", path).output();
