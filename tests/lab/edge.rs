@@ -21,7 +21,7 @@ pub struct Settings(toml::Table);
 
 impl Default for Settings {
     /// `example.jp` before the operator's server in `mta`; unproven bounces are rejected; XDP in native mode, not only
-    /// watching; bans of 5 s that double up to 20.
+    /// watching; bans of 5 s that double up to 20. Its keys are new, and no mail from before them can bounce.
     fn default() -> Self {
         let table = format!(
             r#"
@@ -34,6 +34,7 @@ signature.keys = "/run/lab/edge/keys"
 control.socket = "/run/lab/edge/control.sock"
 state.dir = "/run/lab/edge/state"
 log.format = "json"
+policy.grace_days = 0
 reputation.ban_first_secs = 5
 reputation.ban_max_secs = 20
 reputation.ban_flood_max_secs = 20

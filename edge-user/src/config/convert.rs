@@ -37,6 +37,10 @@ impl Config {
                 .filter_map(|text| exempt_recipient(text))
                 .collect(),
             overused_in_flood: self.policy.overused_in_flood,
+            grace: policy::Grace {
+                length: days(self.policy.grace_days),
+                in_flood: self.policy.grace_in_flood,
+            },
         }
     }
 

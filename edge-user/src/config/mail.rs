@@ -76,6 +76,14 @@ section! {
         pub exempt_recipients: Vec<String> = vec!["postmaster@".into(), "abuse@".into()],
         /// During a flood, what becomes of a bounce whose token was used too often. Outside it is delivered.
         pub overused_in_flood: Action = Action::Reject,
+        /// For how many days after the first signature unproven bounces are delivered where a filter would reject, quarantine
+        /// or discard them (and `require_tag` does not refuse): mail that was sent before it can still bounce. 16: queues of 5
+        /// to 7 days on two hops, as for `max_age_days`. Before anything was signed, grace has not begun to run out. 0: none;
+        /// a reload with 0 ends it at once.
+        pub grace_days: u32 = 16,
+        /// Whether that holds during a flood too. `false`: in a flood the filters do what they say, also to the few real
+        /// bounces among it that answer mail from before the first signature.
+        pub grace_in_flood: bool = true,
     }
 }
 

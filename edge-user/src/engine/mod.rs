@@ -31,9 +31,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use edge_core::incident::{Detector, State};
-use edge_core::policy::Policy;
+use edge_core::policy::{Policy, Situation};
 use edge_core::reputation::{Correspondents, Reputation};
-use edge_core::signature::{Keys, Uses, tags};
+use edge_core::signature::{Key, Keys, Uses, tags};
 use edge_core::time::UnixMillis;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -158,6 +158,13 @@ impl Edge {
     #[must_use]
     pub fn now(&self) -> UnixMillis {
         self.clock.now()
+    }
+
+    /// What goes on now, whatever comes.
+    pub(crate) fn situation(&self) -> Situation {
+        let flood = self.flood_on();
+        let first_signature = self.keys().iter().map(Key::created).min();
+        Situation { flood, grace: self.policy().grace.holds(first_signature, self.now(), flood) }
     }
 
     /// Whether a flood is on.

@@ -1,6 +1,6 @@
 //! The decisions themselves.
 
-use super::{Action, Cover, Facts, Filter, Policy, Reason, RequireTag, Verdict};
+use super::{Action, Cover, Facts, Filter, Policy, Reason, RequireTag, Situation, Verdict};
 use crate::mailbox::Mailbox;
 use crate::signature::Proof;
 
@@ -12,6 +12,17 @@ impl Cover {
             Self::All => true,
             Self::Domain(domain) => domain == recipient.domain(),
             Self::Mailbox(mailbox) => mailbox == recipient,
+        }
+    }
+}
+
+impl Action {
+    /// Whether it keeps an unproven bounce from its mailbox.
+    #[must_use]
+    pub fn stops(self) -> bool {
+        match self {
+            Self::Reject | Self::Quarantine | Self::Discard => true,
+            Self::Monitor | Self::Deliver | Self::Mark => false,
         }
     }
 }
@@ -28,18 +39,19 @@ impl Policy {
     /// Whether the domain's `require_tag` refuses here, in answer to DATA: no valid tag, and the recipient is not exempt.
     ///
     /// Only a tag can be known before the body, so a domain that requires it gives up what a token inside would prove.
+    /// In grace it does not: mail that went out before the first signature has neither.
     #[must_use]
-    pub fn refuses_at_data(&self, recipient: &Mailbox, proof: Option<Proof>, flood: bool) -> bool {
+    pub fn refuses_at_data(&self, recipient: &Mailbox, proof: Option<Proof>, now: Situation) -> bool {
         let in_force = match self.required_tag(recipient.domain()) {
             RequireTag::Never => false,
-            RequireTag::Flood => flood,
+            RequireTag::Flood => now.flood,
             RequireTag::Always => true,
         };
         let tagged = match proof {
             Some(Proof::Tag) => true,
             Some(Proof::Token | Proof::Record) | None => false,
         };
-        in_force && !tagged && !self.exempts(recipient)
+        in_force && !now.grace && !tagged && !self.exempts(recipient)
     }
 
     /// The verdict for a bounce at its end, or where the hold is full.
@@ -61,7 +73,10 @@ impl Policy {
             return Verdict { action: Action::Monitor, reason: Reason::NoFilter, filter: None };
         };
         let reason = if facts.too_big_to_prove { Reason::TooBigToProve } else { Reason::Unproven };
-        Verdict { action: self.filters[place].action, reason, filter: Some(place) }
+        spared_in_grace(
+            Verdict { action: self.filters[place].action, reason, filter: Some(place) },
+            facts.grace,
+        )
     }
 
     /// Whether the recipient's bounces are delivered unproven.
@@ -78,10 +93,20 @@ impl Policy {
     }
 }
 
+/// Grace changes only what would keep a bounce from its mailbox; a mark stays.
+fn spared_in_grace(verdict: Verdict, grace: bool) -> Verdict {
+    if grace && verdict.action.stops() {
+        Verdict { action: Action::Monitor, reason: Reason::Grace, ..verdict }
+    } else {
+        verdict
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bounce::Kind;
+    use crate::policy::Grace;
 
     fn mailbox(text: &str) -> Mailbox {
         Mailbox::parse(text).expect("the tests' addresses are addresses")
@@ -101,7 +126,10 @@ mod tests {
                     vec![Cover::Domain("example.net".into()), Cover::Domain("example.jp".into())],
                     Action::Reject,
                 ),
-                filter(vec![Cover::Domain("example.jp".into())], Action::Mark),
+                filter(
+                    vec![Cover::Domain("example.jp".into()), Cover::Domain("mark.example".into())],
+                    Action::Mark,
+                ),
             ],
             require_tag: vec![
                 ("example.jp".into(), RequireTag::Flood),
@@ -109,6 +137,20 @@ mod tests {
             ],
             exempt_recipients: vec!["postmaster@".into(), "help@example.net".into()],
             overused_in_flood: Action::Reject,
+            grace: Grace::default(),
+        }
+    }
+
+    /// An unproven bounce on a day like any other.
+    fn nothing(recipient: &Mailbox) -> Facts<'_> {
+        Facts {
+            recipient,
+            proof: None,
+            overused: false,
+            too_big_to_prove: false,
+            flood: false,
+            grace: false,
+            kind: Kind::Unknown,
         }
     }
 
@@ -120,14 +162,17 @@ mod tests {
         OverusedInFlood,
         UnprovenInFlood,
         TooBig,
+        InGrace,
+        TooBigInGrace,
+        OverusedInGraceAndFlood,
     }
 
     #[test]
     fn the_first_filter_that_is_on_and_covers_the_recipient_decides() {
-        use Action::{Deliver, Discard, Monitor, Reject};
+        use Action::{Deliver, Discard, Mark, Monitor, Reject};
         use Given as G;
         let policy = policy();
-        let rows: [(&str, Given, Action, Reason, Option<usize>); 15] = [
+        let rows: [(&str, Given, Action, Reason, Option<usize>); 22] = [
             ("ann@example.jp", G::Nothing, Discard, Reason::Unproven, Some(0)),
             ("bob@example.jp", G::Nothing, Reject, Reason::Unproven, Some(2)),
             ("bob@example.net", G::Nothing, Reject, Reason::Unproven, Some(2)),
@@ -143,19 +188,33 @@ mod tests {
             ("postmaster@example.jp", G::TooBig, Deliver, Reason::ExemptRecipient, None),
             ("help@example.net", G::Nothing, Deliver, Reason::ExemptRecipient, None),
             ("help@example.jp", G::Nothing, Reject, Reason::Unproven, Some(2)),
+            ("ann@example.jp", G::InGrace, Monitor, Reason::Grace, Some(0)),
+            ("bob@example.jp", G::InGrace, Monitor, Reason::Grace, Some(2)),
+            ("bob@example.jp", G::TooBigInGrace, Monitor, Reason::Grace, Some(2)),
+            ("joe@mark.example", G::InGrace, Mark, Reason::Unproven, Some(3)),
+            ("ann@other.example", G::InGrace, Monitor, Reason::NoFilter, None),
+            ("postmaster@example.jp", G::InGrace, Deliver, Reason::ExemptRecipient, None),
+            // Its token was made after the first signature.
+            ("ann@example.jp", G::OverusedInGraceAndFlood, Reject, Reason::Overused, None),
         ];
         for (recipient, given, action, reason, filter) in rows {
-            let (proof, overused, too_big_to_prove, flood) = match given {
-                G::Nothing => (None, false, false, false),
-                G::Token => (Some(Proof::Token), false, false, false),
-                G::Overused => (Some(Proof::Token), true, false, false),
-                G::OverusedInFlood => (Some(Proof::Token), true, false, true),
-                G::UnprovenInFlood => (None, false, false, true),
-                G::TooBig => (None, false, true, false),
-            };
             let recipient = mailbox(recipient);
-            let kind = Kind::Unknown;
-            let facts = Facts { recipient: &recipient, proof, overused, too_big_to_prove, flood, kind };
+            let nothing = nothing(&recipient);
+            let facts = match given {
+                G::Nothing => nothing,
+                G::Token => Facts { proof: Some(Proof::Token), ..nothing },
+                G::Overused => Facts { proof: Some(Proof::Token), overused: true, ..nothing },
+                G::OverusedInFlood => {
+                    Facts { proof: Some(Proof::Token), overused: true, flood: true, ..nothing }
+                }
+                G::UnprovenInFlood => Facts { flood: true, ..nothing },
+                G::TooBig => Facts { too_big_to_prove: true, ..nothing },
+                G::InGrace => Facts { grace: true, ..nothing },
+                G::TooBigInGrace => Facts { grace: true, too_big_to_prove: true, ..nothing },
+                G::OverusedInGraceAndFlood => {
+                    Facts { proof: Some(Proof::Token), overused: true, flood: true, grace: true, ..nothing }
+                }
+            };
             assert_eq!(policy.judge(&facts), Verdict { action, reason, filter }, "{recipient:?}");
         }
     }
@@ -163,33 +222,36 @@ mod tests {
     #[test]
     fn a_tag_is_required_only_where_and_when_the_domain_says_so() {
         let policy = policy();
+        let calm = Situation::default();
+        let flood = Situation { flood: true, grace: false };
+        let (grace, both) = (Situation { flood: false, grace: true }, Situation { flood: true, grace: true });
         let rows = [
-            ("ann@example.jp", None, false, false),
-            ("ann@example.jp", None, true, true),
-            ("ann@example.jp", Some(Proof::Tag), true, false),
-            ("ann@always.example", None, false, true),
-            ("ann@always.example", Some(Proof::Tag), false, false),
-            ("postmaster@always.example", None, true, false),
-            ("ann@example.net", None, true, false),
+            ("ann@example.jp", None, calm, false),
+            ("ann@example.jp", None, flood, true),
+            ("ann@example.jp", Some(Proof::Tag), flood, false),
+            ("ann@always.example", None, calm, true),
+            ("ann@always.example", Some(Proof::Tag), calm, false),
+            ("postmaster@always.example", None, flood, false),
+            ("ann@example.net", None, flood, false),
+            ("ann@always.example", None, grace, false),
+            ("ann@always.example", None, both, false),
+            ("ann@example.jp", None, both, false),
         ];
-        for (recipient, proof, flood, refused) in rows {
-            let answer = policy.refuses_at_data(&mailbox(recipient), proof, flood);
-            assert_eq!(answer, refused, "{recipient}, proof {proof:?}, flood {flood}");
+        for (recipient, proof, now, refused) in rows {
+            let answer = policy.refuses_at_data(&mailbox(recipient), proof, now);
+            assert_eq!(answer, refused, "{recipient}, proof {proof:?}, {now:?}");
         }
     }
 
     #[test]
     fn a_new_installation_only_monitors() {
         let recipient = mailbox("ann@example.jp");
-        let facts = Facts {
-            recipient: &recipient,
-            proof: None,
-            overused: false,
-            too_big_to_prove: false,
-            flood: true,
-            kind: Kind::Unknown,
-        };
+        let facts = Facts { flood: true, ..nothing(&recipient) };
         assert_eq!(Policy::default().judge(&facts).action, Action::Monitor);
-        assert!(!Policy::default().refuses_at_data(&recipient, None, true));
+        assert!(!Policy::default().refuses_at_data(
+            &recipient,
+            None,
+            Situation { flood: true, grace: false }
+        ));
     }
 }

@@ -4,8 +4,10 @@
 //! decides it; the engine carries it out, `reputation` hears of it, the log names it. Nothing here keeps state, so a
 //! [`Policy`] is swapped whole when the configuration is read again.
 
+mod grace;
 mod judge;
 
+pub use grace::Grace;
 use serde::{Deserialize, Serialize};
 
 use crate::bounce::Kind;
@@ -83,6 +85,8 @@ pub struct Policy {
     pub exempt_recipients: Vec<String>,
     /// What becomes of a bounce whose token was used too often, outside a flood `deliver`.
     pub overused_in_flood: Action,
+    /// How long unproven bounces are delivered at the start.
+    pub grace: Grace,
 }
 
 /// What is known of a bounce when it is judged.
@@ -98,8 +102,19 @@ pub struct Facts<'a> {
     pub too_big_to_prove: bool,
     /// A flood is on.
     pub flood: bool,
+    /// Mail that was sent before the first signature can still bounce ([`Grace::holds`]).
+    pub grace: bool,
     /// What it is, as far as it could be told.
     pub kind: Kind,
+}
+
+/// What goes on when a bounce comes, whatever it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Situation {
+    /// A flood is on.
+    pub flood: bool,
+    /// Mail that was sent before the first signature can still bounce ([`Grace::holds`]).
+    pub grace: bool,
 }
 
 /// Why a verdict is what it is.
@@ -120,7 +135,8 @@ pub enum Reason {
     TagRequired,
     /// Its kind of null-sender mail has a rule of its own.
     KindRule,
-    /// Nothing proved it, and mail that was sent before the first signature can still bounce.
+    /// Nothing proved it, and mail that was sent before the first signature can still bounce: it is delivered where the
+    /// filter named would have rejected, quarantined or discarded it.
     Grace,
     /// No filter covers the recipient.
     NoFilter,

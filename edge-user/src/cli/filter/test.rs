@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use edge_core::bounce::Kind;
 use edge_core::mailbox::Mailbox;
-use edge_core::policy::{Facts, Reason};
+use edge_core::policy::{Facts, Reason, Situation};
 use edge_core::signature::Proof;
+use edge_core::time::UnixMillis;
 use serde_json::json;
 
 use super::word;
@@ -33,6 +34,9 @@ pub(super) struct Test {
     /// A flood is on.
     #[arg(long)]
     flood: bool,
+    /// Mail from before the first signature can still bounce (`grace_days`).
+    #[arg(long)]
+    grace: bool,
 }
 
 pub(super) fn run(test: &Test, file: &Path, json: bool) -> anyhow::Result<Answer> {
@@ -73,7 +77,9 @@ impl Outcome {
     fn of(test: &Test, recipient: &Mailbox, config: &Config) -> Self {
         let policy = config.policy();
         let tag = test.tag.then_some(Proof::Tag);
-        if policy.refuses_at_data(recipient, tag, test.flood) {
+        let grace = test.grace && policy.grace.holds(None, UnixMillis::default(), test.flood);
+        let now = Situation { flood: test.flood, grace };
+        if policy.refuses_at_data(recipient, tag, now) {
             return Self { at: "DATA", action: "reject", reason: Reason::TagRequired, filter: None };
         }
         let verdict = policy.judge(&Facts {
@@ -82,6 +88,7 @@ impl Outcome {
             overused: test.overused && !test.tag,
             too_big_to_prove: test.too_big,
             flood: test.flood,
+            grace,
             kind: Kind::Unknown,
         });
         Self { at: "its end", action: word(verdict.action), reason: verdict.reason, filter: verdict.filter }

@@ -26,6 +26,7 @@ pub(super) fn validate(config: &mut Config, reader: &mut Reader<'_>) {
     domains(config, reader);
     at_least(reader, "signature.max_age_days", config.signature.max_age_days, 1);
     at_most(reader, "signature.max_age_days", config.signature.max_age_days, ("a year", MAX_AGE_DAYS_MAX));
+    at_most(reader, "policy.grace_days", config.policy.grace_days, ("a year", MAX_AGE_DAYS_MAX));
     at_least(reader, "signature.uses_max", config.signature.uses_max, 1);
     if config.signature.max_age_days < 8 {
         reader.warning(

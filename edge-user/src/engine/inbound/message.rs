@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use edge_core::bounce::Kind;
 use edge_core::message::{Fate, Happening, JudgeWhen, Order, Received, ReceivedCount, Refusal};
-use edge_core::policy::{Action, Facts, Verdict};
+use edge_core::policy::{Action, Facts, Situation, Verdict};
 use edge_core::signature::Proof;
 use edge_core::smtp::EndOfData;
 
@@ -155,12 +155,14 @@ impl Inbound {
         ) else {
             return Action::Deliver;
         };
+        let Situation { flood, grace } = self.edge.situation();
         let verdict = self.edge.policy().judge(&Facts {
             recipient: &recipient.mailbox,
             proof: message.proof,
             overused: message.token.is_some_and(|token| token.overused),
             too_big_to_prove: when == JudgeWhen::TooBigToProve,
-            flood: self.edge.flood_on(),
+            flood,
+            grace,
             kind: Kind::Unknown,
         });
         message.verdict = Some(verdict);

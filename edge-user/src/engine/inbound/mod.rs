@@ -278,7 +278,7 @@ impl Inbound {
         if first.tag == Tag::Valid {
             return self.data_through().await;
         }
-        if self.edge.policy().refuses_at_data(&first.mailbox, None::<Proof>, self.edge.flood_on()) {
+        if self.edge.policy().refuses_at_data(&first.mailbox, None::<Proof>, self.edge.situation()) {
             let reply =
                 Reply::new(550, Enhanced(5, 7, 1), "This bounce answers no mail that was sent from here");
             self.session.refuse(&reply, &mut self.client.out);
