@@ -117,3 +117,23 @@ fn two_labs_do_not_see_each_other() -> Result<()> {
     assert!(two.connect(Host::Edge, None, address, PATIENCE).is_err());
     Ok(())
 }
+
+#[test]
+fn the_edge_asks_the_labs_dns_server_and_hears_of_changes_and_of_nothing_else() -> Result<()> {
+    let lab = Lab::up("dns")?;
+    let asks = |name: &str| -> Result<String> {
+        let said = lab.run(Host::Edge, &["getent", "ahostsv4", name])?;
+        Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+    };
+    assert_eq!(asks("mx.example.jp")?, "", "without a DNS server");
+    let mut dns =
+        lab.dns(&["mx.example.jp. A 198.18.0.10", "10.0.18.198.in-addr.arpa. PTR mx.example.jp."])?;
+    assert!(asks("mx.example.jp")?.contains("198.18.0.10"), "{}", dns.process().tail(20));
+    assert_eq!(asks("other.example.jp")?, "");
+    dns.change(&lab, &["mx.example.jp. A 198.18.0.11"])?;
+    assert!(asks("mx.example.jp")?.contains("198.18.0.11"), "{}", dns.process().tail(20));
+    dns.stop()?;
+    assert_eq!(asks("mx.example.jp")?, "", "it is stopped");
+    assert!(lab.dns(&["mx.example.jp. NO SUCH LINE"]).is_err());
+    Ok(())
+}

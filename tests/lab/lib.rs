@@ -34,6 +34,7 @@
 
 pub mod cases;
 pub mod client;
+pub mod dns;
 pub mod edge;
 pub mod mailbox;
 pub mod mass;

@@ -3,7 +3,7 @@
 //! Debian's mail servers exclude each other as packages, and nothing here may install, start or remove one on the
 //! machine. So `cargo xtask setup` unpacks them below `target/lab/mta`, and each instance gets overlays over `/usr`,
 //! `/etc` and `/var` in a mount namespace of its own (`start.sh`); its spool lies on the lab's tmpfs.
-//! No server looks anything up in the DNS, which the lab does not have: routes name addresses.
+//! No server looks anything up in the DNS: routes name addresses. ([`crate::dns`] is for the edge.)
 
 mod exim;
 mod opensmtpd;
@@ -44,6 +44,8 @@ pub enum Software {
     Mlmmj,
     /// `stunnel`, which ends TLS for what has none.
     Stunnel,
+    /// NSD, a server of the DNS ([`crate::dns`]).
+    Nsd,
 }
 
 impl Software {
@@ -59,6 +61,7 @@ impl Software {
             Self::Postsrsd => "postsrsd",
             Self::Mlmmj => "mlmmj",
             Self::Stunnel => "stunnel",
+            Self::Nsd => "nsd",
         }
     }
 
@@ -74,6 +77,7 @@ impl Software {
             Self::Postsrsd => "usr/sbin/postsrsd",
             Self::Mlmmj => "usr/bin/mlmmj-receive",
             Self::Stunnel => "usr/bin/stunnel4",
+            Self::Nsd => "usr/sbin/nsd",
         }
     }
 
@@ -93,7 +97,7 @@ impl Software {
     }
 }
 
-/// The folder that the mail servers' packages are unpacked to: `lab/mta` in the target folder.
+/// The folder that the servers' packages are unpacked to, also the DNS server's: `lab/mta` in the target folder.
 #[must_use]
 pub fn prefix() -> PathBuf {
     crate::program::target().join("lab/mta")
@@ -129,7 +133,7 @@ impl Far {
             Software::Exim => 2,
             Software::OpenSmtpd => 3,
             Software::Sendmail => 4,
-            Software::Dovecot | Software::Postsrsd | Software::Mlmmj | Software::Stunnel => 5,
+            Software::Dovecot | Software::Postsrsd | Software::Mlmmj | Software::Stunnel | Software::Nsd => 5,
         })
     }
 
@@ -315,7 +319,8 @@ impl Lab {
             | Software::Dovecot
             | Software::Postsrsd
             | Software::Mlmmj
-            | Software::Stunnel => bail!("no test needs {} as far side", far.software.name()),
+            | Software::Stunnel
+            | Software::Nsd => bail!("no test needs {} as far side", far.software.name()),
         };
         MailServer::start(self, instance)
     }
@@ -342,7 +347,8 @@ impl Lab {
             | Software::Dovecot
             | Software::Postsrsd
             | Software::Mlmmj
-            | Software::Stunnel => bail!("no test needs {} with its defaults", software.name()),
+            | Software::Stunnel
+            | Software::Nsd => bail!("no test needs {} with its defaults", software.name()),
         };
         instance.prepare.insert_str(0, changes);
         MailServer::start(self, instance)

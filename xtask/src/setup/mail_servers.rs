@@ -14,13 +14,14 @@ use super::apt;
 use super::command::{run, run_in};
 
 /// For messages.
-pub(super) const NAMES: &str = "Postfix, Exim, OpenSMTPD, Sendmail, Dovecot, postsrsd, mlmmj and stunnel";
+pub(super) const NAMES: &str =
+    "Postfix, Exim, OpenSMTPD, Sendmail, Dovecot, postsrsd, mlmmj, stunnel and NSD";
 
 /// A few MB each.
 const DOWNLOAD: Duration = Duration::from_secs(5 * 60);
 const UNPACK: Duration = Duration::from_secs(60);
 
-const ALL: [Software; 8] = [
+const ALL: [Software; 9] = [
     Software::Postfix,
     Software::Exim,
     Software::OpenSmtpd,
@@ -29,6 +30,7 @@ const ALL: [Software; 8] = [
     Software::Postsrsd,
     Software::Mlmmj,
     Software::Stunnel,
+    Software::Nsd,
 ];
 
 /// The packages to unpack, whether this machine has them installed or not; the first is the one whose dependencies
@@ -43,6 +45,7 @@ fn packages(software: Software) -> &'static [&'static str] {
         Software::Postsrsd => &["postsrsd"],
         Software::Mlmmj => &["mlmmj"],
         Software::Stunnel => &["stunnel4"],
+        Software::Nsd => &["nsd"],
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) enum Need {
     BpfLinker,
     /// `cargo fmt` and `cargo clippy`.
     Components,
-    /// The mail servers, unpacked.
+    /// The mail servers and the DNS server, unpacked.
     MailServers,
 }
 
@@ -59,7 +59,9 @@ impl Need {
                 format!("bpf-linker {major}.{minor}.{patch} or newer")
             }
             Self::Components => "rustfmt and clippy".to_owned(),
-            Self::MailServers => format!("mail servers for the tests, in {}", lab::mta::prefix().display()),
+            Self::MailServers => {
+                format!("servers for the tests (mail, DNS), in {}", lab::mta::prefix().display())
+            }
         }
     }
 
@@ -141,7 +143,7 @@ impl Need {
             Self::BpfLinker => "cargo install bpf-linker (its README says which LLVM it needs)".to_owned(),
             Self::Components => "rustup component add rustfmt clippy".to_owned(),
             Self::MailServers => {
-                "Debian's packages of Postfix, Exim, OpenSMTPD and Sendmail, unpacked there; without \
+                "Debian's packages of Postfix, Exim, OpenSMTPD, Sendmail and NSD, unpacked there; without \
                                   them run `cargo xtask test --unprivileged`"
                     .to_owned()
             }
