@@ -28,6 +28,7 @@ pub(super) const RCPT_LATER: Reply =
     Reply::new(451, Enhanced(4, 5, 1), "No valid recipients now, try again later");
 pub(super) const TOO_MANY_RECIPIENTS: Reply = Reply::new(452, Enhanced(4, 5, 3), "Too many recipients");
 pub(super) const TOO_MANY_ERRORS: Reply = Reply::new(421, Enhanced(4, 7, 0), "Too many errors");
+pub(super) const ENDLESS: Reply = Reply::new(421, Enhanced(4, 7, 0), "This line does not end");
 pub(super) const BARE_IN_MESSAGE: Reply =
     Reply::new(550, Enhanced(5, 6, 0), "Bare CR or LF in the message: lines end with CRLF");
 pub(super) const MESSAGE_TOO_BIG: Reply = Reply::new(552, Enhanced(5, 3, 4), "Message too big");

@@ -98,8 +98,7 @@ impl Session {
             return Step { consumed: 0, event: Event::NeedMore };
         }
         if self.errors > self.limits.errors_max && matches!(self.phase, Phase::Command | Phase::Skip(_)) {
-            let cause = if self.spoke_smtp { CloseCause::TooManyErrors } else { CloseCause::NotSmtp };
-            return self.close(0, cause, &answers::TOO_MANY_ERRORS, out);
+            return self.close(0, self.cause_of_errors(), &answers::TOO_MANY_ERRORS, out);
         }
         match self.phase {
             Phase::Command => self.command_line(input, out),
@@ -133,6 +132,10 @@ impl Session {
         }
     }
 
+    fn cause_of_errors(&self) -> CloseCause {
+        if self.spoke_smtp { CloseCause::TooManyErrors } else { CloseCause::NotSmtp }
+    }
+
     fn skip<'b>(&mut self, mut skip: Skip, input: &'b [u8], out: &mut Vec<u8>) -> Step<'b> {
         let skipped = skip.read(input, self.limits.line_bytes_max);
         self.phase = Phase::Skip(skip);
@@ -144,7 +147,8 @@ impl Session {
                 self.phase = Phase::Command;
                 Step { consumed, event: Event::Answered }
             }
-            Skipped::Endless => self.close(0, CloseCause::NotSmtp, &answers::TOO_LONG, out),
+            // Its 500 was said already; who spoke SMTP before is faulty, and no stranger to the protocol.
+            Skipped::Endless => self.close(0, self.cause_of_errors(), &answers::ENDLESS, out),
         }
     }
 
