@@ -22,6 +22,7 @@ impl Config {
                     memo: filter.memo.clone(),
                     covers: filter.covers.iter().filter_map(|text| cover(text)).collect(),
                     action: filter.action,
+                    record: filter.record,
                     on: filter.on,
                 })
                 .collect(),

@@ -64,6 +64,9 @@ section! {
         /// What it does with an unproven bounce: `monitor` (deliver it, and log what would have been done), `deliver`,
         /// `mark` (deliver it with the field `Backstop-Verdict: unproven`), `reject` (550) or `discard` (250, and gone).
         pub action: Action,
+        /// Whether a bounce is proven by a Message-ID in it that the record holds. It is the weakest proof: whoever got a
+        /// message, or reads a mailing list's archive, knows its Message-ID. Each proves 16 bounces or so.
+        pub record: bool = true,
         /// Whether it is on.
         pub on: bool = true,
     }

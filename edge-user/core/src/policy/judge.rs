@@ -69,7 +69,7 @@ impl Policy {
             let action = if facts.flood { self.overused_in_flood } else { Action::Deliver };
             return Verdict { action, reason: Reason::Overused, filter: None };
         }
-        let Some(place) = self.filters.iter().position(|filter| filter.applies_to(facts.recipient)) else {
+        let Some(place) = self.decides(facts.recipient) else {
             return Verdict { action: Action::Monitor, reason: Reason::NoFilter, filter: None };
         };
         let reason = if facts.too_big_to_prove { Reason::TooBigToProve } else { Reason::Unproven };
@@ -77,6 +77,17 @@ impl Policy {
             Verdict { action: self.filters[place].action, reason, filter: Some(place) },
             facts.grace,
         )
+    }
+
+    /// Whether the record, the weakest proof, is one for this recipient: as the filter says that decides there.
+    #[must_use]
+    pub fn record_proves(&self, recipient: &Mailbox) -> bool {
+        self.decides(recipient).is_none_or(|place| self.filters[place].record)
+    }
+
+    /// The place of the filter that decides for `recipient`.
+    fn decides(&self, recipient: &Mailbox) -> Option<usize> {
+        self.filters.iter().position(|filter| filter.applies_to(recipient))
     }
 
     /// Whether the recipient's bounces are delivered unproven.
@@ -113,7 +124,7 @@ mod tests {
     }
 
     fn filter(covers: Vec<Cover>, action: Action) -> Filter {
-        Filter { memo: String::new(), covers, action, on: true }
+        Filter { memo: String::new(), covers, action, record: true, on: true }
     }
 
     /// One filter for one mailbox, one that is off, one for a domain, one for all.
@@ -216,6 +227,20 @@ mod tests {
                 }
             };
             assert_eq!(policy.judge(&facts), Verdict { action, reason, filter }, "{recipient:?}");
+        }
+    }
+
+    #[test]
+    fn the_record_proves_as_the_filter_says_that_decides() {
+        let mut policy = policy();
+        policy.filters[2].record = false;
+        // It is off, and the last one decides for nobody: neither has a say.
+        policy.filters[1].record = false;
+        policy.filters[3].record = false;
+        for (recipient, proves) in
+            [("ann@example.jp", true), ("bob@example.jp", false), ("ann@other.example", true)]
+        {
+            assert_eq!(policy.record_proves(&mailbox(recipient)), proves, "{recipient}");
         }
     }
 

@@ -69,6 +69,8 @@ pub struct Filter {
     pub covers: Vec<Cover>,
     /// What it does.
     pub action: Action,
+    /// Whether the record of what was sent proves a bounce here.
+    pub record: bool,
     /// Whether it is on.
     pub on: bool,
 }

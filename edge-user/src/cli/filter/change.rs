@@ -63,7 +63,7 @@ pub(super) fn edit(change: Edit, file: &Path, json: bool) -> anyhow::Result<Answ
     let count = filters.len();
     let table = filters.get_mut(change.place).with_context(|| no_such(change.place, count))?;
     if !set(table, &change.fields) {
-        bail!("name what to change: --memo, --covers, --action, --on or --off");
+        bail!("name what to change: --memo, --covers, --action, --record, --on or --off");
     }
     finish(edit, "changed", change.place, file, json)
 }
@@ -108,6 +108,9 @@ fn set(table: &mut Table, fields: &Fields) -> bool {
     }
     if let Some(action) = fields.action {
         put("action", word(action).into());
+    }
+    if let Some(record) = fields.record {
+        put("record", record.into());
     }
     if fields.on || fields.off {
         put("on", fields.on.into());

@@ -52,6 +52,9 @@ struct Fields {
     /// What it does with an unproven bounce.
     #[arg(long, value_parser = action())]
     action: Option<Action>,
+    /// Whether the record of what was sent proves a bounce.
+    #[arg(long, value_name = "BOOL")]
+    record: Option<bool>,
     /// Switch it on.
     #[arg(long, conflicts_with = "off")]
     on: bool,
@@ -77,7 +80,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
 pub(super) fn line(filter: &Filter) -> String {
     let on = if filter.on { "on" } else { "off" };
     let memo = if filter.memo.is_empty() { String::new() } else { format!("  # {}", filter.memo) };
-    format!("{on}  {}  {}{memo}", word(filter.action), filter.covers.join(", "))
+    let record = if filter.record { "" } else { "  without the record" };
+    format!("{on}  {}  {}{record}{memo}", word(filter.action), filter.covers.join(", "))
 }
 
 fn list(config: &std::path::Path, json: bool) -> anyhow::Result<Answer> {

@@ -25,6 +25,9 @@ pub(super) struct Test {
     /// It holds a valid token.
     #[arg(long)]
     token: bool,
+    /// It holds a Message-ID that is in the record.
+    #[arg(long)]
+    record: bool,
     /// The token was used too often.
     #[arg(long, requires = "token")]
     overused: bool,
@@ -82,9 +85,11 @@ impl Outcome {
         if policy.refuses_at_data(recipient, tag, now) {
             return Self { at: "DATA", action: "reject", reason: Reason::TagRequired, filter: None };
         }
+        let record = test.record && policy.record_proves(recipient);
+        let proof = tag.or(test.token.then_some(Proof::Token)).or(record.then_some(Proof::Record));
         let verdict = policy.judge(&Facts {
             recipient,
-            proof: tag.or(test.token.then_some(Proof::Token)),
+            proof,
             overused: test.overused && !test.tag,
             too_big_to_prove: test.too_big,
             flood: test.flood,

@@ -102,13 +102,13 @@ impl Inbound {
                 Order::Hold if message.held.hold(range.clone(), has_credit) => return,
                 // Where the room is short, a bounce is held no further than its proof may lie, in one that is real.
                 Order::Hold if message.held.bytes() >= PROOF_BYTES_MAX => {
-                    let action = self.judge(JudgeWhen::TooBigToProve);
-                    self.tell(Happening::Ruled(action)).await;
+                    let decision = self.decide(JudgeWhen::TooBigToProve);
+                    self.tell(decision).await;
                 }
                 Order::Hold => self.tell(Happening::HoldExhausted).await,
                 Order::Judge(when) => {
-                    let action = self.judge(when);
-                    self.tell(Happening::Ruled(action)).await;
+                    let decision = self.decide(when);
+                    self.tell(decision).await;
                 }
                 Order::Stream => return self.stream(range).await,
                 Order::Skip
@@ -145,6 +145,11 @@ impl Inbound {
             message.token = Some(found);
         }
         if found.overused { Happening::Ruled(self.judge(JudgeWhen::AtEnd)) } else { Happening::Proven }
+    }
+
+    /// No token proved it: the record may, or the policy rules.
+    fn decide(&mut self, when: JudgeWhen) -> Happening {
+        Happening::Ruled(self.judge(when))
     }
 
     /// Asks the policy.
@@ -218,8 +223,8 @@ impl Inbound {
             let Some(message) = &mut self.message else { return };
             match message.fate.on(Happening::End(end)) {
                 Order::Judge(when) => {
-                    let action = self.judge(when);
-                    self.tell(Happening::Ruled(action)).await;
+                    let decision = self.decide(when);
+                    self.tell(decision).await;
                 }
                 Order::Finish => {
                     if let Some(outcome) = self.finish(end).await {
