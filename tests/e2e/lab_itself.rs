@@ -52,6 +52,21 @@ fn nothing_that_the_lab_sends_can_leave_it() -> Result<()> {
 }
 
 #[test]
+fn the_machines_own_backstop_is_neither_seen_nor_touched() -> Result<()> {
+    let lab = Lab::up("hidden")?;
+    for (folder, machines) in [("/etc", "/etc/passwd"), ("/var/lib", "/var/lib/dpkg"), ("/run", "/run/lab")] {
+        let name = format!("{folder}/backstop-{}", std::process::id());
+        let script =
+            format!("[ -e {machines} ] && [ ! -e {folder}/backstop ] && mkdir {name} {folder}/backstop");
+        let done = lab.run(Host::Edge, &["sh", "-c", &script])?;
+        assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+        let leaked = std::fs::remove_dir(&name).is_ok();
+        assert!(!leaked, "{name} was made on the machine");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_dropped_lab_leaves_no_process() -> Result<()> {
     let lab = Lab::up("dropped")?;
     let orphan = lab.spawn("sleeper", Host::Mta, &["setsid", "--fork", "sleep", "12345"]);

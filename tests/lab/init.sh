@@ -6,7 +6,19 @@ set -eu
 exec 2>&1
 mount -t proc proc /proc
 mount -t tmpfs -o mode=0755 tmpfs /run
-mkdir /run/lab
+mkdir /run/lab /run/machine
+
+# What an operator's Backstop has on this machine (/etc/backstop, /var/lib/backstop, its user) is neither seen nor
+# touched in the lab: /etc is a copy, /var/lib is links to what else is there. /run is the lab's own already.
+mount --bind /var/lib /run/machine
+mount -t tmpfs -o mode=0755 tmpfs /var/lib
+find /run/machine -mindepth 1 -maxdepth 1 ! -name backstop -exec ln -s -t /var/lib {} +
+mkdir /run/etc
+mount -t tmpfs -o mode=0755 tmpfs /run/etc
+cp -a /etc/. /run/etc
+rm -rf /run/etc/backstop
+mount --move /run/etc /etc
+rmdir /run/etc
 
 for host in internet edge mta; do
     unshare --net --mount --uts --propagation private -- sh -eu -c '

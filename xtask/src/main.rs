@@ -18,7 +18,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", version, about)]
 enum Task {
-    /// Install what building, tests and demo need (Debian 12); says what it does before it does it.
+    /// Install what building, tests and demo need (Debian, Ubuntu); says what it does before it does it.
     Setup(setup::Options),
     /// The three cases of backscatter, played through in the lab.
     Demo(demo::Options),

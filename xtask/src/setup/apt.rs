@@ -1,4 +1,4 @@
-//! Debian's packages.
+//! Packages, by apt.
 
 use std::time::{Duration, Instant};
 
@@ -88,8 +88,8 @@ pub(super) fn install(system: &System, packages: &[&str]) -> Result<()> {
     for package in packages {
         ensure!(
             has_candidate(package),
-            "no package {package} in the lists: /etc/apt/sources.list* must name Debian's main and security suites \
-             (deb http://deb.debian.org/debian-security bookworm-security main), and `apt-get update` reach them"
+            "no package {package} in the lists: apt's sources must name the main and security suites (on Debian 12: \
+             deb http://deb.debian.org/debian-security bookworm-security main), and `apt-get update` reach them"
         );
     }
     let changes = simulate(packages)?;

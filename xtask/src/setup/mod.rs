@@ -1,13 +1,14 @@
 //! `cargo xtask setup`: what building, tests and demo need.
 //!
 //! It finds out what is missing, says what it will do, and does that. Everything it needs the network for has a
-//! deadline. A second run finds nothing to do. It never installs, removes or starts a mail server on the machine: the
+//! deadline. A second run finds nothing to do. It never installs, removes or starts a server on the machine: the
 //! tests' are unpacked below `target/lab/mta`.
 
 mod apt;
 mod command;
-mod mail_servers;
 mod need;
+mod packages;
+mod servers;
 mod system;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use self::need::Need;
+use self::packages::BpfToolchain;
 use self::system::{Privilege, System};
 
 /// `setup`
@@ -43,11 +45,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
 
     let system = System::detect()?;
-    if !system.is_supported() {
+    let Some(toolchain) = system.toolchain else {
         print_for_other_systems(&system, &missing);
         return Ok(ExitCode::from(2));
-    }
-    let packages = packages_of(&missing);
+    };
+    let packages = packages_of(&missing, toolchain);
+    let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
     println!("This will, on {}:", system.name);
     let mut step = 0;
     let mut say = |what: &str| {
@@ -62,7 +65,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         say(&format!("install packages: {}", packages.join(" ")));
     }
     for need in &missing {
-        if let Some(what) = need.after_packages() {
+        if let Some(what) = need.after_packages(toolchain) {
             say(&what);
         }
     }
@@ -85,7 +88,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         apt::install(&system, &packages)?;
     }
     for need in &missing {
-        need.meet()?;
+        need.meet(&system, toolchain)?;
     }
     let left: Vec<Need> = missing.into_iter().filter(|need| !need.is_met()).collect();
     ensure!(
@@ -98,31 +101,29 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Debian's packages that the needs name, each once.
-fn packages_of(needs: &[Need]) -> Vec<&'static str> {
+/// The packages that the needs name and that are not installed, each once.
+fn packages_of(needs: &[Need], toolchain: BpfToolchain) -> Vec<String> {
     let mut packages = Vec::new();
-    for package in needs.iter().flat_map(|need| need.packages()) {
-        if !packages.contains(package) {
-            packages.push(*package);
+    for package in needs.iter().flat_map(|need| need.packages(toolchain)) {
+        if !packages.contains(&package) && !apt::is_installed(&package) {
+            packages.push(package);
         }
     }
-    packages.retain(|package| !apt::is_installed(package));
     packages
 }
 
 /// Whether the package lists must be brought up to date, which takes root: before anything is downloaded, unless this
 /// is no root's run and the lists that are there will do for what is only unpacked.
 fn needs_lists(missing: &[Need], packages: &[&str], system: &System) -> bool {
-    let unpacks = missing.contains(&Need::MailServers);
-    !packages.is_empty()
-        || (unpacks && !(system.privilege == Privilege::None && mail_servers::are_in_the_lists()))
+    let unpacks = missing.contains(&Need::Servers);
+    !packages.is_empty() || (unpacks && !(system.privilege == Privilege::None && servers::are_in_the_lists()))
 }
 
 fn print_for_other_systems(system: &System, missing: &[Need]) {
     println!(
-        "\nThis is {}, and setup knows how to install only on Debian 12 and 13. Install by hand, whatever the packages \
-         are called here:",
-        system.name
+        "\nThis is {}, and setup knows the packages of {} only. Install by hand, whatever they are called here:",
+        system.name,
+        packages::SYSTEMS.map(|(id, version, _)| format!("{id} {version}")).join(", ")
     );
     for need in missing {
         println!("  {}: {}", need.name(), need.elsewhere());

@@ -3,14 +3,15 @@
 use anyhow::{Context, Result};
 
 use super::command::succeeds;
+use super::packages::{BpfToolchain, SYSTEMS};
 
 /// The machine.
 #[derive(Debug)]
 pub(super) struct System {
     /// As it calls itself.
     pub(super) name: String,
-    id: String,
-    version: String,
+    /// How it gets a Rust for BPF; none: its packages' names are not known.
+    pub(super) toolchain: Option<BpfToolchain>,
     pub(super) privilege: Privilege,
 }
 
@@ -44,12 +45,9 @@ impl System {
             let value = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             value.unwrap_or_default().trim_matches('"').to_owned()
         };
-        Self { name: field("PRETTY_NAME"), id: field("ID"), version: field("VERSION_ID"), privilege }
-    }
-
-    /// Whether the packages are known to exist there under the names used here.
-    pub(super) fn is_supported(&self) -> bool {
-        self.id == "debian" && ["12", "13"].contains(&self.version.as_str())
+        let (id, version) = (field("ID"), field("VERSION_ID"));
+        let row = SYSTEMS.iter().find(|(known, of, _)| *known == id && *of == version);
+        Self { name: field("PRETTY_NAME"), toolchain: row.map(|(_, _, toolchain)| *toolchain), privilege }
     }
 }
 
@@ -58,16 +56,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debian_12_and_13_are_supported_and_others_are_named() {
-        for (release, supported) in [
-            ("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n", true),
-            ("PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nVERSION_ID=\"13\"\nID=debian\n", true),
-            ("PRETTY_NAME=\"Debian GNU/Linux 11 (bullseye)\"\nVERSION_ID=\"11\"\nID=debian\n", false),
-            ("PRETTY_NAME=\"Ubuntu 24.04\"\nID_LIKE=debian\nID=ubuntu\nVERSION_ID=\"24.04\"\n", false),
-            ("", false),
+    fn known_systems_have_their_toolchain_and_others_are_named() {
+        for (release, toolchain) in [
+            (
+                "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n",
+                Some(BpfToolchain::Packaged),
+            ),
+            (
+                "PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nVERSION_ID=\"13\"\nID=debian\n",
+                Some(BpfToolchain::Packaged),
+            ),
+            ("PRETTY_NAME=\"Debian GNU/Linux 11 (bullseye)\"\nVERSION_ID=\"11\"\nID=debian\n", None),
+            (
+                "PRETTY_NAME=\"Ubuntu 24.04.1 LTS\"\nID_LIKE=debian\nID=ubuntu\nVERSION_ID=\"24.04\"\n",
+                Some(BpfToolchain::Nightly),
+            ),
+            ("PRETTY_NAME=\"Ubuntu 22.04\"\nID_LIKE=debian\nID=ubuntu\nVERSION_ID=\"22.04\"\n", None),
+            ("", None),
         ] {
             let system = System::from_release(release, Privilege::None);
-            assert_eq!(system.is_supported(), supported, "{release}");
+            assert_eq!(system.toolchain, toolchain, "{release}");
         }
     }
 }

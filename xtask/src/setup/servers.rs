@@ -1,4 +1,4 @@
-//! The tests' mail servers: Debian's packages, downloaded and unpacked into a folder of the project's own.
+//! The tests' servers: the system's packages, downloaded and unpacked into a folder of the project's own.
 //!
 //! As packages they exclude each other, and installing one would start it. Unpacked, each lies in its own folder with
 //! the libraries that this machine lacks; the lab overlays it over `/usr`, `/etc` and `/var` of a namespace.
@@ -13,74 +13,59 @@ use lab::mta::{Software, prefix};
 use super::apt;
 use super::command::{run, run_in};
 
+/// One row a server: the packages to unpack, whether this machine has them installed or not; the first is the one whose
+/// dependencies are looked up.
+const SERVERS: [(Software, &[&str]); 9] = [
+    (Software::Postfix, &["postfix"]),
+    (Software::Exim, &["exim4-daemon-light", "exim4-base", "exim4-config"]),
+    (Software::OpenSmtpd, &["opensmtpd"]),
+    (Software::Sendmail, &["sendmail-bin", "sendmail-base", "sendmail-cf", "m4"]),
+    (Software::Dovecot, &["dovecot-core", "dovecot-lmtpd", "dovecot-sieve"]),
+    (Software::Postsrsd, &["postsrsd"]),
+    (Software::Mlmmj, &["mlmmj"]),
+    (Software::Stunnel, &["stunnel4"]),
+    (Software::Nsd, &["nsd"]),
+];
+
 /// For messages.
-pub(super) const NAMES: &str =
-    "Postfix, Exim, OpenSMTPD, Sendmail, Dovecot, postsrsd, mlmmj, stunnel and NSD";
+pub(super) fn names() -> String {
+    SERVERS.map(|(software, _)| software.name()).join(", ")
+}
 
 /// A few MB each.
 const DOWNLOAD: Duration = Duration::from_secs(5 * 60);
 const UNPACK: Duration = Duration::from_secs(60);
 
-const ALL: [Software; 9] = [
-    Software::Postfix,
-    Software::Exim,
-    Software::OpenSmtpd,
-    Software::Sendmail,
-    Software::Dovecot,
-    Software::Postsrsd,
-    Software::Mlmmj,
-    Software::Stunnel,
-    Software::Nsd,
-];
-
-/// The packages to unpack, whether this machine has them installed or not; the first is the one whose dependencies
-/// are looked up.
-fn packages(software: Software) -> &'static [&'static str] {
-    match software {
-        Software::Postfix => &["postfix"],
-        Software::Exim => &["exim4-daemon-light", "exim4-base", "exim4-config"],
-        Software::OpenSmtpd => &["opensmtpd"],
-        Software::Sendmail => &["sendmail-bin", "sendmail-base", "sendmail-cf", "m4"],
-        Software::Dovecot => &["dovecot-core", "dovecot-lmtpd", "dovecot-sieve"],
-        Software::Postsrsd => &["postsrsd"],
-        Software::Mlmmj => &["mlmmj"],
-        Software::Stunnel => &["stunnel4"],
-        Software::Nsd => &["nsd"],
-    }
-}
-
 /// Whether every one is there, with all libraries.
 pub(super) fn are_unpacked() -> bool {
-    ALL.into_iter().all(|software| {
-        software.package().is_ok_and(|folder| missing_libraries(software, &folder).is_empty())
-    })
+    SERVERS.iter().all(|(software, _)| is_unpacked(*software))
 }
 
 /// Whether the package lists that are there name all their packages.
 pub(super) fn are_in_the_lists() -> bool {
-    ALL.into_iter().flat_map(packages).all(|package| apt::has_candidate(package))
+    SERVERS.iter().flat_map(|(_, packages)| *packages).all(|package| apt::has_candidate(package))
 }
 
 /// Downloads and unpacks those that are not there.
 pub(super) fn unpack() -> Result<()> {
-    for software in ALL {
-        let there = software.package().is_ok_and(|folder| missing_libraries(software, &folder).is_empty());
-        if !there {
-            unpack_one(software).with_context(|| format!("unpacking {}", software.name()))?;
-        }
+    for (software, packages) in SERVERS.into_iter().filter(|(software, _)| !is_unpacked(*software)) {
+        unpack_one(software, packages).with_context(|| format!("unpacking {}", software.name()))?;
     }
     Ok(())
 }
 
+fn is_unpacked(software: Software) -> bool {
+    software.package().is_ok_and(|folder| missing_libraries(software, &folder).is_empty())
+}
+
 /// Into a folder beside, which takes its place when it is complete: a run that was cut off leaves nothing half done.
-fn unpack_one(software: Software) -> Result<()> {
+fn unpack_one(software: Software, named: &[&str]) -> Result<()> {
     let work = prefix().join(format!(".{}", software.name()));
     let (downloads, new) = (work.join("downloads"), work.join("unpacked"));
     remove(&work)?;
     std::fs::create_dir_all(&downloads).with_context(|| format!("cannot make {}", downloads.display()))?;
     std::fs::create_dir_all(&new).with_context(|| format!("cannot make {}", new.display()))?;
 
-    let named = packages(software);
     let mut wanted: Vec<String> = named.iter().map(ToString::to_string).collect();
     for dependency in apt::simulate(&named[..1])? {
         // What a list manager depends on is a mail server of its own, and an overlay of its files would be in the way.
