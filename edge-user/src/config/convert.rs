@@ -37,6 +37,16 @@ impl Config {
                 .iter()
                 .filter_map(|text| exempt_recipient(text))
                 .collect(),
+            trusted_forwarders: self
+                .trusted_forwarders
+                .iter()
+                .map(|forwarder| policy::TrustedForwarder {
+                    memo: forwarder.memo.clone(),
+                    networks: forwarder.networks.clone(),
+                    recipients: forwarder.recipients.iter().filter_map(|text| cover(text)).collect(),
+                    per_hour: forwarder.per_hour,
+                })
+                .collect(),
             overused_in_flood: self.policy.overused_in_flood,
             grace: policy::Grace {
                 length: days(self.policy.grace_days),

@@ -73,6 +73,21 @@ section! {
 }
 
 section! {
+    /// `[[trusted_forwarder]]`
+    pub struct TrustedForwarder {
+        /// A note, at most 80 characters, any language.
+        pub memo: String = String::new(),
+        /// Where the forwarder's mail comes from: as few addresses as it has.
+        pub networks: Vec<IpNet>,
+        /// To whom it passes mail on: addresses of yours, or whole domains.
+        pub recipients: Vec<String>,
+        /// Most of its unproven null-sender mail that each recipient gets in an hour, in a flood too. What comes beyond
+        /// meets the filters.
+        pub per_hour: u32 = 60,
+    }
+}
+
+section! {
     /// `[policy]`
     pub struct Policy {
         /// Recipients whose bounces are delivered unproven: `local@` in every domain, or an address.

@@ -26,12 +26,16 @@ pub struct Answers {
     pub keys: PathBuf,
 }
 
-/// Examples for what has no default and nobody was asked about.
+/// Examples for what has no default and nobody was asked about; `example.com` stands for the first domain.
 const EXAMPLES: &str = r#"
 [outbound]
 listen = ["127.0.0.1:10025"]
 networks = ["127.0.0.0/8"]
 next_hop = "127.0.0.1:10026"
+[[trusted_forwarder]]
+memo = "Ann's other mailbox"
+networks = ["192.0.2.0/24"]
+recipients = ["ann@example.com"]
 [xdp]
 interface = "eth0"
 [control]
@@ -81,7 +85,9 @@ impl Answers {
 /// All keys with a value: those given, examples, defaults.
 fn everything(given: &Table) -> Table {
     let mut table = given.clone();
-    table.extend(EXAMPLES.parse::<Table>().unwrap_or_default());
+    let example = |domain: &str| EXAMPLES.replace("example.com", domain).parse::<Table>();
+    let first = given.get("domain").and_then(|domains| domains.get(0)?.get("name")?.as_str());
+    table.extend(example(first.unwrap_or("example.com")).unwrap_or_default());
     // What is given may be wrong (a domain that is none): then there are no defaults to show, and who reads the
     // file anew says what is wrong.
     match parse(&table.to_string(), Path::new("")) {
@@ -212,6 +218,7 @@ mod tests {
         assert!(long.xdp.is_some() && long.outbound.is_some());
         let without_examples = Config {
             outbound: None,
+            trusted_forwarders: Vec::new(),
             xdp: None,
             control: super::super::Control { write_group: None, read_group: None, ..long.control.clone() },
             ..long

@@ -25,7 +25,7 @@ pub use daemon::{Control, Limits, Log, LogFormat, READ_BUFFER_BYTES, State};
 pub use edit::{Edit, EditError};
 pub use load::{Loaded, load, parse, read};
 pub use machine::Machine;
-pub use mail::{Domain, Filter, Inbound, Outbound, Policy, Signature};
+pub use mail::{Domain, Filter, Inbound, Outbound, Policy, Signature, TrustedForwarder};
 pub use manual::Answers;
 pub use problem::{ConfigError, Level, Problem, Problems};
 pub use section::{Field, Kind};
@@ -51,6 +51,10 @@ section! {
         /// delivered, and logged.
         #[key = "filter"]
         pub filters: Vec<Filter> = Vec::new(),
+        /// A user's other mailbox, at another provider, that passes everything on to him: bounces of mail that he sent
+        /// from there too, which nothing here can prove. They are delivered all the same.
+        #[key = "trusted_forwarder"]
+        pub trusted_forwarders: Vec<TrustedForwarder> = Vec::new(),
         /// What stands beside the filters.
         pub policy: Policy,
         /// The NIC's protection. Absent: none.

@@ -183,6 +183,22 @@ const CONTRADICTIONS: &[Row] = &[
         ..NOTHING
     },
     Row {
+        more: "[[trusted_forwarder]]\nmemo = \"a\\tb\"\nnetworks = [\"192.0.2.1\", \"::/0\"]\nper_hour = 0\n\
+               recipients = [\"Ann@Example.JP\", \"*\", \"example.jp\", \"ann@exampel.jp\", \"ann@\"]\n\
+               [[trusted_forwarder]]\nnetworks = []\nrecipients = []",
+        problems: &[
+            "error: trusted_forwarder[0].memo: expected one line of text",
+            "error: trusted_forwarder[0].networks[1]: ::/0 is everybody",
+            "error: trusted_forwarder[0].per_hour: expected 1 or more, found 0",
+            "error: trusted_forwarder[0].recipients[1]: \"*\" is everybody",
+            "error: trusted_forwarder[0].recipients[3]: no section [[domain]] has the name exampel.jp; did you",
+            "error: trusted_forwarder[0].recipients[4]: expected an address like \"ann@example.com\", or a domain",
+            "error: trusted_forwarder[1].networks: expected at least one network",
+            "error: trusted_forwarder[1].recipients: expected at least one address",
+        ],
+        ..NOTHING
+    },
+    Row {
         more: "[policy]\nexempt_recipients = [\"help@example.jp\", \"@\", \"help@example.net\"]\n\
                [reputation]\ntraps = [\"Help@Example.jp\", \"trap@example.net\", \"trap\", \"trap@example.jp\"]",
         problems: &[

@@ -32,7 +32,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use edge_core::incident::{Detector, State};
 use edge_core::policy::{Policy, Situation};
-use edge_core::reputation::{Correspondents, Reputation};
+use edge_core::reputation::{Allowances, Correspondents, Reputation};
 use edge_core::signature::{Key, Keys, Uses, tags};
 use edge_core::time::UnixMillis;
 use tokio::sync::{Notify, watch};
@@ -57,6 +57,9 @@ use crate::telemetry::{Event, EventLog, Metrics};
 /// Most idle read buffers that are kept (16 KiB each).
 const IDLE_BUFFERS_MAX: usize = 4096;
 
+/// Mailboxes that trusted forwarders pass mail on to, whose budgets are kept at once.
+const FORWARDED_MAILBOXES_MAX: usize = 65_536;
+
 /// How long the first question to the upstreams may hold up the start.
 const ASK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -77,6 +80,8 @@ pub struct Edge {
     pub flood: Mutex<Detector>,
     /// Uses of tokens and tags.
     pub uses: Mutex<Uses>,
+    /// What mailboxes got from trusted forwarders.
+    pub forwarded: Mutex<Allowances>,
     /// The NIC's protection, where there is one.
     pub dataplane: Option<Dataplane>,
     /// What outlives the daemon; none: it keeps nothing.
@@ -133,6 +138,7 @@ impl Edge {
             correspondents: Mutex::new(Correspondents::new(config.reputation.correspondents_max)),
             flood: Mutex::new(Detector::new(config.flood_limits())),
             uses: Mutex::new(Uses::new(config.signature.uses_max, config.token_age_max().max(tags::AGE_MAX))),
+            forwarded: Mutex::new(Allowances::new(FORWARDED_MAILBOXES_MAX)),
             dataplane,
             state,
             metrics: Metrics::default(),

@@ -73,6 +73,8 @@ metrics! {
     unproven,
     /// Unproven bounces delivered (monitor, deliver, mark, exempt).
     bounces_unproven_delivered,
+    /// Null-sender mail that a trusted forwarder passed on, delivered without a proof.
+    bounces_forwarded,
     /// Unproven bounces rejected.
     bounces_rejected,
     /// Unproven bounces discarded.

@@ -2,7 +2,7 @@
 
 use super::{Action, Cover, Facts, Filter, Policy, Reason, RequireTag, Situation, Verdict};
 use crate::mailbox::Mailbox;
-use crate::signature::Proof;
+use crate::signature::{Proof, tags};
 
 impl Cover {
     /// Whether it covers `recipient`.
@@ -40,6 +40,7 @@ impl Policy {
     ///
     /// Only a tag can be known before the body, so a domain that requires it gives up what a token inside would prove.
     /// In grace it does not: mail that went out before the first signature has neither.
+    /// An address that could not get a tag is not asked for one.
     #[must_use]
     pub fn refuses_at_data(&self, recipient: &Mailbox, proof: Option<Proof>, now: Situation) -> bool {
         let in_force = match self.required_tag(recipient.domain()) {
@@ -51,7 +52,7 @@ impl Policy {
             Some(Proof::Tag) => true,
             Some(Proof::Token | Proof::Record) | None => false,
         };
-        in_force && !now.grace && !tagged && !self.exempts(recipient)
+        in_force && !now.grace && !tagged && tags::fits(recipient.local()) && !self.exempts(recipient)
     }
 
     /// The verdict for a bounce at its end, or where the hold is full.
@@ -68,6 +69,14 @@ impl Policy {
             // An honest message may bring about more bounces than expected; a replayed token pays only in a flood.
             let action = if facts.flood { self.overused_in_flood } else { Action::Deliver };
             return Verdict { action, reason: Reason::Overused, filter: None };
+        }
+        if facts.forwarded {
+            return deliver(Reason::TrustedForwarder);
+        }
+        let now = Situation { flood: facts.flood, grace: facts.grace };
+        if self.refuses_at_data(facts.recipient, facts.proof, now) {
+            // A trusted forwarder's were let through to here; this one is beyond their rate.
+            return Verdict { action: Action::Reject, reason: Reason::TagRequired, filter: None };
         }
         let Some(place) = self.decides(facts.recipient) else {
             return Verdict { action: Action::Monitor, reason: Reason::NoFilter, filter: None };
@@ -147,6 +156,7 @@ mod tests {
                 ("always.example".into(), RequireTag::Always),
             ],
             exempt_recipients: vec!["postmaster@".into(), "help@example.net".into()],
+            trusted_forwarders: Vec::new(),
             overused_in_flood: Action::Reject,
             grace: Grace::default(),
         }
@@ -162,10 +172,11 @@ mod tests {
             flood: false,
             grace: false,
             kind: Kind::Unknown,
+            forwarded: false,
         }
     }
 
-    #[derive(Clone, Copy)]
+    #[derive(Clone, Copy, PartialEq)]
     enum Given {
         Nothing,
         Token,
@@ -176,6 +187,9 @@ mod tests {
         InGrace,
         TooBigInGrace,
         OverusedInGraceAndFlood,
+        Forwarded,
+        ForwardedInFlood,
+        ForwardedOverused,
     }
 
     #[test]
@@ -183,7 +197,7 @@ mod tests {
         use Action::{Deliver, Discard, Mark, Monitor, Reject};
         use Given as G;
         let policy = policy();
-        let rows: [(&str, Given, Action, Reason, Option<usize>); 22] = [
+        let rows: [(&str, Given, Action, Reason, Option<usize>); 28] = [
             ("ann@example.jp", G::Nothing, Discard, Reason::Unproven, Some(0)),
             ("bob@example.jp", G::Nothing, Reject, Reason::Unproven, Some(2)),
             ("bob@example.net", G::Nothing, Reject, Reason::Unproven, Some(2)),
@@ -207,6 +221,12 @@ mod tests {
             ("postmaster@example.jp", G::InGrace, Deliver, Reason::ExemptRecipient, None),
             // Its token was made after the first signature.
             ("ann@example.jp", G::OverusedInGraceAndFlood, Reject, Reason::Overused, None),
+            ("bob@example.jp", G::Forwarded, Deliver, Reason::TrustedForwarder, None),
+            ("bob@always.example", G::ForwardedInFlood, Deliver, Reason::TrustedForwarder, None),
+            ("bob@example.jp", G::ForwardedOverused, Deliver, Reason::Overused, None),
+            ("bob@always.example", G::Nothing, Reject, Reason::TagRequired, None),
+            ("bob@example.jp", G::UnprovenInFlood, Reject, Reason::TagRequired, None),
+            ("srs0=aaaa=bb=far.example=x@example.jp", G::UnprovenInFlood, Reject, Reason::Unproven, Some(2)),
         ];
         for (recipient, given, action, reason, filter) in rows {
             let recipient = mailbox(recipient);
@@ -224,6 +244,11 @@ mod tests {
                 G::TooBigInGrace => Facts { grace: true, too_big_to_prove: true, ..nothing },
                 G::OverusedInGraceAndFlood => {
                     Facts { proof: Some(Proof::Token), overused: true, flood: true, grace: true, ..nothing }
+                }
+                G::Forwarded => Facts { forwarded: true, ..nothing },
+                G::ForwardedInFlood => Facts { forwarded: true, flood: true, ..nothing },
+                G::ForwardedOverused => {
+                    Facts { proof: Some(Proof::Token), overused: true, forwarded: true, ..nothing }
                 }
             };
             assert_eq!(policy.judge(&facts), Verdict { action, reason, filter }, "{recipient:?}");
@@ -257,6 +282,7 @@ mod tests {
             ("ann@always.example", None, calm, true),
             ("ann@always.example", Some(Proof::Tag), calm, false),
             ("postmaster@always.example", None, flood, false),
+            ("srs0=aaaa=bb=far.example=x@always.example", None, flood, false),
             ("ann@example.net", None, flood, false),
             ("ann@always.example", None, grace, false),
             ("ann@always.example", None, both, false),

@@ -4,12 +4,14 @@
 //! decides it; the engine carries it out, `reputation` hears of it, the log names it. Nothing here keeps state, so a
 //! [`Policy`] is swapped whole when the configuration is read again.
 
+mod forwarder;
 mod grace;
 mod judge;
 
 pub use grace::Grace;
 use serde::{Deserialize, Serialize};
 
+pub use self::forwarder::TrustedForwarder;
 use crate::bounce::Kind;
 use crate::mailbox::Mailbox;
 use crate::signature::Proof;
@@ -85,6 +87,8 @@ pub struct Policy {
     /// Recipients whose bounces are delivered unproven: a local part with `@` (`postmaster@`), or an address; both
     /// in canonical form, as [`Mailbox`] has it.
     pub exempt_recipients: Vec<String>,
+    /// Forwarders of users' other mailboxes: the first that passes mail on from the client to the recipient counts.
+    pub trusted_forwarders: Vec<TrustedForwarder>,
     /// What becomes of a bounce whose token was used too often, outside a flood `deliver`.
     pub overused_in_flood: Action,
     /// How long unproven bounces are delivered at the start.
@@ -108,6 +112,8 @@ pub struct Facts<'a> {
     pub grace: bool,
     /// What it is, as far as it could be told.
     pub kind: Kind,
+    /// A trusted forwarder passed it on, and the recipient may get one more of its messages.
+    pub forwarded: bool,
 }
 
 /// What goes on when a bounce comes, whatever it is.
@@ -133,7 +139,9 @@ pub enum Reason {
     Overused,
     /// The recipient is exempt.
     ExemptRecipient,
-    /// The domain requires a tag (in answer to DATA).
+    /// A trusted forwarder passed it on.
+    TrustedForwarder,
+    /// The domain requires a tag (in answer to DATA, but for what a trusted forwarder passes on too often).
     TagRequired,
     /// Its kind of null-sender mail has a rule of its own.
     KindRule,

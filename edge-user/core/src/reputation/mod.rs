@@ -22,6 +22,7 @@
 //! listing the bans takes longer the more there are. Not here: enforcing (the engine and the NIC do), and what counts
 //! as a bounce or as proven.
 
+mod allowance;
 mod ban;
 mod budget;
 mod correspondents;
@@ -34,6 +35,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use allowance::Allowances;
 pub use ban::{Ban, BanRefused, Cause};
 pub use correspondents::Correspondents;
 pub use event::{Answer, Event};

@@ -13,7 +13,7 @@ pub use uses::{Reservation, TAG_USES_MAX, TagName, Uses};
 
 pub mod tags {
     //! Making and checking tags.
-    pub use super::tag::{AGE_MAX, issue, split, verify};
+    pub use super::tag::{AGE_MAX, fits, issue, split, verify};
 }
 
 pub mod tokens {

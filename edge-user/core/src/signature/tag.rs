@@ -91,11 +91,11 @@ pub fn split<'b>(address: &Address<'b>) -> Option<Tagged<'b>> {
 
 /// The local part with a tag, for an envelope sender. Local part and domain are lowercased first, and the tag is
 /// made for them so: servers return them in any case.
-/// `None`: it is over 48 octets, needs quotes, or has a tag already, and gets none.
+/// `None`: it does not [`fit`](fits), or has a tag already, and gets none.
 #[must_use]
 pub fn issue(key: &Key, local: &str, domain: &str, now: UnixMillis) -> Option<String> {
     let tagged_already = split(&Address { local: local.as_bytes(), domain: domain.as_bytes() }).is_some();
-    if local.is_empty() || local.len() > LOCAL_BYTES_MAX || tagged_already || needs_quotes(local.as_bytes()) {
+    if tagged_already || !fits(local) {
         return None;
     }
     let local = local.to_ascii_lowercase();
@@ -103,6 +103,22 @@ pub fn issue(key: &Key, local: &str, domain: &str, now: UnixMillis) -> Option<St
     let day = ((now.days() + VALID_DAYS) % 1000) as u16;
     let [a, b, c] = mac(key.tag_mac(), key.digit(), day, local.as_bytes(), domain.as_bytes());
     Some(format!("prvs={}{day:03}{a:02x}{b:02x}{c:02x}={local}", key.digit()))
+}
+
+/// Whether a local part can get a tag: it is at most 48 octets, needs no quotes, and is no SRS address. That carries
+/// somebody else's address with the case of its letters, and a signature of its own.
+#[must_use]
+pub fn fits(local: &str) -> bool {
+    !local.is_empty()
+        && local.len() <= LOCAL_BYTES_MAX
+        && !needs_quotes(local.as_bytes())
+        && !is_srs(local.as_bytes())
+}
+
+/// Whether a local part begins as the Sender Rewriting Scheme's do: `SRS0` or `SRS1` and a separator.
+fn is_srs(local: &[u8]) -> bool {
+    let [scheme @ .., _, _] = local.get(..5).unwrap_or_default() else { return false };
+    scheme.eq_ignore_ascii_case(b"SRS") && matches!(local[3], b'0' | b'1') && b"=+-".contains(&local[4])
 }
 
 /// Checks a tag: the address as received, then with its local part and domain lowercased.
@@ -299,6 +315,11 @@ mod tests {
         assert_eq!(issued(&"x".repeat(49)), None);
         assert_eq!(issued("\"a b\""), None);
         assert_eq!(issued(""), None);
+        for srs in ["SRS0=AbCd=XY=far.example=Ann", "srs1+AbCd=far.example==x", "SRS0-AbCd=XY=far.example=x"]
+        {
+            assert_eq!(issued(srs), None, "{srs}");
+        }
+        assert!(["srs0", "srs", "srs2=x", "srs0x"].into_iter().all(|local| issued(local).is_some()));
         let tagged = issued("user").unwrap();
         assert_eq!(issued(&tagged), None);
     }

@@ -34,6 +34,9 @@ pub(super) struct Test {
     /// It is larger than what is held, without a proof before.
     #[arg(long, conflicts_with_all = ["tag", "token"])]
     too_big: bool,
+    /// It comes from this address: a trusted forwarder's, perhaps.
+    #[arg(long, value_name = "IP")]
+    from: Option<std::net::IpAddr>,
     /// A flood is on.
     #[arg(long)]
     flood: bool,
@@ -82,7 +85,8 @@ impl Outcome {
         let tag = test.tag.then_some(Proof::Tag);
         let grace = test.grace && policy.grace.holds(None, UnixMillis::default(), test.flood);
         let now = Situation { flood: test.flood, grace };
-        if policy.refuses_at_data(recipient, tag, now) {
+        let forwarder = test.from.and_then(|client| policy.trusted_forwarder(client, recipient));
+        if forwarder.is_none() && policy.refuses_at_data(recipient, tag, now) {
             return Self { at: "DATA", action: "reject", reason: Reason::TagRequired, filter: None };
         }
         let record = test.record && policy.record_proves(recipient);
@@ -95,6 +99,8 @@ impl Outcome {
             flood: test.flood,
             grace,
             kind: Kind::Unknown,
+            // As long as the recipient got less than `per_hour` of it.
+            forwarded: forwarder.is_some(),
         });
         Self { at: "its end", action: word(verdict.action), reason: verdict.reason, filter: verdict.filter }
     }
@@ -107,6 +113,7 @@ fn reason_word(reason: Reason) -> &'static str {
         Reason::TooBigToProve => "too big to prove",
         Reason::Overused => "its token was used too often",
         Reason::ExemptRecipient => "the recipient is exempt",
+        Reason::TrustedForwarder => "a trusted forwarder passed it on",
         Reason::TagRequired => "the domain requires a tag",
         Reason::KindRule => "the rule of its kind",
         Reason::Grace => "mail that was sent before the first signature can still bounce",

@@ -1,7 +1,7 @@
 //! Reading filters and keys anew, while the edge serves.
 //!
-//! All or nothing: where the file or a key has a fault, everything stays as it was. Filters, `[policy]`,
-//! `require_tag`, keys and `watch` of `[xdp]` take effect at once; what else was changed is named as waiting for a
+//! All or nothing: where the file or a key has a fault, everything stays as it was. Filters, trusted forwarders,
+//! `[policy]`, `require_tag`, keys and `watch` of `[xdp]` take effect at once; what else was changed is named as waiting for a
 //! restart.
 
 use std::path::Path;
@@ -72,6 +72,7 @@ fn waits_for_a_restart(running: &Config, new: &Config) -> anyhow::Result<Vec<Str
 fn fixed_part(config: &Config) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
     let mut config = config.clone();
     config.filters.clear();
+    config.trusted_forwarders.clear();
     config.policy = config::Policy::default();
     for domain in &mut config.domains {
         domain.require_tag = edge_core::policy::RequireTag::default();

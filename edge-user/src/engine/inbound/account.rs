@@ -95,6 +95,14 @@ impl Inbound {
             }
             return;
         }
+        if verdict.is_some_and(|verdict| verdict.reason == Reason::TrustedForwarder) {
+            // The forwarder did what its user asked for: as good as any other mail of his.
+            if outcome.delivered {
+                self.edge.metrics.bounces_forwarded.add(1);
+                self.observe(Conduct::OtherMail);
+            }
+            return;
+        }
         self.edge.metrics.unproven.add(1);
         self.edge.unproven_came();
         // Refused before it was judged (a loop, broken lines): it proves nothing and costs the same.

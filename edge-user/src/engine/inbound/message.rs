@@ -11,12 +11,12 @@ use edge_core::smtp::EndOfData;
 use super::envelope::Tag;
 use super::evidence::{Evidence, TokenProof};
 use super::{Inbound, Transaction};
-use crate::engine::Edge;
 use crate::engine::doubt::Doubt;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
 use crate::engine::pool::Held;
 use crate::engine::report::report;
 use crate::engine::upstream::Stage;
+use crate::engine::{Edge, locked};
 use crate::telemetry::Report;
 use std::sync::Arc;
 
@@ -161,7 +161,13 @@ impl Inbound {
             return Action::Deliver;
         };
         let Situation { flood, grace } = self.edge.situation();
-        let verdict = self.edge.policy().judge(&Facts {
+        let policy = self.edge.policy();
+        let forwarder = policy.trusted_forwarder(self.client.peer.ip(), &recipient.mailbox);
+        let forwarded = forwarder.filter(|_| message.proof.is_none()).is_some_and(|forwarder| {
+            let now = self.edge.now();
+            locked(&self.edge.forwarded).take(&recipient.mailbox, forwarder.per_hour, now)
+        });
+        let verdict = policy.judge(&Facts {
             recipient: &recipient.mailbox,
             proof: message.proof,
             overused: message.token.is_some_and(|token| token.overused),
@@ -169,6 +175,7 @@ impl Inbound {
             flood,
             grace,
             kind: Kind::Unknown,
+            forwarded,
         });
         message.verdict = Some(verdict);
         if message.report.is_none() {

@@ -278,7 +278,11 @@ impl Inbound {
         if first.tag == Tag::Valid {
             return self.data_through().await;
         }
-        if self.edge.policy().refuses_at_data(&first.mailbox, None::<Proof>, self.edge.situation()) {
+        let policy = self.edge.policy();
+        // What a trusted forwarder passes on has no tag of ours: it is looked at, and judged at its end.
+        let forwarder = policy.trusted_forwarder(self.client.peer.ip(), &first.mailbox);
+        if forwarder.is_none() && policy.refuses_at_data(&first.mailbox, None::<Proof>, self.edge.situation())
+        {
             let reply =
                 Reply::new(550, Enhanced(5, 7, 1), "This bounce answers no mail that was sent from here");
             self.session.refuse(&reply, &mut self.client.out);

@@ -4,6 +4,7 @@
 mod blocks;
 mod bounces;
 mod chaos;
+mod forwarders;
 mod hold;
 mod limits;
 mod mail;
