@@ -6,6 +6,7 @@
 //! Exit codes are those of `backstop`: 0 done or yes, 1 no (a check failed, a test failed), 2 could not be done.
 
 mod demo;
+mod deploy;
 mod lab;
 mod setup;
 mod test;
@@ -24,6 +25,8 @@ enum Task {
     Demo(demo::Options),
     /// Every test, also those that need root, XDP and real mail servers.
     Test(test::Options),
+    /// A release on several edges, over ssh, and back by itself where it does not work.
+    Deploy(deploy::Options),
     /// A lab to try things in: network namespaces joined by veth pairs.
     Lab(lab::Options),
 }
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Task::Setup(options) => setup::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Deploy(options) => deploy::run(&options),
         Task::Lab(options) => lab::run(&options),
     };
     done.unwrap_or_else(|error| {
