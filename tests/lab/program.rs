@@ -21,6 +21,8 @@ pub enum Program {
     Backstop,
     /// The load generator.
     Load,
+    /// The project's tasks.
+    Xtask,
 }
 
 impl Program {
@@ -28,6 +30,7 @@ impl Program {
         match self {
             Self::Backstop => "edge-user",
             Self::Load => "backstop-benches",
+            Self::Xtask => "xtask",
         }
     }
 
@@ -35,6 +38,7 @@ impl Program {
         match self {
             Self::Backstop => "backstop",
             Self::Load => "backstop-load",
+            Self::Xtask => "xtask",
         }
     }
 

@@ -46,6 +46,8 @@ pub enum Software {
     Stunnel,
     /// NSD, a server of the DNS ([`crate::dns`]).
     Nsd,
+    /// OpenSSH's server ([`crate::ssh`]).
+    OpenSsh,
 }
 
 impl Software {
@@ -62,6 +64,7 @@ impl Software {
             Self::Mlmmj => "mlmmj",
             Self::Stunnel => "stunnel",
             Self::Nsd => "nsd",
+            Self::OpenSsh => "openssh",
         }
     }
 
@@ -78,6 +81,7 @@ impl Software {
             Self::Mlmmj => "usr/bin/mlmmj-receive",
             Self::Stunnel => "usr/bin/stunnel4",
             Self::Nsd => "usr/sbin/nsd",
+            Self::OpenSsh => "usr/sbin/sshd",
         }
     }
 
@@ -133,7 +137,12 @@ impl Far {
             Software::Exim => 2,
             Software::OpenSmtpd => 3,
             Software::Sendmail => 4,
-            Software::Dovecot | Software::Postsrsd | Software::Mlmmj | Software::Stunnel | Software::Nsd => 5,
+            Software::Dovecot
+            | Software::Postsrsd
+            | Software::Mlmmj
+            | Software::Stunnel
+            | Software::Nsd
+            | Software::OpenSsh => 5,
         })
     }
 
@@ -320,7 +329,8 @@ impl Lab {
             | Software::Postsrsd
             | Software::Mlmmj
             | Software::Stunnel
-            | Software::Nsd => bail!("no test needs {} as far side", far.software.name()),
+            | Software::Nsd
+            | Software::OpenSsh => bail!("no test needs {} as far side", far.software.name()),
         };
         MailServer::start(self, instance)
     }
@@ -348,7 +358,8 @@ impl Lab {
             | Software::Postsrsd
             | Software::Mlmmj
             | Software::Stunnel
-            | Software::Nsd => bail!("no test needs {} with its defaults", software.name()),
+            | Software::Nsd
+            | Software::OpenSsh => bail!("no test needs {} with its defaults", software.name()),
         };
         instance.prepare.insert_str(0, changes);
         MailServer::start(self, instance)

@@ -146,7 +146,7 @@ impl Need {
     /// How to get it on a system whose packages are not known here.
     pub(super) fn elsewhere(self) -> String {
         match self {
-            Self::LabTools => "packages iproute2, util-linux, bash, glibc's ldd".to_owned(),
+            Self::LabTools => "packages iproute2, util-linux, bash, glibc's ldd, OpenSSH's client".to_owned(),
             Self::Compiler => "packages gcc and g++".to_owned(),
             Self::BpfRust => "rustup toolchain install nightly --component rust-src".to_owned(),
             Self::BpfLinker => "cargo install bpf-linker (its README says which LLVM it needs)".to_owned(),

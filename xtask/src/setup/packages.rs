@@ -3,7 +3,7 @@
 
 /// Programs that the lab and its tests call, each with the package that brings it: the same on Debian and Ubuntu.
 /// Nothing that starts a service when it is installed: that is unpacked (`servers.rs`).
-pub(super) const PROGRAMS: [(&str, &str); 9] = [
+pub(super) const PROGRAMS: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
@@ -12,6 +12,9 @@ pub(super) const PROGRAMS: [(&str, &str); 9] = [
     ("bash", "bash"),
     ("ldd", "libc-bin"),
     ("useradd", "passwd"),
+    ("flock", "util-linux"),
+    // `cargo xtask deploy` calls it too.
+    ("ssh", "openssh-client"),
     // Checks the service in `contrib/systemd`. Without `systemd-sysv` it does not become the machine's init.
     ("systemd-analyze", "systemd"),
 ];
