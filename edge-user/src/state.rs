@@ -83,12 +83,7 @@ impl StateDir {
     /// # Errors
     /// It is there and cannot be read.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
-        let path = self.path.join(name);
-        match std::fs::read(&path) {
-            Ok(octets) => Ok(Some(octets)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StateError::Io { action: "read", path, source }),
-        }
+        read(&self.path, name)
     }
 
     /// Puts a file in the place of the one before; after a power cut either of them is there, whole.
@@ -111,6 +106,20 @@ impl StateDir {
             let _ = std::fs::remove_file(&beside);
             StateError::Io { action: "write", path, source }
         })
+    }
+}
+
+/// What a file of the state directory `dir` holds; `None`: it is not there. For who is not the daemon: nothing is locked,
+/// and since files are replaced whole, what is read is whole.
+///
+/// # Errors
+/// It is there and cannot be read.
+pub fn read(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+    let path = dir.join(name);
+    match std::fs::read(&path) {
+        Ok(octets) => Ok(Some(octets)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StateError::Io { action: "read", path, source }),
     }
 }
 

@@ -14,3 +14,4 @@ pub mod signature;
 pub mod smtp;
 pub mod source;
 pub mod time;
+pub mod watch;

@@ -13,6 +13,7 @@ mod run;
 mod sign;
 mod status;
 mod verify;
+mod watched;
 mod words;
 mod xdp;
 

@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::{Answer, CONFIG_PATH, ban, configuration, print, print_json, words};
+use super::{Answer, CONFIG_PATH, ban, configuration, print, print_json, watched, words};
 use crate::config::Config;
 use crate::control::{Client, ClientError, Reply, Request, Status, XdpStatus};
 use crate::dataplane::{Dataplane, DataplaneError};
 use crate::telemetry::Metrics;
+
+/// Sources that are shown of what watching found.
+const SOURCES_SHOWN: usize = 10;
 
 /// What the command takes.
 #[derive(clap::Args, Debug)]
@@ -15,6 +18,9 @@ pub(crate) struct Args {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
     config: PathBuf,
+    /// Show all that watching found, and nothing else: every source, every finding, every day.
+    #[arg(long)]
+    watch: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -23,6 +29,9 @@ pub(crate) struct Args {
 /// Runs it.
 pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     let config = configuration(&args.config)?;
+    if args.watch {
+        return watched::show(&config, args.json);
+    }
     match Client::connect(&config.control.socket) {
         Ok(mut daemon) => {
             let Reply::Status(status) = daemon.ask(&Request::Status)? else {
@@ -61,8 +70,11 @@ fn without_a_daemon(config: &Config, gone: &ClientError, json: bool) -> anyhow::
         }
         Some((_, Err(_))) | None => (None, 0),
     };
+    let watch = watched::on_disk(config, SOURCES_SHOWN)?;
     if json {
-        return print_json(&serde_json::json!({ "running": false, "xdp": xdp, "bans": bans }));
+        return print_json(
+            &serde_json::json!({ "running": false, "xdp": xdp, "bans": bans, "watch": watch }),
+        );
     }
     let mut text = format!("{gone}\n");
     match (&xdp, &pinned) {
@@ -85,6 +97,9 @@ fn without_a_daemon(config: &Config, gone: &ClientError, json: bool) -> anyhow::
             );
         }
         (None, Some((_, Ok(_))) | None) => {}
+    }
+    if let Some(watch) = &watch {
+        text += &watched::section(watch);
     }
     print(&text)
 }
@@ -113,6 +128,9 @@ fn table(status: &Status) -> String {
     match &status.xdp {
         Some(xdp) => nic(&mut text, xdp),
         None => text.push_str("\nNIC: not protected (no [xdp], or --no-xdp)\n"),
+    }
+    if let Some(watch) = &status.watch {
+        text += &watched::section(watch);
     }
     text.push_str("\nSMTP\n");
     // The daemon's order where this program knows a counter, then what only the daemon knows.

@@ -18,6 +18,9 @@ use crate::telemetry::Event;
 /// The longest ban that an operator may order: a year. What should last longer belongs into `block` of `[xdp]`.
 const BAN_MAX: Duration = Duration::from_secs(366 * 86_400);
 
+/// Sources that `status` shows of what watching found.
+const SOURCES_SHOWN: usize = 10;
+
 /// What `reload` does: reads filters and keys anew, and says how many there are of each.
 pub type Reload = dyn Fn() -> anyhow::Result<(usize, usize)> + Send + Sync;
 
@@ -63,6 +66,7 @@ impl EdgeDaemon {
             bans,
             flood_secs,
             xdp,
+            watch: Some(edge.watched(SOURCES_SHOWN)),
             counters: names(edge.metrics.snapshot()),
             log_lines_lost: edge.log.lines_lost(),
         })
@@ -148,6 +152,7 @@ impl Daemon for EdgeDaemon {
             Request::Ban { source, secs } => self.ban(source, *secs, now),
             Request::Unban { source } => self.unban(source, now),
             Request::Explain { source } => self.explain(source, now),
+            Request::Watched => Ok(Reply::Watched(Box::new(self.edge.watched(usize::MAX)))),
             Request::Reload => self.reload(),
         };
         reply.unwrap_or_else(|error| Reply::Failed { error })

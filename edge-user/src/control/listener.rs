@@ -292,6 +292,7 @@ fn answer(request: &Request, access: Access, uid: u32, daemon: &impl Daemon) -> 
             | Reply::Banned(_)
             | Reply::Unbanned { was_banned: true }
             | Reply::Explained(_)
+            | Reply::Watched(_)
             | Reply::Reloaded { .. } => "done".into(),
             Reply::Unbanned { was_banned: false } => "was not banned".into(),
         };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use edge_core::reputation::Cause;
+use edge_core::watch::Summary;
 use serde::{Deserialize, Serialize};
 
 /// One request: one line of JSON, e.g. `{"request":"ban","source":"192.0.2.7","secs":3600}`.
@@ -32,6 +33,8 @@ pub enum Request {
         /// An address, or an IPv6 `/64`.
         source: String,
     },
+    /// What did watching find, with all sources?
+    Watched,
     /// Read filters and keys anew.
     Reload,
 }
@@ -48,7 +51,7 @@ pub(super) enum Access {
 impl Request {
     pub(super) fn needs(&self) -> Access {
         match self {
-            Self::Version | Self::Status | Self::Bans | Self::Explain { .. } => Access::Read,
+            Self::Version | Self::Status | Self::Bans | Self::Explain { .. } | Self::Watched => Access::Read,
             Self::Ban { .. } | Self::Unban { .. } | Self::Reload => Access::Change,
         }
     }
@@ -62,6 +65,7 @@ impl Request {
             Self::Ban { source, secs } => format!("ban add {source} for {secs} s"),
             Self::Unban { source } => format!("ban del {source}"),
             Self::Explain { source } => format!("ban explain {source}"),
+            Self::Watched => "watched".into(),
             Self::Reload => "reload".into(),
         }
     }
@@ -92,6 +96,8 @@ pub enum Reply {
     },
     /// What is known of a source.
     Explained(Explained),
+    /// What watching found.
+    Watched(Box<Summary>),
     /// Filters and keys were read anew.
     Reloaded {
         /// Filters in force.
@@ -121,6 +127,9 @@ pub struct Status {
     pub flood_secs: Option<u64>,
     /// The NIC's protection; none where there is none.
     pub xdp: Option<XdpStatus>,
+    /// What watching found, with the sources that come first; none: the daemon is older than that.
+    #[serde(default)]
+    pub watch: Option<Summary>,
     /// The daemon's counters ([`crate::telemetry::Metrics`]), since its start.
     pub counters: BTreeMap<String, u64>,
     /// Log lines lost because the log's queue was full.

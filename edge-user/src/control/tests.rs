@@ -19,9 +19,11 @@ impl Daemon for Remembering {
             Request::Version => Reply::Version { version: "0".into() },
             Request::Unban { .. } => Reply::Unbanned { was_banned: false },
             Request::Ban { .. } => Reply::Failed { error: "never".into() },
-            Request::Status | Request::Bans | Request::Explain { .. } | Request::Reload => {
-                Reply::Reloaded { filters: 1, keys: 2 }
-            }
+            Request::Status
+            | Request::Bans
+            | Request::Explain { .. }
+            | Request::Watched
+            | Request::Reload => Reply::Reloaded { filters: 1, keys: 2 },
         }
     }
 

@@ -20,6 +20,7 @@ mod registry;
 pub mod report;
 mod upstream;
 mod upstreams;
+pub mod watch;
 mod worker;
 
 #[cfg(test)]
@@ -33,9 +34,9 @@ use anyhow::Context as _;
 use edge_core::incident::{Detector, State};
 use edge_core::policy::{Policy, Situation};
 use edge_core::reputation::{Allowances, Correspondents, Reputation};
-use edge_core::signature::{Key, Keys, Uses, tags};
+use edge_core::signature::{Keys, Uses, tags};
 use edge_core::time::UnixMillis;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, watch as told};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -48,6 +49,8 @@ use self::pool::Pool;
 use self::registry::Registry;
 use self::upstream::Patience;
 use self::upstreams::Upstreams;
+use self::watch::Keeper;
+pub use self::watch::Watch;
 pub use self::worker::Listeners;
 use crate::config::Config;
 use crate::dataplane::Dataplane;
@@ -86,6 +89,8 @@ pub struct Edge {
     pub dataplane: Option<Dataplane>,
     /// What outlives the daemon; none: it keeps nothing.
     pub state: Option<StateDir>,
+    /// What watching found.
+    pub watch: Watch,
     /// Counters.
     pub metrics: Metrics,
     /// The event log.
@@ -131,7 +136,9 @@ impl Edge {
         // Who passes at the NIC whatever happens is not banned here either: what is banned here is banned there.
         let mut spared = config.spared();
         spared.extend(dataplane.iter().flat_map(Dataplane::spared_prefixes));
+        let watch = Watch::open(state.as_ref(), &keys, Clock::System.now());
         Ok(Arc::new(Self {
+            watch,
             keys: RwLock::new(Arc::new(keys)),
             policy: RwLock::new(Arc::new(config.policy())),
             reputation: Mutex::new(Reputation::new(config.reputation_limits(), spared)),
@@ -169,7 +176,7 @@ impl Edge {
     /// What goes on now, whatever comes.
     pub(crate) fn situation(&self) -> Situation {
         let flood = self.flood_on();
-        let first_signature = self.keys().iter().map(Key::created).min();
+        let first_signature = self.watch.first_signature();
         Situation { flood, grace: self.policy().grace.holds(first_signature, self.now(), flood) }
     }
 
@@ -248,7 +255,7 @@ impl Edge {
 ///
 /// # Errors
 /// A listener cannot be bound, or a thread cannot be started.
-pub fn serve(edge: Arc<Edge>, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+pub fn serve(edge: Arc<Edge>, stop: told::Receiver<bool>) -> anyhow::Result<()> {
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let listeners = Listeners::bind(&edge, workers)?;
     serve_at(edge, listeners, stop)
@@ -258,11 +265,13 @@ pub fn serve(edge: Arc<Edge>, stop: watch::Receiver<bool>) -> anyhow::Result<()>
 ///
 /// # Errors
 /// A thread cannot be started.
-pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: told::Receiver<bool>) -> anyhow::Result<()> {
     bans::adopt(&edge);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Clients wait in the listeners' backlog meanwhile. An upstream that is not there must not hold up the others' mail.
     let _ = runtime.block_on(async { timeout(ASK_PATIENCE, upstreams::ask_all(&edge)).await });
+    let keeper =
+        Keeper::start(Arc::clone(&edge)).context("cannot start the thread that keeps what watching found")?;
     let workers = listeners.start(&edge, &stop).context("cannot start a worker's thread")?;
     runtime.block_on(housekeeping(Arc::clone(&edge), stop));
     for worker in workers {
@@ -271,11 +280,13 @@ pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: watch::Receiver<boo
             Err(_) => anyhow::bail!("a worker's thread panicked"),
         }
     }
+    // The last bounces are counted: now it writes a last time.
+    drop(keeper);
     Ok(())
 }
 
 /// What is to be done beside the sessions, until told to stop.
-async fn housekeeping(edge: Arc<Edge>, mut stop: watch::Receiver<bool>) {
+async fn housekeeping(edge: Arc<Edge>, mut stop: told::Receiver<bool>) {
     let mut tasks = JoinSet::new();
     tasks.spawn(again(Arc::clone(&edge), bans::carry_out));
     tasks.spawn(again(Arc::clone(&edge), bans::attend_nic));

@@ -1,5 +1,6 @@
 //! What is counted, logged and told to reputation when a message is over.
 
+use edge_core::bounce::Kind;
 use edge_core::message::Refusal;
 use edge_core::policy::{Action, Reason, Verdict};
 use edge_core::reputation::Event as Conduct;
@@ -9,6 +10,7 @@ use super::Inbound;
 use super::envelope::TagUse;
 use super::message::Outcome;
 use crate::engine::locked;
+use crate::engine::watch::Delivered;
 use crate::telemetry::{Direction, VerdictLine, Why};
 
 impl Inbound {
@@ -118,6 +120,7 @@ impl Inbound {
             Action::Monitor | Action::Deliver | Action::Mark => {
                 if outcome.delivered {
                     self.edge.metrics.bounces_unproven_delivered.add(1);
+                    self.note_let_through(verdict);
                 }
                 // Where the operator only looks on, the source is not held to account either.
                 if verdict.is_some_and(|verdict| verdict.reason == Reason::Overused) {
@@ -125,6 +128,15 @@ impl Inbound {
                 }
             }
         }
+    }
+
+    /// An unproven bounce was delivered: watching counts what enforcing would have stopped.
+    fn note_let_through(&self, verdict: Option<Verdict>) {
+        let Some(verdict) = verdict else { return };
+        let edge = &self.edge;
+        let policy = edge.policy();
+        let bounce = Delivered { source: self.client.source, kind: Kind::Unknown, verdict, policy: &policy };
+        edge.watch.delivered(bounce, edge.now());
     }
 
     /// A bounce was refused in answer to DATA.

@@ -250,6 +250,7 @@ impl Outbound {
         match (code / 100, &transaction.signer) {
             (2, Some(_)) => {
                 metrics.signed.add(1);
+                self.edge.watch.signed(self.edge.now());
                 let (mut correspondents, now) = (locked(&self.edge.correspondents), self.edge.now());
                 for domain in &transaction.domains {
                     correspondents.note(domain.as_bytes(), now);

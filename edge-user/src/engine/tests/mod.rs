@@ -13,6 +13,7 @@ mod relay;
 mod scripted;
 mod stages;
 mod stop;
+mod watching;
 
 use std::io;
 use std::net::SocketAddr;

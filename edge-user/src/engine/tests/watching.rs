@@ -1,0 +1,108 @@
+//! What watching and grace let through, and what is counted of it.
+
+use edge_core::policy::{Action, RequireTag};
+use edge_core::time::UnixMillis;
+
+use super::*;
+
+const BOUNCE: &str = "From: MAILER-DAEMON@far.example\r\nSubject: Undelivered\r\n\r\nIt failed.\r\n";
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Sends an unproven bounce; the code of the last reply.
+async fn send(lab: &Lab, recipient: &str) -> String {
+    let mut talk = lab.greeted().await;
+    talk.say("MAIL FROM:<>", "250").await;
+    talk.say(&format!("RCPT TO:<{recipient}>"), "250").await;
+    let reply = talk.say("DATA", "").await;
+    if !reply.starts_with("354") {
+        return reply[..3].to_owned();
+    }
+    talk.send(BOUNCE).await;
+    talk.say(".", "").await[..3].to_owned()
+}
+
+/// A lab that began to sign `ago`, or has not yet.
+async fn signing_since(ago: Option<Duration>, configure: impl FnOnce(&mut Config)) -> Lab {
+    let lab = Lab::with(Script::default(), configure).await;
+    let now = lab.edge.now();
+    lab.edge.watch.begin_anew(ago.map(|ago| now.minus(ago)), now);
+    lab
+}
+
+#[tokio::test]
+async fn what_monitor_let_through_is_counted_by_source_and_filter() {
+    let lab = signing_since(Some(100 * DAY), |_| {}).await;
+    for _ in 0..3 {
+        assert_eq!(send(&lab, "monitor@ours.example").await, "250");
+    }
+    // What a filter delivers or stops is no watching.
+    assert_eq!(send(&lab, "mark@ours.example").await, "250");
+    assert_eq!(send(&lab, "user@ours.example").await, "550");
+    assert_eq!(send(&lab, "discard@ours.example").await, "250");
+    assert_eq!(send(&lab, "postmaster@ours.example").await, "250");
+    let watched = lab.edge.watched(10);
+    assert_eq!(watched.would_be_stopped, 3);
+    assert_eq!(watched.sources.len(), 1);
+    assert_eq!((watched.sources[0].what, watched.sources[0].tally.count), ("127.0.0.1".parse().unwrap(), 3));
+    let filter = &watched.filters[0];
+    assert_eq!((filter.what.filter, filter.what.would, filter.tally.count), (Some(2), None, 3));
+    assert_eq!(watched.days.last().map(|day| day.let_through), Some(3));
+}
+
+#[tokio::test]
+async fn what_the_upstream_refuses_was_not_let_through() {
+    let refusing = Script::at("DOT", scripted::Act::Say("550 5.7.1 not wanted"));
+    let lab = Lab::with(refusing, |_| {}).await;
+    assert_eq!(send(&lab, "monitor@ours.example").await, "550");
+    assert_eq!(lab.edge.watched(10).would_be_stopped, 0);
+}
+
+#[tokio::test]
+async fn in_grace_a_filter_that_rejects_or_discards_delivers_and_says_what_it_would_do() {
+    let lab = signing_since(Some(15 * DAY), |_| {}).await;
+    assert_eq!(send(&lab, "user@ours.example").await, "250");
+    assert_eq!(send(&lab, "discard@ours.example").await, "250");
+    assert_eq!(send(&lab, "mark@ours.example").await, "250");
+    assert_eq!(lab.upstream.seen().messages.len(), 3);
+    assert!(lab.upstream.seen().messages[2].contains("Backstop-Verdict"), "a mark stays");
+    let watched = lab.edge.watched(10);
+    assert!(watched.grace && watched.grace_until.is_some());
+    let would: Vec<_> = watched.filters.iter().map(|row| row.what.would).collect();
+    assert!(would.contains(&Some(Action::Reject)) && would.contains(&Some(Action::Discard)), "{would:?}");
+    assert!(lab.logged().contains("\"reason\":\"grace\""), "{}", lab.logged());
+}
+
+#[tokio::test]
+async fn grace_ends_and_before_the_first_signature_it_does_not() {
+    let lab = signing_since(Some(16 * DAY), |_| {}).await;
+    assert_eq!(send(&lab, "user@ours.example").await, "550");
+    let lab = signing_since(None, |_| {}).await;
+    assert_eq!(send(&lab, "user@ours.example").await, "250");
+    lab.edge.watch.signed(UnixMillis(1));
+    assert_eq!(send(&lab, "user@ours.example").await, "550", "signed long ago, as it turns out");
+}
+
+#[tokio::test]
+async fn a_tag_is_not_required_in_grace() {
+    let always = |config: &mut Config| config.domains[0].require_tag = RequireTag::Always;
+    let lab = signing_since(Some(DAY), always).await;
+    assert_eq!(send(&lab, "user@ours.example").await, "250");
+    let lab = signing_since(Some(16 * DAY), always).await;
+    assert_eq!(send(&lab, "user@ours.example").await, "550");
+}
+
+#[tokio::test]
+async fn a_flood_ends_grace_where_the_operator_says_so() {
+    for (in_flood, reply) in [(true, "250"), (false, "550")] {
+        let lab = signing_since(Some(DAY), |config| {
+            config.policy.grace_in_flood = in_flood;
+            config.flood.unproven_min = 1;
+        })
+        .await;
+        for _ in 0..20 {
+            lab.edge.unproven_came();
+        }
+        assert!(lab.edge.flood_on());
+        assert_eq!(send(&lab, "user@ours.example").await, reply, "grace_in_flood = {in_flood}");
+    }
+}

@@ -1,0 +1,160 @@
+//! Watching, beside the sessions: the ledger of what was let through, and the thread that keeps it on disk.
+//!
+//! - [`book`]: the ledger's file in the state directory;
+//! - [`keeper`]: the thread that beats, looks at samples and writes the file.
+//!
+//! A session only counts, under a lock that nobody holds while he writes or asks the DNS.
+
+pub mod book;
+mod keeper;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use edge_core::policy::{Action, Policy, Reason, Verdict};
+use edge_core::signature::{Key, Keys};
+use edge_core::source::Source;
+use edge_core::time::UnixMillis;
+use edge_core::watch::{Decider, FirstSignature, Ledger, LetThrough, Summary};
+
+pub(super) use self::keeper::Keeper;
+use super::{Edge, locked};
+use crate::state::StateDir;
+
+/// A key that is older than this when there is no ledger has signed before: the ledger was lost, or never kept.
+const NEW_KEY_MAX: Duration = Duration::from_secs(86_400);
+
+/// Watching.
+#[derive(Debug)]
+pub struct Watch {
+    ledger: Mutex<Ledger>,
+    /// In milliseconds since 1970; 0: nothing was signed yet.
+    first_signature: AtomicU64,
+    /// Something is in the ledger that is not on disk.
+    changed: AtomicBool,
+}
+
+impl Watch {
+    /// Goes on with the ledger of the state directory, or begins one.
+    pub(super) fn open(state: Option<&StateDir>, keys: &Keys, now: UnixMillis) -> Self {
+        let ledger = state.and_then(book::open).unwrap_or_else(|| Ledger::begin(now, by_keys(keys, now)));
+        Self {
+            first_signature: AtomicU64::new(ledger.first_signature().map_or(0, |first| first.0.max(1))),
+            ledger: Mutex::new(ledger),
+            changed: AtomicBool::new(true),
+        }
+    }
+
+    /// The first signature of this installation; `None`: nothing was signed yet.
+    pub(super) fn first_signature(&self) -> Option<UnixMillis> {
+        Some(self.first_signature.load(Ordering::Relaxed)).filter(|first| *first != 0).map(UnixMillis)
+    }
+
+    /// As if nothing was signed before, or first then.
+    #[cfg(test)]
+    pub(super) fn begin_anew(&self, first_signature: Option<UnixMillis>, now: UnixMillis) {
+        let first = first_signature.map(|at| FirstSignature { at, by_oldest_key: false });
+        *locked(&self.ledger) = Ledger::begin(now, first);
+        self.first_signature.store(first_signature.map_or(0, |first| first.0), Ordering::Relaxed);
+    }
+
+    /// A message of ours was signed and accepted.
+    pub(super) fn signed(&self, now: UnixMillis) {
+        if self.first_signature.load(Ordering::Relaxed) == 0 {
+            let mut ledger = locked(&self.ledger);
+            ledger.signed(now);
+            self.first_signature
+                .store(ledger.first_signature().map_or(0, |first| first.0.max(1)), Ordering::Relaxed);
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A null-sender message that nothing proved was delivered; it is counted where only watching, or grace, let it
+    /// through.
+    pub(super) fn delivered(&self, bounce: Delivered<'_>, now: UnixMillis) {
+        if let Some(let_through) = bounce.let_through() {
+            locked(&self.ledger).let_through(let_through, now);
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// An unproven bounce that was delivered.
+pub(super) struct Delivered<'a> {
+    pub(super) source: Source,
+    pub(super) kind: edge_core::bounce::Kind,
+    pub(super) verdict: Verdict,
+    pub(super) policy: &'a Policy,
+}
+
+impl Delivered<'_> {
+    fn let_through(&self) -> Option<LetThrough> {
+        let filter = self.verdict.filter.and_then(|place| self.policy.filters.get(place));
+        let would = match self.verdict.reason {
+            Reason::Unproven | Reason::TooBigToProve | Reason::KindRule | Reason::NoFilter => None,
+            Reason::Grace => filter.map(|filter| filter.action),
+            Reason::Proven | Reason::Overused | Reason::ExemptRecipient | Reason::TagRequired => return None,
+        };
+        match self.verdict.action {
+            Action::Monitor => {}
+            Action::Deliver | Action::Mark | Action::Reject | Action::Quarantine | Action::Discard => {
+                return None;
+            }
+        }
+        let memo = filter.map(|filter| filter.memo.clone()).unwrap_or_default();
+        let decider = Decider { filter: self.verdict.filter, memo, would };
+        Some(LetThrough { source: self.source, kind: self.kind, decider })
+    }
+}
+
+/// Where there is no ledger: an old key says that mail was signed before, and roughly since when.
+fn by_keys(keys: &Keys, now: UnixMillis) -> Option<FirstSignature> {
+    let oldest = keys.iter().map(Key::created).min()?;
+    (now.since(oldest) > NEW_KEY_MAX).then_some(FirstSignature { at: oldest, by_oldest_key: true })
+}
+
+impl Edge {
+    /// What watching found, with at most `sources_max` sources.
+    #[must_use]
+    pub fn watched(&self, sources_max: usize) -> Summary {
+        let (now, grace) = (self.now(), self.policy().grace);
+        locked(&self.watch.ledger).summary(now, grace, self.flood_on(), sources_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis::from_secs(1_795_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn keys(ages: &[u32]) -> Keys {
+        let keys = (1..).zip(ages).map(|(id, age)| Key::new(id, [id; 32], NOW.minus(DAY * *age)));
+        Keys::new(keys.collect()).expect("ids differ")
+    }
+
+    #[test]
+    fn the_first_signature_is_remembered_and_never_moves() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let watch = Watch::open(Some(&state), &keys(&[0]), NOW);
+        assert_eq!(watch.first_signature(), None, "a new key has signed nothing yet");
+        watch.signed(NOW.plus(DAY));
+        watch.signed(NOW.plus(2 * DAY));
+        assert_eq!(watch.first_signature(), Some(NOW.plus(DAY)));
+        book::save(&state, &locked(&watch.ledger)).unwrap();
+        let again = Watch::open(Some(&state), &keys(&[0, 300]), NOW.plus(40 * DAY));
+        again.signed(NOW.plus(40 * DAY));
+        assert_eq!(again.first_signature(), Some(NOW.plus(DAY)), "neither by a restart nor by other keys");
+    }
+
+    #[test]
+    fn where_the_state_was_lost_the_oldest_key_says_when_it_began() {
+        let first = |ages: &[u32]| Watch::open(None, &keys(ages), NOW).first_signature();
+        assert_eq!(first(&[3, 400]), Some(NOW.minus(400 * DAY)));
+        assert_eq!(first(&[2]), Some(NOW.minus(2 * DAY)));
+        assert_eq!(first(&[1]), None, "made yesterday, and started today");
+    }
+}
