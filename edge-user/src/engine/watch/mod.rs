@@ -94,7 +94,11 @@ impl Delivered<'_> {
         let would = match self.verdict.reason {
             Reason::Unproven | Reason::TooBigToProve | Reason::KindRule | Reason::NoFilter => None,
             Reason::Grace => filter.map(|filter| filter.action),
-            Reason::Proven | Reason::Overused | Reason::ExemptRecipient | Reason::TagRequired => return None,
+            Reason::Proven
+            | Reason::Overused
+            | Reason::ExemptRecipient
+            | Reason::TrustedForwarder
+            | Reason::TagRequired => return None,
         };
         match self.verdict.action {
             Action::Monitor => {}
