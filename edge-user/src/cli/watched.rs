@@ -204,7 +204,7 @@ fn words_of(evidence: &Evidence) -> (String, String) {
         Evidence::Forwarder { source, mailbox_domain } => (
             format!("{source} passes on null-sender mail that first came to a mailbox at {mailbox_domain}"),
             format!(
-                "weak: a forger can write this. If it is a forwarder of yours, add {source} to `trusted_forwarders`"
+                "weak: a forger can write this. If it is a forwarder of yours, name it in a [[trusted_forwarder]]"
             ),
         ),
         Evidence::Received { host, domain } => (

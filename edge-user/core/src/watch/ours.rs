@@ -26,7 +26,7 @@ pub enum Evidence {
         verified: Verified,
     },
     /// A server passed it on that received it for a mailbox elsewhere: a user's other mailbox, or a forwarder, that may
-    /// belong into `trusted_forwarders`. It counts from [`FORWARDED_MIN`] messages on.
+    /// belong into `[[trusted_forwarder]]`. It counts from [`FORWARDED_MIN`] messages on.
     Forwarder {
         /// The server.
         source: Source,
