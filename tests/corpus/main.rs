@@ -10,6 +10,7 @@
 
 mod misses;
 mod planting;
+mod record;
 mod writing;
 
 use std::collections::BTreeMap;

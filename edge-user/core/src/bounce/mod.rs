@@ -1,11 +1,14 @@
-//! What is inside a bounce: the scanner finds the tokens that came back.
+//! What is inside a bounce: the scanner finds the tokens that came back, [`MessageIds`] which messages it
+//! answers.
 
 mod candidates;
 mod kind;
+pub mod message_ids;
 mod needle;
 mod scanner;
 mod unwrapping;
 
 pub use kind::Kind;
+pub use message_ids::MessageIds;
 pub use needle::Encoding;
 pub use scanner::{CANDIDATES_MAX, Found, Scanner};

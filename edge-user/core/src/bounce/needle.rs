@@ -172,7 +172,7 @@ impl Reading {
 
 /// A base64 character's value (RFC 4648 sections 4 and 5).
 #[inline]
-fn sextet(character: u8) -> Option<u8> {
+pub(super) fn sextet(character: u8) -> Option<u8> {
     match character {
         b'A'..=b'Z' => Some(character - b'A'),
         b'a'..=b'z' => Some(character - b'a' + 26),

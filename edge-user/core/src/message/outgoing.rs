@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::header::{fields, first_mailbox};
 use super::received_count::{RECEIVED_MAX, ReceivedCount};
 use crate::mailbox::Mailbox;
-use crate::signature::{Candidate, FIELD_NAME, Key, Keys, MAGIC, Nonce, tags, tokens};
+use crate::signature::{Candidate, FIELD_NAME, Key, Keys, MAGIC, Nonce, record, tags, tokens};
 use crate::smtp::Address;
 use crate::time::UnixMillis;
 
@@ -47,13 +47,17 @@ pub enum Unsigned {
     NoKey,
 }
 
-/// What was added.
+/// What was added, and what the record is to remember.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Added {
     /// The fields, each with its CRLF, to stand in front of the header section.
     pub fields: String,
     /// Tokens among them.
     pub tokens: u32,
+    /// The message's Message-ID, in its canonical form; `None`: the field is empty or too long.
+    pub message_id: Option<Vec<u8>>,
+    /// The mailbox in header From, where it is another one of ours than the sender: bounces may return there too.
+    pub author: Option<Mailbox>,
 }
 
 /// Whether a header section has more `Received` fields than a message may.
@@ -71,25 +75,26 @@ impl Signing<'_> {
         if is_loop(section) {
             return Err(Unsigned::Loop);
         }
-        let mut added = Added { fields: String::new(), tokens: 0 };
+        let mut added = Added { fields: String::new(), tokens: 0, message_id: None, author: None };
         let [first, second, id] = self.nonces;
         self.add_token(section, self.sender, first, &mut added)?;
         // Some systems bounce to header From, whatever the envelope says.
-        if let Some(author) = author(section)
-            && author != *self.sender
-            && (self.is_ours)(author.domain())
-        {
+        let author = author(section).filter(|author| author != self.sender);
+        added.author = author.filter(|author| (self.is_ours)(author.domain()));
+        if let Some(author) = added.author.clone() {
             self.add_token(section, &author, second, &mut added)?;
         }
-        if !fields(section).any(|(name, _)| name.eq_ignore_ascii_case(b"Message-ID")) {
-            let [a, b, c, d, e, f] = id;
-            let (millis, domain) = (self.now.0, self.sender.domain());
-            write!(
-                added.fields,
-                "Message-ID: <{millis:x}.{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}@{domain}>\r\n"
-            )
-            .expect("a String takes all text");
-        }
+        let there = fields(section).find(|(name, _)| name.eq_ignore_ascii_case(b"Message-ID"));
+        added.message_id = match there {
+            Some((_, value)) => record::canonical(value).map(<[u8]>::to_vec),
+            None => {
+                let [a, b, c, d, e, f] = id;
+                let (millis, domain) = (self.now.0, self.sender.domain());
+                let id = format!("{millis:x}.{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}@{domain}");
+                write!(added.fields, "Message-ID: <{id}>\r\n").expect("a String takes all text");
+                Some(id.into_bytes())
+            }
+        };
         Ok(added)
     }
 
@@ -264,6 +269,19 @@ mod tests {
         for line in added.split("\r\n") {
             assert!(line.len() <= 78 && !line.starts_with([' ', '\t', '.']), "{line}");
         }
+    }
+
+    #[test]
+    fn what_the_record_is_to_remember_is_said() {
+        let message_id = |section: &str| sign(section, NOW).unwrap().message_id;
+        assert_eq!(message_id(WITH_ID).unwrap(), b"x@y");
+        assert_eq!(message_id("Message-ID:\r\n <x@y>\r\nMessage-ID: <z@y>\r\n\r\n").unwrap(), b"x@y");
+        assert_eq!(message_id("From: a\r\n\r\n").unwrap(), b"1a3185c5000.030303030303@example.jp");
+        assert_eq!(message_id("Message-ID: <>\r\n\r\n"), None);
+        let author = |from: &str| sign(&format!("From: {from}\r\n\r\n"), NOW).unwrap().author;
+        assert_eq!(author("BOSS@example.jp"), Some(mailbox("boss@example.jp")));
+        assert_eq!(author("user@example.jp"), None, "the sender");
+        assert_eq!(author("boss@example.com"), None, "not ours");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! What proves that a bounce answers our own mail: tags (BATV) and tokens, the keys that make them, and the count
-//! of their uses.
+//! What proves that a bounce answers our own mail: tags (BATV), tokens and the record of what was sent, the keys that
+//! make them, and the count of their uses.
 
 mod key;
+pub mod record;
 mod tag;
 mod token;
 mod uses;

@@ -181,7 +181,7 @@ fn verify_for(
     Ok(token)
 }
 
-fn ceil_log2(recipients: u32) -> u8 {
+pub(super) fn ceil_log2(recipients: u32) -> u8 {
     (u32::BITS - recipients.saturating_sub(1).leading_zeros()) as u8
 }
 

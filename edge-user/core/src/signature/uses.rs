@@ -1,6 +1,6 @@
-//! How often each token and each tag was used: a bounded table whose entries expire.
+//! How often each token, each tag and each message of the record was used: a bounded table whose entries expire.
 //!
-//! A token (or a tag) enters at its first proof, so only those with a right MAC ever take a place. It leaves `max_age` after
+//! A token (or a tag, or a message) enters at its first proof, so only what is ours ever takes a place. It leaves `max_age` after
 //! that (by then it is dead), or when the table is full and it is the oldest: the worst that comes of it is that a
 //! replayed token starts again at zero. Every call takes constant time.
 
@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use super::record::{Sent, SentHash};
 use super::tag::Tagged;
 use super::{Nonce, Token};
 use crate::mailbox::Mailbox;
@@ -18,6 +19,8 @@ pub const TAG_USES_MAX: u32 = 256;
 
 /// Nonces have 48 bits: with this one a name is a tag's.
 const IS_TAG: u64 = 1 << 63;
+/// With this one, and not that of tags, it is a message's of the record.
+const IS_SENT: u64 = 1 << 62;
 
 /// One tag, as its uses are counted: its mailbox, its day and its key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +60,7 @@ struct Count {
 pub enum Reservation {
     /// One use is reserved: commit or release it.
     Reserved,
-    /// The token or tag was used as often as it may be. Nothing is reserved.
+    /// The token, tag or message was used as often as it may be. Nothing is reserved.
     Overused,
 }
 
@@ -77,6 +80,11 @@ impl Uses {
     /// Reserves a use of a valid tag, at most [`TAG_USES_MAX`].
     pub fn reserve_tag(&mut self, tag: TagName, now: UnixMillis) -> Reservation {
         self.reserve_named(tag.0, TAG_USES_MAX, now)
+    }
+
+    /// Reserves a use of a message of the record.
+    pub fn reserve_sent(&mut self, sent: &Sent, now: UnixMillis) -> Reservation {
+        self.reserve_named(sent_name(sent.hash), sent.uses_max(), now)
     }
 
     fn reserve_named(&mut self, name: u64, uses_max: u32, now: UnixMillis) -> Reservation {
@@ -105,6 +113,11 @@ impl Uses {
         self.commit_named(tag.0);
     }
 
+    /// The same for a message of the record.
+    pub fn commit_sent(&mut self, sent: SentHash) {
+        self.commit_named(sent_name(sent));
+    }
+
     fn commit_named(&mut self, name: u64) {
         if let Some(count) = self.counts.get_mut(&name) {
             count.reserved = count.reserved.saturating_sub(1);
@@ -122,13 +135,18 @@ impl Uses {
         self.release_named(tag.0);
     }
 
+    /// The same for a message of the record.
+    pub fn release_sent(&mut self, sent: SentHash) {
+        self.release_named(sent_name(sent));
+    }
+
     fn release_named(&mut self, name: u64) {
         if let Some(count) = self.counts.get_mut(&name) {
             count.reserved = count.reserved.saturating_sub(1);
         }
     }
 
-    /// How many tokens and tags are counted now.
+    /// How many tokens, tags and messages are counted now.
     #[must_use]
     pub fn len(&self) -> usize {
         self.counts.len()
@@ -154,6 +172,10 @@ impl Uses {
             self.counts.remove(&name);
         }
     }
+}
+
+fn sent_name(hash: SentHash) -> u64 {
+    hash.0 & !IS_TAG | IS_SENT
 }
 
 fn number(nonce: &Nonce) -> u64 {
@@ -235,6 +257,25 @@ mod tests {
         assert_eq!(left(&mut uses, tag("ann", 7)), 56, "only committed uses count");
         assert_eq!(left(&mut uses, tag("ann", 8)), 256);
         assert_eq!(left(&mut uses, tag("bob", 7)), 256);
+    }
+
+    #[test]
+    fn a_message_of_the_record_counts_for_itself() {
+        // The same number as a token's nonce, and as a tag's name.
+        let (number, nonce) = (0x0000_0100_0000_0001, token(1));
+        let sent = |bits: u64| Sent { hash: SentHash(number | bits), recipients_log2: 3, day: 0 };
+        let mut uses = Uses::new(10, MAX_AGE);
+        let left = |uses: &mut Uses, sent: Sent| {
+            (0..1000).take_while(|_| uses.reserve_sent(&sent, at(0)) == Reservation::Reserved).count()
+        };
+        assert_eq!(left(&mut uses, sent(0)), 32);
+        (0..30).for_each(|_| uses.commit_sent(sent(0).hash));
+        (0..2).for_each(|_| uses.release_sent(sent(0).hash));
+        assert_eq!(left(&mut uses, sent(0)), 2);
+        assert_eq!(left(&mut uses, sent(1 << 40 << 8)), 32);
+        assert_eq!(uses.reserve(&nonce, at(0)), Reservation::Reserved);
+        assert_eq!(uses.reserve_tag(TagName(number | IS_TAG | IS_SENT), at(0)), Reservation::Reserved);
+        assert_eq!(uses.len(), 4);
     }
 
     #[test]

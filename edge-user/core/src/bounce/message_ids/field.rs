@@ -1,0 +1,246 @@
+//! From lines to fields, and to the Message-IDs in them.
+
+use super::{FIELDS_MIN, LINE_BYTES_MAX, Place, REFERENCES_MAX};
+use crate::bounce::unwrapping::escape;
+use crate::signature::record::canonical;
+
+/// Octets of one field's value that are kept: the last ones, where a `References` field is longer.
+const VALUE_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
+
+/// The fields that every message has, or that every mail server adds.
+const COMMON: [&[u8]; 9] =
+    [b"from", b"to", b"cc", b"subject", b"date", b"received", b"return-path", b"reply-to", b"mime-version"];
+
+/// Longest name of a field that is of interest, in octets.
+const NAME_BYTES_MAX: usize = 25;
+
+/// Reads lines.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// In the message's own header section.
+    in_header: bool,
+    /// Of the lines since the last empty one, so many begin with the name of a [`COMMON`] field.
+    common: u32,
+    /// A Message-ID that stood in these lines before it was clear that they are a header section.
+    waiting: Vec<u8>,
+    /// These lines hold a Message-ID: what comes behind them is a message's body, not a part's.
+    is_message: bool,
+    /// These lines say that what comes behind them is in base64 ..
+    is_base64: bool,
+    /// .. and that it is no text.
+    is_binary: bool,
+    open: Option<Open>,
+    /// The value of the open field.
+    value: Vec<u8>,
+}
+
+/// The field that is being read.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    place: Place,
+    /// Octets of marks and indentation before its name.
+    indent: usize,
+    /// Its last line ended with `=`: a soft line break of quoted-printable.
+    torn: bool,
+}
+
+impl Reader {
+    pub(super) fn in_header() -> Self {
+        Self { in_header: true, ..Self::in_body() }
+    }
+
+    pub(super) fn in_body() -> Self {
+        Self {
+            in_header: false,
+            common: 0,
+            waiting: Vec::new(),
+            is_message: false,
+            is_base64: false,
+            is_binary: false,
+            open: None,
+            value: Vec::new(),
+        }
+    }
+
+    /// Takes a line without its end. Returns whether text in base64 begins behind it.
+    pub(super) fn line(&mut self, line: &[u8], found: &mut dyn FnMut(Place, &[u8])) -> bool {
+        let indent = indent(line);
+        let text = &line[indent..];
+        // White space alone ends a paragraph, but not the message's own header section (RFC 5322 section 4.2).
+        if line.is_empty() || text.is_empty() && !self.in_header {
+            self.close(found);
+            return self.empty_line();
+        }
+        if let Some(open) = &mut self.open {
+            let folded = indent > open.indent || text.starts_with(b"=09") || text.starts_with(b"=20");
+            if open.torn || folded {
+                // Stuffed (RFC 5321 section 4.5.2): one of two dots is none of the value's.
+                let more = if line.starts_with(b"..") { &line[1..] } else { line };
+                // A fold is white space; what only quoted-printable has torn is whole again without any.
+                let more = if open.torn { more } else { text };
+                if !open.torn {
+                    push(&mut self.value, b" ");
+                }
+                let (more, torn) = without_soft_break(more);
+                open.torn = torn;
+                push(&mut self.value, more);
+                return false;
+            }
+            self.close(found);
+        }
+        // In the message's own header section an indented line goes on with a field that is of no interest. In a body
+        // the whole section may be indented.
+        if indent == 0 || !self.in_header {
+            self.field(line, indent, found);
+        }
+        false
+    }
+
+    /// No more lines come.
+    pub(super) fn end(&mut self, found: &mut dyn FnMut(Place, &[u8])) {
+        self.close(found);
+        self.empty_line();
+    }
+
+    fn empty_line(&mut self) -> bool {
+        let begins = self.is_base64 && !self.is_binary && (self.in_header || !self.is_message);
+        self.in_header = false;
+        (self.common, self.is_message, self.is_base64, self.is_binary) = (0, false, false, false);
+        self.waiting.clear();
+        begins
+    }
+
+    /// A line that begins a field, if it does.
+    #[inline]
+    fn field(&mut self, line: &[u8], indent: usize, found: &mut dyn FnMut(Place, &[u8])) {
+        // Nearly all lines of a message end here: no field that is of interest begins with their first character.
+        if !matches!(line[indent] | 0x20, b'c' | b'd' | b'f' | b'i' | b'm' | b'o' | b'r' | b's' | b't' | b'x')
+        {
+            return;
+        }
+        let head = &line[indent..line.len().min(indent + NAME_BYTES_MAX + 1)];
+        let Some(colon) = memchr::memchr(b':', head) else { return };
+        let name = head[..colon].trim_ascii_end();
+        let value = &line[indent + colon + 1..];
+        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+        if COMMON.iter().any(|common| is(common)) {
+            self.common += 1;
+            if self.common == FIELDS_MIN && !self.waiting.is_empty() {
+                hand_out(Place::Returned, &std::mem::take(&mut self.waiting), found);
+            }
+        } else if is(b"Message-ID") {
+            self.is_message = true;
+            // The message's own names itself, not what it answers.
+            if !self.in_header {
+                self.open(Place::Returned, indent, value);
+            }
+        } else if is(b"Original-Message-ID") || is(b"X-Original-Message-ID") {
+            self.open(Place::OriginalMessageId, indent, value);
+        } else if self.in_header && is(b"In-Reply-To") {
+            self.open(Place::InReplyTo, indent, value);
+        } else if self.in_header && is(b"References") {
+            self.open(Place::References, indent, value);
+        } else if is(b"Content-Transfer-Encoding") {
+            self.is_base64 |= value.trim_ascii().eq_ignore_ascii_case(b"base64");
+        } else if is(b"Content-Type") {
+            let value = value.trim_ascii_start();
+            let is_kind = |kind: &[u8]| {
+                value.split_at_checked(kind.len()).is_some_and(|(head, _)| head.eq_ignore_ascii_case(kind))
+            };
+            self.is_binary = !is_kind(b"text/") && !is_kind(b"message/");
+        }
+    }
+
+    fn open(&mut self, place: Place, indent: usize, value: &[u8]) {
+        let (value, torn) = without_soft_break(value);
+        self.open = Some(Open { place, indent, torn });
+        self.value.clear();
+        push(&mut self.value, value);
+    }
+
+    /// The open field is over.
+    fn close(&mut self, found: &mut dyn FnMut(Place, &[u8])) {
+        let Some(Open { place, .. }) = self.open.take() else { return };
+        match place {
+            Place::Returned if self.common < FIELDS_MIN => {
+                if self.waiting.is_empty() {
+                    std::mem::swap(&mut self.waiting, &mut self.value);
+                }
+            }
+            Place::Returned | Place::OriginalMessageId | Place::InReplyTo | Place::References => {
+                hand_out(place, &self.value, found);
+            }
+        }
+    }
+}
+
+/// A line without the soft line break of quoted-printable at its end (RFC 2045 section 6.7), if there is one.
+fn without_soft_break(line: &[u8]) -> (&[u8], bool) {
+    match line.trim_ascii_end() {
+        [torn @ .., b'='] => (torn, true),
+        _ => (line, false),
+    }
+}
+
+/// Appends to a value; where there is no room, what came first goes.
+fn push(value: &mut Vec<u8>, more: &[u8]) {
+    let too_many = (value.len() + more.len()).saturating_sub(VALUE_BYTES_MAX);
+    value.drain(..too_many.min(value.len()));
+    value.extend_from_slice(more);
+}
+
+/// Hands out the Message-IDs in a field's value.
+fn hand_out(place: Place, value: &[u8], found: &mut dyn FnMut(Place, &[u8])) {
+    match place {
+        Place::Returned | Place::OriginalMessageId => hand_out_one(place, value, found),
+        Place::InReplyTo | Place::References => {
+            // Each in its brackets (RFC 5322 section 3.6.4); one without stands alone.
+            let opens = memchr::memchr_iter(b'<', value).count();
+            if opens == 0 {
+                return hand_out_one(place, value, found);
+            }
+            for at in memchr::memchr_iter(b'<', value).skip(opens.saturating_sub(REFERENCES_MAX)) {
+                let end = memchr::memchr(b'>', &value[at..]).map_or(value.len(), |len| at + len + 1);
+                hand_out_one(place, &value[at..end], found);
+            }
+        }
+    }
+}
+
+/// Hands out a Message-ID as it stands, and as quoted-printable would have it, where that is something else.
+fn hand_out_one(place: Place, value: &[u8], found: &mut dyn FnMut(Place, &[u8])) {
+    if let Some(id) = canonical(value) {
+        found(place, id);
+    }
+    let decoded = unescaped(value);
+    if decoded != value
+        && let Some(id) = canonical(&decoded)
+    {
+        found(place, id);
+    }
+}
+
+/// The value without the escapes of quoted-printable.
+fn unescaped(value: &[u8]) -> Vec<u8> {
+    let (mut octets, mut rest) = (Vec::with_capacity(value.len()), value);
+    while let [first, behind @ ..] = rest {
+        rest = behind;
+        match *rest {
+            [a, b, ..]
+                if *first == b'='
+                    && let Some(octet) = escape(a, b) =>
+            {
+                octets.push(octet);
+                rest = &rest[2..];
+            }
+            _ => octets.push(*first),
+        }
+    }
+    octets
+}
+
+/// How many octets of a line are marks of quoted text and indentation.
+#[inline]
+fn indent(line: &[u8]) -> usize {
+    line.iter().position(|octet| !matches!(octet, b' ' | b'\t' | b'>' | b'|')).unwrap_or(line.len())
+}
