@@ -66,8 +66,10 @@ impl Reader {
     pub(super) fn line(&mut self, line: &[u8], found: &mut dyn FnMut(Place, &[u8])) -> bool {
         let indent = indent(line);
         let text = &line[indent..];
-        // White space alone ends a paragraph, but not the message's own header section (RFC 5322 section 4.2).
-        if line.is_empty() || text.is_empty() && !self.in_header {
+        // White space alone ends a paragraph, but not the message's own header section (RFC 5322 section 4.2); a mark
+        // alone may be the bracket of a Message-ID that was torn before it.
+        let torn = self.open.is_some_and(|open| open.torn);
+        if line.is_empty() || text.is_empty() && !self.in_header && !torn {
             self.close(found);
             return self.empty_line();
         }

@@ -73,7 +73,10 @@ fn the_message_that_is_returned_is_found_in_each_form() {
     for (name, message) in rows {
         assert_eq!(found(&message), [(Place::Returned, "a=b@x".to_owned())], "{name}");
     }
-    for (name, body) in [("quoted-printable", torn), ("its dot stuffed", &stuffed)] {
+    let bracket = torn.replace("@x>", "@x=\n>");
+    for (name, body) in
+        [("quoted-printable", torn), ("its dot stuffed", &stuffed), ("its bracket torn", &bracket)]
+    {
         let ids = found(&part("quoted-printable", body));
         assert!(
             ids.contains(&(Place::Returned, "a=b@x".into()))
