@@ -1,10 +1,11 @@
 //! `backstop run`: the daemon, from the configuration to its last line of log.
 //!
 //! The order matters. What can be refused without touching anything comes first (configuration, limits, keys,
-//! another daemon on the control socket); then the NIC, the listeners, and last the answer to systemd. A start that
-//! fails takes back what it attached; a stop leaves the NIC's protection pinned, for the next start to adopt.
+//! another daemon on the control socket); then the NIC and the listeners; then what needs no privilege any more: the
+//! threads, the log's first, and last the answer to systemd. A start that fails takes back what it attached; a stop leaves the NIC's protection pinned, for the next start to adopt.
 
 mod notify;
+mod privileges;
 mod reload;
 mod signals;
 
@@ -29,6 +30,10 @@ use crate::telemetry::{self, AddressHasher, Direction, Event, EventLog, Level};
 /// How long the last lines of the log may take to be written.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 
+/// The log that waits for its thread.
+type Writer = telemetry::Waiting<io::Stderr>;
+const LOG_THREAD: &str = "cannot start the log's thread";
+
 /// What the command takes.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -51,7 +56,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     let keys = keys::load_signing(&config.signature.keys, clock::system_now())?;
     let control = Listener::bind(&config.control)?;
     let state = StateDir::open(&config.state.dir)?;
-    let log = start_log(&config, &keys)?;
+    let (log, writer) = prepare_log(&config, &keys)?;
+    let mut writer = Some(writer);
     telemetry::install_diagnostics(&log)?;
     for message in warnings {
         log.event(Event::Diagnostic { level: Level::Warn, target: "backstop::config".into(), message });
@@ -59,9 +65,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
 
     let served = attach(&config, &log).and_then(|dataplane| {
         let took_back = takes_back(&config, dataplane.as_ref());
-        serve(&args.config, config, (keys, watch), dataplane, state, &log, control)
-            .inspect_err(|_| took_back())
+        let parts = Parts { config, keys, watch, dataplane, state, control };
+        serve(&args.config, parts, (&log, &mut writer)).inspect_err(|_| took_back())
     });
+    if let Some(writer) = writer {
+        // It failed before that: what it has said is still to be written.
+        writer.start().context(LOG_THREAD)?;
+    }
     log.flush(FLUSH_MAX);
     served.map(|()| Answer::Yes)
 }
@@ -94,7 +104,7 @@ fn fits_this_machine(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_log(config: &Config, keys: &Keys) -> anyhow::Result<EventLog> {
+fn prepare_log(config: &Config, keys: &Keys) -> anyhow::Result<(EventLog, Writer)> {
     let secret = keys.iter().next().map(|key| *key.secret());
     let hasher = match (config.log.hash_addresses, secret) {
         (false, _) => None,
@@ -107,7 +117,7 @@ fn start_log(config: &Config, keys: &Keys) -> anyhow::Result<EventLog> {
         queue_lines_max: config.log.queue_lines_max,
         clock: clock::system_now,
     };
-    EventLog::start(settings, io::stderr()).context("cannot start the log's thread")
+    Ok(EventLog::prepare(settings, io::stderr()))
 }
 
 /// Puts the program at the NIC, where the configuration asks for it.
@@ -143,20 +153,27 @@ fn takes_back(config: &Config, dataplane: Option<&Dataplane>) -> impl FnOnce() +
     }
 }
 
-/// Serves until a signal says stop.
-fn serve(
-    path: &Path,
+/// What the daemon consists of.
+struct Parts {
     config: Config,
-    (keys, watch_keys): (Keys, keys::Watch),
+    keys: Keys,
+    watch: keys::Watch,
     dataplane: Option<Dataplane>,
     state: StateDir,
-    log: &EventLog,
     control: Listener,
-) -> anyhow::Result<()> {
+}
+
+/// Serves until a signal says stop. Takes the log's writer as soon as it may start threads.
+fn serve(path: &Path, parts: Parts, (log, writer): (&EventLog, &mut Option<Writer>)) -> anyhow::Result<()> {
+    let Parts { config, keys, watch: watch_keys, dataplane, state, control } = parts;
     let xdp = dataplane.as_ref().map_or("none", |dataplane| dataplane.mode().name());
     let edge = Edge::new(config, keys, dataplane, log.clone(), Some(state))?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let listeners = Listeners::bind(&edge, workers).map_err(explain_bind)?;
+    privileges::give_up(edge.dataplane.as_ref())?;
+    if let Some(writer) = writer.take() {
+        writer.start().context(LOG_THREAD)?;
+    }
     let started = Event::Started {
         version: env!("CARGO_PKG_VERSION"),
         inbound: listeners.addresses(Direction::Inbound),

@@ -68,6 +68,10 @@ fn groups(settings: &Control) -> Result<Groups, BindError> {
     Ok(Groups { read: lookup(&settings.read_group)?, write: lookup(&settings.write_group)? })
 }
 
+/// What only root may do for a group that it is no member of.
+const NOT_A_MEMBER: &str =
+    "cannot give to its group (the daemon's user must be a member: usermod --append --groups GROUP backstop)";
+
 /// The socket, bound but not answering yet: a daemon takes it before it touches anything else, so that two never
 /// share an interface.
 #[derive(Debug)]
@@ -98,8 +102,7 @@ impl Listener {
         // From here on, whatever fails removes the socket.
         let bound = Self { listener, path: path.clone(), groups, _lock: lock };
         if let Some(group) = groups.read.or(groups.write) {
-            std::os::unix::fs::chown(&path, None, Some(group.as_raw()))
-                .map_err(io("cannot give to its group"))?;
+            std::os::unix::fs::chown(&path, None, Some(group.as_raw())).map_err(io(NOT_A_MEMBER))?;
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o660))
             .map_err(io("cannot set the mode of"))?;

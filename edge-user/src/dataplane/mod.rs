@@ -198,6 +198,14 @@ impl Dataplane {
             != 0)
     }
 
+    /// Writes the settings that are there once more: whether this process may still change the maps.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn rewrite_settings(&self) -> Result<(), DataplaneError> {
+        self.watch().and_then(|watch| self.set_watch(watch))
+    }
+
     /// Switches watch mode: count what would be dropped, and pass it. The program stays attached.
     ///
     /// # Errors

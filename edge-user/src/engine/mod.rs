@@ -12,6 +12,7 @@ pub mod clock;
 mod domains;
 mod doubt;
 mod inbound;
+mod liveness;
 mod mailboxes;
 mod outbound;
 mod passing;
@@ -44,6 +45,7 @@ use self::blocks::Blocks;
 use self::clock::Clock;
 use self::domains::Domains;
 use self::doubt::Doubts;
+pub use self::liveness::Liveness;
 use self::mailboxes::Mailboxes;
 use self::pool::Pool;
 use self::registry::Registry;
@@ -103,6 +105,8 @@ pub struct Edge {
     pub registry: Arc<Registry>,
     /// Messages between their final dot and their reply.
     pub doubts: Doubts,
+    /// Whether the threads still turn.
+    pub liveness: Liveness,
     /// Told when bans may wait in [`Reputation::orders`]: whoever bans calls `notify_one`.
     pub orders: Notify,
     blocks: Blocks,
@@ -154,6 +158,7 @@ impl Edge {
             pool,
             registry,
             doubts: Doubts::new(),
+            liveness: Liveness::new(),
             orders: Notify::new(),
             blocks: Blocks::of(&config),
             upstreams: Upstreams::new(&config),
@@ -288,6 +293,7 @@ pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: told::Receiver<bool
 /// What is to be done beside the sessions, until told to stop.
 async fn housekeeping(edge: Arc<Edge>, mut stop: told::Receiver<bool>) {
     let mut tasks = JoinSet::new();
+    tasks.spawn(edge.liveness.join("housekeeping").run());
     tasks.spawn(again(Arc::clone(&edge), bans::carry_out));
     tasks.spawn(again(Arc::clone(&edge), bans::attend_nic));
     tasks.spawn(again(Arc::clone(&edge), upstreams::watch_health));

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::client::Client;
+use super::liveness::Answering;
 use super::registry::{Leave, NoPlace};
 use super::{Edge, inbound, locked, outbound};
 use crate::telemetry::{Direction, Event, Level};
@@ -83,7 +84,8 @@ impl Listeners {
         let start = |(number, listeners): (usize, Vec<_>)| {
             let (edge, stop) = (Arc::clone(edge), stop.clone());
             let name = format!("worker-{number}");
-            std::thread::Builder::new().name(name).spawn(move || work(&edge, listeners, stop))
+            let answering = edge.liveness.join(&name);
+            std::thread::Builder::new().name(name).spawn(move || work(&edge, listeners, answering, stop))
         };
         self.workers.into_iter().enumerate().map(start).collect()
     }
@@ -113,9 +115,11 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 fn work(
     edge: &Arc<Edge>,
     listeners: Vec<(StdListener, Direction)>,
+    answering: Answering,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.spawn(answering.run());
     runtime.block_on(accept_all(Arc::clone(edge), listeners, stop))
 }
 

@@ -3,6 +3,7 @@
 //! Its last places are kept: lines about mail cannot crowd out lines about bans and floods, and neither can crowd out
 //! what the operator changed. It is one queue all the same, so that lines come out in their order.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread;
@@ -54,19 +55,25 @@ enum Message {
 }
 
 impl EventLog {
-    /// Starts the thread that writes to `to` (the daemon's: stderr).
+    /// Starts the thread that writes to `to`.
     ///
     /// # Errors
     /// The thread cannot be started.
     pub fn start(settings: Settings, to: impl Write + Send + 'static) -> io::Result<Self> {
+        let (log, waiting) = Self::prepare(settings, to);
+        waiting.start()?;
+        Ok(log)
+    }
+
+    /// The same for who may start no thread yet: lines wait in the queue until [`Waiting::start`].
+    pub fn prepare<W: Write + Send + 'static>(settings: Settings, to: W) -> (Self, Waiting<W>) {
         let queue_lines_max = settings.queue_lines_max.max(1);
         let (queue, waiting) =
             channel::bounded(queue_lines_max.saturating_add(EDGE_LINES).saturating_add(OPERATOR_LINES));
         let lost = Arc::new(Counter::default());
         let clock = settings.clock;
         let writer = Writer { settings, waiting, lost: Arc::clone(&lost), lost_told: 0, to };
-        thread::Builder::new().name("log".into()).spawn(move || writer.run())?;
-        Ok(Self { queue, queue_lines_max, lost, clock })
+        (Self { queue, queue_lines_max, lost, clock }, Waiting(writer))
     }
 
     /// Queues a verdict. When the queue is full the line is lost and counted.
@@ -105,6 +112,25 @@ impl EventLog {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost.add(1),
         }
+    }
+}
+
+/// A log whose thread is not started.
+pub struct Waiting<W>(Writer<W>);
+
+impl<W: Write + Send + 'static> Waiting<W> {
+    /// Starts the thread, which writes what has waited first.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(self) -> io::Result<()> {
+        thread::Builder::new().name("log".into()).spawn(move || self.0.run()).map(drop)
+    }
+}
+
+impl<W> fmt::Debug for Waiting<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
     }
 }
 

@@ -14,6 +14,6 @@ mod why;
 pub use diagnostics::install as install_diagnostics;
 pub use event::{Direction, Event, Level, Report, VerdictLine};
 pub use hashing::AddressHasher;
-pub use log::{EventLog, Settings};
+pub use log::{EventLog, Settings, Waiting};
 pub use metrics::{Counter, Metrics};
 pub use why::Why;

@@ -5,6 +5,12 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use crate::engine::Liveness;
+
+/// So many looks at the edge between two words that systemd must hear: one or two may find it busy.
+const LOOKS: u32 = 4;
 
 /// The daemon serves.
 pub(super) fn ready() {
@@ -14,6 +20,55 @@ pub(super) fn ready() {
 /// The daemon begins to stop.
 pub(super) fn stopping() {
     tell("STOPPING=1");
+}
+
+/// Tells systemd that the edge is well (`WatchdogSec=`), as long as every one of its threads says so.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    every: Duration,
+    silent: Vec<String>,
+}
+
+impl Watchdog {
+    /// The one that systemd asks this process for.
+    pub(super) fn wanted() -> Option<Self> {
+        let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+        let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let within = Duration::from_micros(number("WATCHDOG_USEC").filter(|usec| ours && *usec > 0)?);
+        Some(Self { every: within / LOOKS, silent: Vec::new() })
+    }
+
+    /// How often to look.
+    pub(super) fn every(&self) -> Duration {
+        self.every
+    }
+
+    /// Looks, and tells.
+    pub(super) fn look(&mut self, liveness: &Liveness) {
+        match liveness.ask() {
+            Ok(()) => {
+                if !self.silent.is_empty() {
+                    tracing::warn!("{} again", answers(&self.silent));
+                }
+                self.silent.clear();
+                tell("WATCHDOG=1");
+            }
+            Err(silent) => {
+                // The first look may come before the threads do.
+                if self.silent.is_empty() && !silent.is_empty() {
+                    tracing::error!(
+                        "{} not: systemd is not told that all is well, and restarts the edge if it stays so",
+                        answers(&silent)
+                    );
+                }
+                self.silent = silent;
+            }
+        }
+    }
+}
+
+fn answers(who: &[String]) -> String {
+    format!("{} {}", who.join(", "), if who.len() == 1 { "answers" } else { "answer" })
 }
 
 fn tell(state: &str) {

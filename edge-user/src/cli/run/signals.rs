@@ -1,5 +1,5 @@
 //! What the daemon does on signals: SIGTERM and SIGINT stop it, SIGHUP has filters and keys read anew. Between them it
-//! looks whether keys changed on disk.
+//! looks whether keys changed on disk, and tells systemd's watchdog that the edge is well.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{notify, reload};
 use crate::config::keys;
@@ -16,6 +17,9 @@ use crate::telemetry::Event;
 
 /// How often to look whether keys changed on disk.
 const KEYS_EVERY: Duration = Duration::from_secs(60);
+
+/// Between two looks for a watchdog that is not there.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Waits for signals on a thread of its own from now on.
 pub(super) fn start(
@@ -31,12 +35,20 @@ pub(super) fn start(
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
     drop(entered);
+    let mut watchdog = notify::Watchdog::wanted();
     let wait = async move {
         let mut look = tokio::time::interval(KEYS_EVERY);
+        let beat_every = watchdog.as_ref().map_or(NEVER, notify::Watchdog::every);
+        let mut beat = tokio::time::interval_at(Instant::now() + beat_every, beat_every);
+        // After a pause of the whole process, the threads need a moment too.
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let asked_by = loop {
             tokio::select! {
                 _ = term.recv() => break "SIGTERM",
                 _ = int.recv() => break "SIGINT",
+                _ = beat.tick() => if let Some(watchdog) = &mut watchdog {
+                    watchdog.look(&edge.liveness);
+                },
                 _ = look.tick() => reload::changed_keys(&edge, &mut keys),
                 _ = hup.recv() => {
                     // The reload reads them whether they changed or not.

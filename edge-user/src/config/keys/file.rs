@@ -21,20 +21,20 @@ use edge_core::signature::Key;
 use edge_core::time::UnixMillis;
 use zeroize::Zeroizing;
 
-use super::KeyDirError;
+use super::{KeyDirError, Readers};
 
 /// Octets of the largest key file that is read.
 const FILE_BYTES_MAX: usize = 4096;
 
-/// Reads the key file of the key `id`.
-pub(super) fn read(path: &Path, id: u8) -> Result<Key, KeyDirError> {
+/// Reads the key file of the key `id`, which nobody but `readers` may read.
+pub(super) fn read(path: &Path, id: u8, readers: Readers) -> Result<Key, KeyDirError> {
     let open = KeyDirError::io(path, "open the key");
     let mut file = File::open(path).map_err(open)?;
     let metadata = file.metadata().map_err(KeyDirError::io(path, "look at the key"))?;
     super::owned(path, &metadata)?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyDirError::Exposed { path: path.to_owned(), mode, right: 0o600 });
+    if !readers.suit(&metadata) {
+        let mode = metadata.permissions().mode() & 0o7777;
+        return Err(KeyDirError::Exposed { path: path.to_owned(), mode, right: readers.mode() });
     }
     // As large as it may become from the start: a buffer that grows leaves copies behind.
     let mut text = Zeroizing::new(vec![0; FILE_BYTES_MAX + 1]);
@@ -54,8 +54,8 @@ pub(super) fn read(path: &Path, id: u8) -> Result<Key, KeyDirError> {
 }
 
 /// Writes a new key file; an existing one is never replaced.
-pub(super) fn create(path: &Path, key: &Key) -> Result<(), KeyDirError> {
-    let written = write_beside(path, key)?;
+pub(super) fn create(path: &Path, key: &Key, readers: Readers) -> Result<(), KeyDirError> {
+    let written = write_beside(path, key, readers)?;
     let renamed = nix::fcntl::renameat2(
         nix::fcntl::AT_FDCWD,
         &written,
@@ -63,26 +63,31 @@ pub(super) fn create(path: &Path, key: &Key) -> Result<(), KeyDirError> {
         path,
         nix::fcntl::RenameFlags::RENAME_NOREPLACE,
     );
-    tidy(&written, path, renamed.map_err(Into::into))
+    tidy(&written, path, renamed.map_err(Into::into), "put the key in its place")
 }
 
 /// Replaces a key file.
-pub(super) fn replace(path: &Path, key: &Key) -> Result<(), KeyDirError> {
-    let written = write_beside(path, key)?;
+pub(super) fn replace(path: &Path, key: &Key, readers: Readers) -> Result<(), KeyDirError> {
+    let written = write_beside(path, key, readers)?;
     let renamed = std::fs::rename(&written, path);
-    tidy(&written, path, renamed)
+    tidy(&written, path, renamed, "put the key in its place")
 }
 
-fn tidy(written: &Path, path: &Path, renamed: std::io::Result<()>) -> Result<(), KeyDirError> {
-    renamed.map_err(|cause| {
-        // What is left over is only untidy; the fault to report is the rename's.
-        let _ = std::fs::remove_file(written);
-        KeyDirError::io(path, "put the key in its place")(cause)
+fn tidy(
+    beside: &Path,
+    path: &Path,
+    done: std::io::Result<()>,
+    what: &'static str,
+) -> Result<(), KeyDirError> {
+    done.map_err(|cause| {
+        // What is left over is only untidy; the fault to report is the one before.
+        let _ = std::fs::remove_file(beside);
+        KeyDirError::io(path, what)(cause)
     })
 }
 
-/// Writes and syncs the key under a name that is no key file's.
-fn write_beside(path: &Path, key: &Key) -> Result<PathBuf, KeyDirError> {
+/// Writes and syncs the key under a name that is no key file's. Where the disk is full, half a file does not stay.
+fn write_beside(path: &Path, key: &Key, readers: Readers) -> Result<PathBuf, KeyDirError> {
     let beside = path.with_extension("key.new");
     // Left there by a command that was killed; the directory's lock says that nobody is writing it now.
     match std::fs::remove_file(&beside) {
@@ -96,9 +101,11 @@ fn write_beside(path: &Path, key: &Key) -> Result<PathBuf, KeyDirError> {
         .mode(0o600)
         .open(&beside)
         .map_err(KeyDirError::io(&beside, "create the key"))?;
-    file.write_all(format(key).as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(KeyDirError::io(&beside, "write the key"))?;
+    let written = readers
+        .let_in(&file)
+        .and_then(|()| file.write_all(format(key).as_bytes()))
+        .and_then(|()| file.sync_all());
+    tidy(&beside, &beside, written, "write the key")?;
     Ok(beside)
 }
 

@@ -2,8 +2,14 @@
 //!
 //! What changes files takes the directory's lock first, so that two commands never give one id twice. A file is
 //! written whole under another name, synced and renamed: whoever reads sees all of it or none.
+//!
+//! The directory says who may read: its owner alone (mode 0700), or its group too (0750). So a daemon that is not root
+//! reads root's keys through its group, and cannot change them.
 
 mod file;
+mod readers;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::fs::{File, Metadata};
@@ -15,6 +21,7 @@ use edge_core::time::UnixMillis;
 use rand::TryRngCore as _;
 use zeroize::Zeroizing;
 
+use self::readers::Readers;
 pub use file::rfc3339;
 pub use watch::Watch;
 
@@ -168,7 +175,7 @@ pub fn rotate(dir: &Path, now: UnixMillis) -> Result<Key, KeyDirError> {
     let old = read_all(dir)?;
     let new = create_in(&lock, &old, now)?;
     for key in old.into_iter().filter(|key| key.retired().is_none()) {
-        file::replace(&path_of(dir, key.id()), &key.retired_at(now))?;
+        file::replace(&path_of(dir, key.id()), &key.retired_at(now), lock.readers)?;
     }
     lock.sync()?;
     Ok(new)
@@ -186,7 +193,7 @@ pub fn retire(dir: &Path, id: u8, now: UnixMillis) -> Result<Key, KeyDirError> {
         return Ok(key);
     }
     let key = key.retired_at(now);
-    file::replace(&path_of(dir, id), &key)?;
+    file::replace(&path_of(dir, id), &key, lock.readers)?;
     lock.sync()?;
     Ok(key)
 }
@@ -205,7 +212,7 @@ fn create_in(lock: &Lock<'_>, old: &[Key], now: UnixMillis) -> Result<Key, KeyDi
         .try_fill_bytes(secret.as_mut_slice())
         .map_err(|fault| KeyDirError::io(dir, "get randomness for a key")(std::io::Error::other(fault)))?;
     let key = Key::new(id, *secret, UnixMillis::from_secs(now.secs()));
-    file::create(&path_of(dir, id), &key)?;
+    file::create(&path_of(dir, id), &key, lock.readers)?;
     lock.sync()?;
     Ok(key)
 }
@@ -218,11 +225,12 @@ fn read_all(dir: &Path) -> Result<Vec<Key>, KeyDirError> {
     if mode & 0o022 != 0 {
         return Err(KeyDirError::Exposed { path: dir.to_owned(), mode, right: 0o700 });
     }
+    let readers = Readers::of(&metadata);
     let mut keys = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(KeyDirError::io(dir, "list the directory of keys"))? {
         let entry = entry.map_err(KeyDirError::io(dir, "list the directory of keys"))?;
         if let Some(id) = entry.file_name().to_str().and_then(id_of) {
-            keys.push(file::read(&entry.path(), id)?);
+            keys.push(file::read(&entry.path(), id, readers)?);
         }
     }
     keys.sort_unstable_by_key(Key::id);
@@ -238,6 +246,7 @@ fn id_of(name: &str) -> Option<u8> {
 struct Lock<'d> {
     dir: &'d Path,
     handle: File,
+    readers: Readers,
 }
 
 impl<'d> Lock<'d> {
@@ -249,161 +258,12 @@ impl<'d> Lock<'d> {
             .map_err(KeyDirError::io(dir, "make the directory of keys"))?;
         let handle = File::open(dir).map_err(KeyDirError::io(dir, "open the directory of keys"))?;
         handle.lock().map_err(KeyDirError::io(dir, "lock the directory of keys"))?;
-        Ok(Self { dir, handle })
+        let metadata = handle.metadata().map_err(KeyDirError::io(dir, "look at the directory of keys"))?;
+        Ok(Self { dir, handle, readers: Readers::of(&metadata) })
     }
 
     /// Renames in it last from here on.
     fn sync(&self) -> Result<(), KeyDirError> {
         self.handle.sync_all().map_err(KeyDirError::io(self.dir, "sync the directory of keys"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::{Permissions, read_to_string, set_permissions, write};
-    use std::time::Duration;
-
-    use super::*;
-
-    const NOW: UnixMillis = UnixMillis::from_secs(1_795_000_000);
-
-    fn later(secs: u64) -> UnixMillis {
-        NOW.plus(Duration::from_secs(secs))
-    }
-
-    fn mode(path: &Path) -> u32 {
-        std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
-    }
-
-    #[test]
-    fn a_key_reads_back_as_it_was_made() {
-        let temporary = tempfile::tempdir().unwrap();
-        let dir = temporary.path().join("deep/keys");
-        let made = create(&dir, NOW).unwrap();
-        let loaded = load(&dir).unwrap();
-        let key = loaded.get(made.id()).unwrap();
-        assert_eq!(key.secret(), made.secret());
-        assert_eq!((key.id(), key.created(), key.retired()), (1, NOW, None));
-        assert_eq!(loaded.signer(NOW).unwrap().id(), 1);
-        assert_ne!(made.secret(), &[0; 32]);
-        assert_eq!((mode(&dir), mode(&path_of(&dir, 1))), (0o700, 0o600));
-    }
-
-    #[test]
-    fn a_rotation_makes_a_key_that_signs_and_retires_the_others() {
-        let dir = tempfile::tempdir().unwrap();
-        create(dir.path(), NOW).unwrap();
-        let new = rotate(dir.path(), later(10)).unwrap();
-        assert_eq!(new.id(), 2);
-        let keys = load(dir.path()).unwrap();
-        assert_eq!(keys.signer(later(10)).unwrap().id(), 2);
-        assert_eq!(keys.get(1).unwrap().retired(), Some(later(10)));
-        rotate(dir.path(), later(20)).unwrap();
-        assert_eq!(
-            load(dir.path()).unwrap().get(1).unwrap().retired(),
-            Some(later(10)),
-            "it stays as it was"
-        );
-    }
-
-    #[test]
-    fn a_retired_key_signs_no_more() {
-        let dir = tempfile::tempdir().unwrap();
-        create(dir.path(), NOW).unwrap();
-        assert_eq!(retire(dir.path(), 1, later(5)).unwrap().retired(), Some(later(5)));
-        assert_eq!(retire(dir.path(), 1, later(9)).unwrap().retired(), Some(later(5)));
-        assert!(load(dir.path()).unwrap().signer(later(5)).is_none());
-        assert!(matches!(retire(dir.path(), 9, NOW), Err(KeyDirError::UnknownKey { id: 9, .. })));
-    }
-
-    #[test]
-    fn ids_go_round_and_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = |id| Key::new(id, [id; 32], NOW);
-        file::create(&path_of(dir.path(), 254), &key(254)).unwrap();
-        for (made, id) in (1..).zip([255, 0, 1]) {
-            assert_eq!(create(dir.path(), later(made)).unwrap().id(), id);
-        }
-        let lock = Lock::take(dir.path()).unwrap();
-        let mut all: Vec<Key> = (2..=253).map(key).chain(read_all(dir.path()).unwrap()).collect();
-        assert!(matches!(create_in(&lock, &all, NOW), Err(KeyDirError::Full { .. })));
-        all.retain(|key| key.id() != 17);
-        assert_eq!(create_in(&lock, &all, later(9)).unwrap().id(), 17);
-    }
-
-    #[test]
-    fn a_key_that_others_can_read_is_refused_with_the_command_that_helps() {
-        let dir = tempfile::tempdir().unwrap();
-        create(dir.path(), NOW).unwrap();
-        let path = path_of(dir.path(), 1);
-        for exposed in [0o640, 0o604, 0o620, 0o601] {
-            set_permissions(&path, Permissions::from_mode(exposed)).unwrap();
-            let said = load(dir.path()).unwrap_err().to_string();
-            let command = format!("chmod 600 {}", path.display());
-            assert!(said.contains(&command) && said.contains(&format!("{exposed:04o}")), "{said}");
-        }
-        set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
-        assert!(load(dir.path()).is_ok(), "less than 0600 is fine");
-        set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
-        assert!(load(dir.path()).unwrap_err().to_string().contains("chmod 700"));
-    }
-
-    #[test]
-    fn a_key_of_another_user_is_refused_with_the_command_that_helps() {
-        let dir = tempfile::tempdir().unwrap();
-        create(dir.path(), NOW).unwrap();
-        let path = path_of(dir.path(), 1);
-        // Only root can give a file away; for others, what is given to root already stays theirs.
-        let given = std::os::unix::fs::chown(&path, Some(65_534), None).is_ok();
-        let read = load(dir.path());
-        assert_eq!(read.is_err(), given);
-        if let Err(error) = read {
-            let said = error.to_string();
-            assert!(said.contains("user 65534 owns it; run: chown") && said.contains("001.key"), "{said}");
-        }
-    }
-
-    #[test]
-    fn a_directory_without_keys_is_an_error_that_says_how_to_make_one() {
-        let dir = tempfile::tempdir().unwrap();
-        write(dir.path().join("README"), "no key").unwrap();
-        let said = load(dir.path()).unwrap_err().to_string();
-        assert!(said.contains("backstop key new --dir"), "{said}");
-        let missing = load(&dir.path().join("missing")).unwrap_err().to_string();
-        assert!(missing.contains("missing") && missing.contains("No such file"), "{missing}");
-    }
-
-    #[test]
-    fn a_broken_key_file_is_named_with_what_was_expected() {
-        let dir = tempfile::tempdir().unwrap();
-        create(dir.path(), NOW).unwrap();
-        let path = path_of(dir.path(), 1);
-        let right = read_to_string(&path).unwrap();
-        let secret = right.lines().find(|line| line.starts_with("secret")).unwrap().to_owned();
-        for (broken, expected) in [
-            (String::new(), "`id` is missing"),
-            (right.replace("id = 1", "id = 2"), "the file's name says 1"),
-            (right.replace("id = 1", "id = 256"), "`id` must be"),
-            (right.replace(&secret, ""), "`secret` is missing"),
-            (right.replace(&secret, "secret = \"c2hvcnQ\""), "`secret` must be"),
-            (right.replace("created = \"2026", "created = \"yesterday"), "`created` must be"),
-            (right.clone() + "colour = \"red\"\n", "line 5: `colour` is unknown"),
-            (right.clone() + &secret, "line 5: `secret` stands there twice"),
-            (right.clone() + "nonsense\n", "line 5: expected `name = value`"),
-            (right.clone() + &"#".repeat(5000), "larger than"),
-        ] {
-            write(&path, broken).unwrap();
-            let said = load(dir.path()).unwrap_err().to_string();
-            assert!(said.contains(expected) && said.contains("001.key"), "{expected}: {said}");
-            let secret = secret.split('"').nth(1).unwrap();
-            assert!(!said.contains(secret), "an error shows the secret: {said}");
-        }
-    }
-
-    #[test]
-    fn who_may_not_read_the_keys_is_told_who_may() {
-        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        let said = KeyDirError::io(Path::new("/etc/backstop/keys"), "read")(denied).to_string();
-        assert!(said.contains("/etc/backstop/keys") && said.contains("run it as root"), "{said}");
     }
 }
