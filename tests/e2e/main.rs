@@ -4,6 +4,7 @@
 mod command_line;
 mod crash;
 mod forged_bounce;
+mod forwarders;
 mod lab_itself;
 mod mass;
 mod readme;

@@ -81,8 +81,8 @@ begin retry
         host: Host::Internet,
         listens: far.socket(),
         etc: vec![("exim4/exim4.conf", main)],
-        users: USERS,
-        groups: GROUPS,
+        users: USERS.to_vec(),
+        groups: GROUPS.to_vec(),
         prepare: format!("{PREPARE}{RUN}"),
     }
 }
@@ -115,8 +115,8 @@ dc_localdelivery='mail_spool'
             ("aliases", "postmaster: root\n".to_owned()),
             ("hosts", "127.0.0.1 localhost\n127.0.1.1 mail.example.jp edge\n".to_owned()),
         ],
-        users: USERS,
-        groups: GROUPS,
+        users: USERS.to_vec(),
+        groups: GROUPS.to_vec(),
         prepare: format!("{PREPARE}update-exim4.conf\n{RUN}"),
     }
 }

@@ -5,17 +5,20 @@
 //! `/etc` and `/var` in a mount namespace of its own (`start.sh`); its spool lies on the lab's tmpfs.
 //! No server looks anything up in the DNS: routes name addresses. ([`crate::dns`] is for the edge.)
 
+mod dovecot;
 mod exim;
+mod forwarder;
 mod opensmtpd;
 mod postfix;
 mod sendmail;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use self::forwarder::{FORWARD_DOMAIN, Forwarder, LIST};
 pub use self::postfix::{CONTENT_FILTER, Operator, REINJECTION, SUBMISSION};
 use crate::mailbox::Maildir;
 use crate::{Host, Lab, Process};
@@ -166,8 +169,8 @@ struct Instance {
     /// Files below its `/etc`.
     etc: Vec<(&'static str, String)>,
     /// Lines of `/etc/passwd` and `/etc/group` that it needs besides the machine's.
-    users: &'static [&'static str],
-    groups: &'static [&'static str],
+    users: Vec<&'static str>,
+    groups: Vec<&'static str>,
     /// Shell: what the package's scripts would do, and at last `exec` of the server in the foreground.
     prepare: String,
 }
@@ -201,8 +204,8 @@ impl MailServer {
         for (path, content) in &instance.etc {
             lab.write(file(&format!("etc/{path}")), content)?;
         }
-        lab.write(file("etc/passwd"), with_lines("/etc/passwd", instance.users)?)?;
-        lab.write(file("etc/group"), with_lines("/etc/group", instance.groups)?)?;
+        lab.write(file("etc/passwd"), with_lines("/etc/passwd", &instance.users)?)?;
+        lab.write(file("etc/group"), with_lines("/etc/group", &instance.groups)?)?;
         lab.write(file("etc/resolv.conf"), "# The lab has no DNS.\n")?;
         lab.write(file("etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files\n")?;
         lab.write(file("prepare"), &instance.prepare)?;
@@ -263,6 +266,19 @@ impl MailServer {
         Maildir::new(self.files.join("mail").join(address))
     }
 
+    /// How many messages a Postfix has in its queue, however they came there.
+    ///
+    /// # Errors
+    /// When the queue cannot be read.
+    pub fn queued(&self) -> Result<usize> {
+        let spool = self.files.join("var/spool/postfix");
+        let mut count = 0;
+        for queue in ["maildrop", "incoming", "active", "deferred"] {
+            count += files_below(&spool.join(queue))?;
+        }
+        Ok(count)
+    }
+
     /// Kills it and all its processes at once (`kill -9`), as a crash would; its spool stays.
     ///
     /// # Errors
@@ -280,6 +296,21 @@ impl MailServer {
         self.process = start(lab, &self.name, self.host, &self.packages)?;
         self.wait_until_ready(lab)
     }
+}
+
+/// Files in a folder and those in it. What goes away meanwhile is none.
+fn files_below(folder: &Path) -> Result<usize> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        entries => entries.with_context(|| format!("cannot list {}", folder.display()))?,
+    };
+    let mut count = 0;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        count += if is_folder { files_below(&entry.path())? } else { 1 };
+    }
+    Ok(count)
 }
 
 /// `unshare --kill-child`: PID 1 of the instance dies with it, and every process of the instance with PID 1.
@@ -313,6 +344,14 @@ impl Lab {
     /// When it does not come up.
     pub fn operator(&self, operator: &Operator) -> Result<MailServer> {
         MailServer::start(self, operator.instance())
+    }
+
+    /// A far provider in `internet` that passes its users' mail on.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn forwarder(&self, forwarder: &Forwarder) -> Result<MailServer> {
+        MailServer::start(self, forwarder.instance())
     }
 
     /// A far server in `internet`, which sends its bounces to `edge`.

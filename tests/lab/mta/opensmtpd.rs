@@ -25,11 +25,11 @@ match from local for any action \"out\"
         host: Host::Internet,
         listens: far.socket(),
         etc: vec![("smtpd.conf", main), ("mailname", format!("mail.{domain}\n"))],
-        users: &[
+        users: vec![
             "opensmtpd:x:7121:7121::/var/empty:/usr/sbin/nologin",
             "opensmtpq:x:7122:7122::/var/empty:/usr/sbin/nologin",
         ],
-        groups: &["opensmtpd:x:7121:", "opensmtpq:x:7122:"],
+        groups: vec!["opensmtpd:x:7121:", "opensmtpq:x:7122:"],
         prepare: "mkdir -p /var/empty /var/lib/opensmtpd/empty
 exec smtpd -d
 "

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::forwarder::{FORWARD_DOMAIN, Forwarder, SRS_MAPS, with_srs};
 use super::{FULL, Far, Instance, Software};
 use crate::Host;
 use crate::network::{EDGE_INSIDE, MTA, MTA_OUTSIDE};
@@ -32,6 +33,11 @@ pub struct Operator {
     pub users: Vec<String>,
     /// Far domains and where their mail goes.
     pub routes: Vec<(String, SocketAddr)>,
+    /// Its aliases, each an address and the one that its mail goes on to.
+    pub passed_on: Vec<(String, String)>,
+    /// Whether senders of mail that is passed on are rewritten (`postsrsd`). All mail goes through the edge's outbound
+    /// listener then, where the new senders' mail is signed.
+    pub srs: bool,
     /// Whether the edge stands before it: users' mail goes through the edge's outbound listener, and it takes none from
     /// the Internet itself. Without, it listens at [`MTA_OUTSIDE`] too.
     pub behind_edge: bool,
@@ -45,6 +51,8 @@ impl Default for Operator {
             domains: vec!["example.jp".into()],
             users: vec!["alice".into(), "bob".into()],
             routes: Far::ALL.map(|far| (far.domain(), far.socket())).to_vec(),
+            passed_on: Vec::new(),
+            srs: false,
             behind_edge: true,
         }
     }
@@ -62,6 +70,10 @@ impl Operator {
         for (domain, to) in &self.routes {
             let _ = writeln!(transport, "{domain} smtp:[{}]:{}", to.ip(), to.port());
         }
+        let mut aliases = String::new();
+        for (address, to) in &self.passed_on {
+            let _ = writeln!(aliases, "{address} {to}");
+        }
         let name = &self.name;
         let main = format!(
             "{COMMON}myhostname = mail.{first}
@@ -75,8 +87,10 @@ virtual_mailbox_maps = texthash:/etc/postfix/mailboxes
 virtual_uid_maps = static:7101
 virtual_gid_maps = static:7101
 transport_maps = texthash:/etc/postfix/transport
+virtual_alias_maps = texthash:/etc/postfix/virtual
 default_transport = error:5.4.4 the lab has no route to this domain
-",
+{srs}",
+            srs = if self.srs { SRS_MAPS } else { "" },
             outside = if self.behind_edge { String::new() } else { format!(", {MTA_OUTSIDE}") },
             first = self.domains.first().map_or("example.jp", String::as_str),
             domains = self.domains.join(" "),
@@ -94,6 +108,19 @@ default_transport = error:5.4.4 the lab has no route to this domain
         let mut instance = instance(name, Host::Mta, (MTA, 25).into(), main, &services);
         instance.etc.push(("postfix/mailboxes", mailboxes));
         instance.etc.push(("postfix/transport", transport));
+        instance.etc.push(("postfix/virtual", aliases));
+        if self.srs {
+            // The port that takes mail from the edge, as docs/postfix.md has it.
+            if let Some((_, master)) = instance.etc.iter_mut().find(|(path, _)| *path == "postfix/master.cf")
+            {
+                *master = master.replacen(
+                    "25 inet n - n - - smtpd",
+                    &format!("25 inet n - n - - smtpd{filter}"),
+                    1,
+                );
+            }
+            instance = with_srs(instance, self.domains.first().map_or("example.jp", String::as_str));
+        }
         let mail = format!("mkdir -p /run/lab/{name}/mail\nchown postfix:postfix /run/lab/{name}/mail\n");
         instance.prepare = mail + &instance.prepare;
         instance
@@ -112,8 +139,10 @@ mynetworks = 127.0.0.1/32
 smtpd_relay_restrictions = reject_unauth_destination
 local_recipient_maps =
 mail_spool_directory = /var/spool/full
+transport_maps = inline:{{ {{ {FORWARD_DOMAIN} = smtp:[{forwarder}] }} }}
 relayhost = [{edge}]
-"
+",
+        forwarder = Forwarder::address(),
     );
     let mut instance = instance("far-postfix", Host::Internet, far.socket(), main, "");
     // The mailbox of `full` is at the size limit: a sparse file takes no memory.
@@ -157,7 +186,7 @@ maillog_file_prefixes = /dev
 }
 
 /// What every role has: the log on standard output, no DNS, quick retries, no limits that a test would meet.
-const COMMON: &str = "compatibility_level = 3.6
+pub(super) const COMMON: &str = "compatibility_level = 3.6
 maillog_file = /dev/stdout
 maillog_file_prefixes = /dev
 inet_protocols = ipv4
@@ -174,7 +203,13 @@ maximal_backoff_time = 4s
 smtpd_client_connection_count_limit = 0
 ";
 
-fn instance(name: &str, host: Host, listens: SocketAddr, main: String, services: &str) -> Instance {
+pub(super) fn instance(
+    name: &str,
+    host: Host,
+    listens: SocketAddr,
+    main: String,
+    services: &str,
+) -> Instance {
     Instance {
         name: name.to_owned(),
         software: Software::Postfix,
@@ -182,8 +217,8 @@ fn instance(name: &str, host: Host, listens: SocketAddr, main: String, services:
         host,
         listens,
         etc: vec![("postfix/main.cf", main), ("postfix/master.cf", format!("{MASTER}{services}"))],
-        users: USERS,
-        groups: GROUPS,
+        users: USERS.to_vec(),
+        groups: GROUPS.to_vec(),
         // What `postfix start-fg` does as PID 1, without the hundreds of processes by which it looks everything over.
         prepare: "cd /var/spool/postfix
 mkdir -p active bounce corrupt defer deferred flush hold incoming maildrop pid private public saved trace
@@ -214,6 +249,7 @@ proxymap unix - - n - - proxymap
 proxywrite unix - - n - 1 proxymap
 smtp unix - - n - - smtp
 relay unix - - n - - smtp
+lmtp unix - - n - - lmtp
 showq unix n - n - - showq
 error unix - - n - - error
 retry unix - - n - - error

@@ -30,11 +30,11 @@ ClientConn:127 0
             ("hosts", "127.0.0.1 localhost\n127.0.1.1 mail.example.jp edge\n198.18.64.8 example.jp\n198.18.64.9 elsewhere.example\n".to_owned()),
             ("mail/service.switch", "hosts files\naliases files\n".to_owned()),
         ],
-        users: &[
+        users: vec![
             "smmta:x:7131:7131::/var/lib/sendmail:/usr/sbin/nologin",
             "smmsp:x:7132:7132::/var/lib/sendmail:/usr/sbin/nologin",
         ],
-        groups: &["smmta:x:7131:", "smmsp:x:7132:"],
+        groups: vec!["smmta:x:7131:", "smmsp:x:7132:"],
         prepare: "mkdir -p /var/spool/mqueue /run/sendmail/mta /var/lib/sendmail/host_status /etc/mail/m4
 touch /etc/mail/m4/dialup.m4 /etc/mail/m4/provider.m4
 [ -e /etc/mail/sendmail.mc ] || cp /usr/share/sendmail/cf/debian/sendmail.mc /etc/mail/sendmail.mc
