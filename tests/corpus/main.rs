@@ -8,6 +8,7 @@
 //! A file counts as found when the token is found in every writing. What cannot be found is explained by name in
 //! `misses.rs`: a miss without an explanation fails, and so does an explanation that is not true any more.
 
+mod kinds;
 mod misses;
 mod planting;
 mod record;
@@ -17,11 +18,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use edge_core::bounce::{Found, Scanner};
+use edge_core::bounce::{Found, Scanner, read};
 use edge_core::mailbox::Mailbox;
 use edge_core::signature::{Key, Keys, TokenText, tokens};
 use edge_core::time::UnixMillis;
-use edge_user::engine::report::report;
 
 use misses::{MISSES, Why};
 use planting::plant;
@@ -164,7 +164,7 @@ fn what_a_bounce_says_of_itself_is_read() {
     let bounces = collection();
     for Bounce { name, text } in &bounces {
         let message = writing::with_line_ends(text, LineEnd::CrLf);
-        let report = report(message.chunks(PIECE_BYTES)).unwrap_or_default();
+        let report = read(message.chunks(PIECE_BYTES)).report.unwrap_or_default();
         statuses += usize::from(report.status.is_some());
         reporters += usize::from(report.reporting_mta.is_some());
         let header = String::from_utf8_lossy(text).to_ascii_lowercase();

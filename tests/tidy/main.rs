@@ -41,12 +41,13 @@ const NOT_IN_CORE: [&str; 18] = [
 ];
 
 /// What the core may depend on: nothing that does I/O, reads a clock or rolls dice.
-const CORE_DEPENDENCIES: [&str; 12] = [
+const CORE_DEPENDENCIES: [&str; 13] = [
     "base64",
     "hmac",
     "idna",
     "ipnet",
     "jiff",
+    "mail-parser",
     "memchr",
     "serde",
     "sha1",

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use edge_core::bounce::Kind;
 use edge_core::mailbox::Mailbox;
 use edge_core::policy::Cover;
 use edge_core::{incident, policy, reputation, smtp};
 use ipnet::IpNet;
 
-use super::{Config, Domain};
+use super::{Config, Domain, Kinds};
 
 impl Config {
     /// The filters and what stands beside them.
@@ -52,6 +53,7 @@ impl Config {
                 length: days(self.policy.grace_days),
                 in_flood: self.policy.grace_in_flood,
             },
+            kinds: self.kinds.rules(),
         }
     }
 
@@ -127,6 +129,31 @@ impl Config {
     #[must_use]
     pub fn token_age_max(&self) -> Duration {
         days(self.signature.max_age_days)
+    }
+}
+
+impl Kinds {
+    /// The rule of each kind.
+    fn rules(&self) -> policy::KindRules {
+        let mut rules = policy::KindRules::default();
+        for kind in Kind::ALL {
+            let rule = match kind {
+                Kind::Unknown => self.unknown,
+                Kind::Failure => self.failure,
+                Kind::Delay => self.delay,
+                Kind::Success => self.success,
+                Kind::AutoReply => self.auto_reply,
+                Kind::Receipt => self.receipt,
+                Kind::Calendar => self.calendar,
+                Kind::List => self.list,
+                Kind::Challenge => self.challenge,
+                Kind::Complaint => self.complaint,
+                Kind::DmarcReport => self.dmarc_report,
+                Kind::TlsReport => self.tls_report,
+            };
+            rules.set(kind, rule);
+        }
+        rules
     }
 }
 

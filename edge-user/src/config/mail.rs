@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use edge_core::policy::{Action, RequireTag};
+use edge_core::policy::{Action, KindRule, RequireTag};
 use ipnet::IpNet;
 
 use super::section::{defaults, section};
@@ -105,4 +105,38 @@ section! {
     }
 }
 
-defaults!(Policy);
+section! {
+    /// `[kinds]`
+    pub struct Kinds {
+        /// A delivery failed (RFC 3464, or the same in another form).
+        pub failure: KindRule = KindRule::Bounce,
+        /// A delivery is late.
+        pub delay: KindRule = KindRule::Bounce,
+        /// A delivery went well.
+        pub success: KindRule = KindRule::Bounce,
+        /// An automatic reply, such as a note of absence (RFC 3834).
+        pub auto_reply: KindRule = KindRule::Deliver,
+        /// A read receipt (RFC 8098).
+        pub receipt: KindRule = KindRule::Deliver,
+        /// An invitation, or its answer (RFC 5546).
+        pub calendar: KindRule = KindRule::Deliver,
+        /// Mail of a list (RFC 2369, 2919).
+        pub list: KindRule = KindRule::Deliver,
+        /// A challenge: somebody wants the sender to prove that he is one.
+        pub challenge: KindRule = KindRule::Bounce,
+        /// A complaint about mail from here (RFC 5965).
+        pub complaint: KindRule = KindRule::Deliver,
+        /// A DMARC report (RFC 7489, 6591).
+        pub dmarc_report: KindRule = KindRule::Deliver,
+        /// A TLS report (RFC 8460).
+        pub tls_report: KindRule = KindRule::Deliver,
+        /// What shows no structure of any kind.
+        pub unknown: KindRule = KindRule::Bounce,
+        /// How many messages an hour these rules let through to one mailbox (`deliver`, `mark`, `monitor`).
+        pub per_mailbox_per_hour: u32 = 60,
+        /// Of how many mailboxes this is counted at once; those that nothing came for longest make room.
+        pub mailboxes_max: usize = 100_000,
+    }
+}
+
+defaults!(Policy, Kinds);

@@ -25,7 +25,7 @@ pub use daemon::{Control, Limits, Log, LogFormat, READ_BUFFER_BYTES, State};
 pub use edit::{Edit, EditError};
 pub use load::{Loaded, load, parse, read};
 pub use machine::Machine;
-pub use mail::{Domain, Filter, Inbound, Outbound, Policy, Signature, TrustedForwarder};
+pub use mail::{Domain, Filter, Inbound, Kinds, Outbound, Policy, Signature, TrustedForwarder};
 pub use manual::Answers;
 pub use problem::{ConfigError, Level, Problem, Problems};
 pub use section::{Field, Kind};
@@ -57,6 +57,10 @@ section! {
         pub trusted_forwarders: Vec<TrustedForwarder> = Vec::new(),
         /// What stands beside the filters.
         pub policy: Policy,
+        /// What becomes of null-sender mail that nothing proves, by its kind: `bounce` (the filters judge it as an unproven
+        /// bounce), or an action as a filter has. During a flood, and over the mailbox's rate, what a rule would let through
+        /// is judged as a bounce.
+        pub kinds: Kinds,
         /// The NIC's protection. Absent: none.
         pub xdp: Option<Xdp>,
         /// How sources are judged.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use edge_core::policy::{Action, RequireTag};
+use edge_core::policy::{Action, KindRule, RequireTag};
 use ipnet::IpNet;
 use serde::de::{DeserializeOwned, IntoDeserializer as _, value::StrDeserializer};
 use toml::de::DeValue;
@@ -170,6 +170,7 @@ macro_rules! words {
 }
 words! {
     Action: "an action in quotes, like \"reject\"",
+    KindRule: "\"bounce\" or an action in quotes, like \"deliver\"",
     RequireTag: "\"never\", \"flood\" or \"always\"",
     XdpMode: "\"auto\", \"native\" or \"generic\"",
     LogFormat: "\"human\" or \"json\"",

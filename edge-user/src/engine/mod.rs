@@ -18,7 +18,6 @@ mod outbound;
 mod passing;
 mod pool;
 mod registry;
-pub mod report;
 mod upstream;
 mod upstreams;
 pub mod watch;
@@ -85,6 +84,8 @@ pub struct Edge {
     pub flood: Mutex<Detector>,
     /// Uses of tokens and tags.
     pub uses: Mutex<Uses>,
+    /// What the rules of kinds let through to mailboxes.
+    pub by_kind: Mutex<Allowances>,
     /// What mailboxes got from trusted forwarders.
     pub forwarded: Mutex<Allowances>,
     /// The NIC's protection, where there is one.
@@ -149,6 +150,7 @@ impl Edge {
             correspondents: Mutex::new(Correspondents::new(config.reputation.correspondents_max)),
             flood: Mutex::new(Detector::new(config.flood_limits())),
             uses: Mutex::new(Uses::new(config.signature.uses_max, config.token_age_max().max(tags::AGE_MAX))),
+            by_kind: Mutex::new(Allowances::new(config.kinds.mailboxes_max)),
             forwarded: Mutex::new(Allowances::new(FORWARDED_MAILBOXES_MAX)),
             dataplane,
             state,

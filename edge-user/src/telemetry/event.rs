@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use edge_core::bounce::Reading;
 use edge_core::policy::Action;
 use edge_core::reputation::Cause;
 use edge_core::signature::Proof;
@@ -260,8 +261,9 @@ pub struct VerdictLine {
     pub reply: u16,
     /// Octets of the message.
     pub bytes: u64,
-    /// What the report in the bounce says: its type, status and reporting server.
-    pub report: Option<Report>,
+    /// What the message says of itself, where it was asked: its kind, what told it, and what its report says.
+    #[serde(flatten)]
+    pub reading: Option<Reading>,
 }
 
 /// Which way a message goes.
@@ -272,15 +274,4 @@ pub enum Direction {
     Inbound,
     /// To the Internet.
     Outbound,
-}
-
-/// What a bounce's machine-readable part says (RFC 3464).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// `report-type` of `multipart/report`.
-    pub kind: Option<String>,
-    /// The first `Status` field.
-    pub status: Option<String>,
-    /// The `Reporting-MTA` field.
-    pub reporting_mta: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use edge_core::bounce::Confidence;
 use edge_core::time::UnixMillis;
 use serde::Serialize;
 
@@ -122,7 +123,12 @@ fn verdict(f: &mut fmt::Formatter<'_>, line: &VerdictLine) -> fmt::Result {
         write!(f, " and {} more", line.recipients - 1)?;
     }
     write!(f, ", {} bytes", line.bytes)?;
-    if let Some(report) = &line.report {
+    let Some(reading) = &line.reading else { return Ok(()) };
+    write!(f, ", {}", reading.kind.name())?;
+    if reading.confidence != Confidence::None {
+        write!(f, " ({} by {})", Name(reading.confidence), reading.told_by)?;
+    }
+    if let Some(report) = &reading.report {
         let words = [&report.kind, &report.status, &report.reporting_mta];
         for word in words.into_iter().flatten() {
             write!(f, ", {}", Plain(word))?;
@@ -187,6 +193,7 @@ fn rfc3339(at: UnixMillis) -> String {
 
 #[cfg(test)]
 mod tests {
+    use edge_core::bounce::{Kind, Reading, Report};
     use edge_core::policy::{Action, Reason};
 
     use super::*;
@@ -206,10 +213,15 @@ mod tests {
             filter: Some(0),
             reply: 550,
             bytes: 4096,
-            report: Some(crate::telemetry::Report {
-                kind: Some("delivery-status".into()),
-                status: Some("5.1.1".into()),
-                reporting_mta: None,
+            reading: Some(Reading {
+                kind: Kind::Failure,
+                confidence: Confidence::Certain,
+                told_by: "Action",
+                report: Some(Report {
+                    kind: Some("delivery-status".into()),
+                    status: Some("5.1.1".into()),
+                    reporting_mta: None,
+                }),
             }),
         }
     }
@@ -225,7 +237,7 @@ mod tests {
         assert_eq!(
             rendered(LogFormat::Human, Event::Verdict(bounce())),
             "2026-01-02T03:04:05.678Z bounce 550 reject unproven filter 0 from 198.18.0.7 <> to <user@example.jp>, \
-             4096 bytes, delivery-status, 5.1.1\n"
+             4096 bytes, failure (certain by Action), delivery-status, 5.1.1\n"
         );
     }
 
@@ -247,6 +259,9 @@ mod tests {
             ("action", "reject"),
             ("reason", "unproven"),
             ("recipient", "user@example.jp"),
+            ("kind", "failure"),
+            ("confidence", "certain"),
+            ("told_by", "Action"),
         ] {
             assert_eq!(object[key], value, "{key} in {text}");
         }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use edge_core::bounce::Kind;
+
 /// A counter that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -79,6 +81,32 @@ metrics! {
     bounces_rejected,
     /// Unproven bounces discarded.
     bounces_discarded,
+    /// Null-sender mail that nothing proved and the rule of its kind let through; `unproven` leaves it out.
+    kinds_let_through,
+    /// Null-sender mail delivered, proven or not, of no known kind. (What a tag proved is never read, and counted under none.)
+    delivered_unknown,
+    /// The same: delivery failures.
+    delivered_failure,
+    /// The same: delays.
+    delivered_delay,
+    /// The same: successes.
+    delivered_success,
+    /// The same: automatic replies.
+    delivered_auto_reply,
+    /// The same: read receipts.
+    delivered_receipt,
+    /// The same: invitations and their answers.
+    delivered_calendar,
+    /// The same: mail of lists.
+    delivered_list,
+    /// The same: challenges.
+    delivered_challenge,
+    /// The same: complaints.
+    delivered_complaint,
+    /// The same: DMARC reports.
+    delivered_dmarc_report,
+    /// The same: TLS reports.
+    delivered_tls_report,
     /// Outgoing messages signed.
     signed,
     /// Outgoing messages passed on unsigned.
@@ -89,6 +117,27 @@ metrics! {
     bans,
     /// Sessions that a fault of the program ended.
     sessions_panicked,
+}
+
+impl Metrics {
+    /// The counter of null-sender mail of this kind that was delivered.
+    #[must_use]
+    pub fn delivered_of(&self, kind: Kind) -> &Counter {
+        match kind {
+            Kind::Unknown => &self.delivered_unknown,
+            Kind::Failure => &self.delivered_failure,
+            Kind::Delay => &self.delivered_delay,
+            Kind::Success => &self.delivered_success,
+            Kind::AutoReply => &self.delivered_auto_reply,
+            Kind::Receipt => &self.delivered_receipt,
+            Kind::Calendar => &self.delivered_calendar,
+            Kind::List => &self.delivered_list,
+            Kind::Challenge => &self.delivered_challenge,
+            Kind::Complaint => &self.delivered_complaint,
+            Kind::DmarcReport => &self.delivered_dmarc_report,
+            Kind::TlsReport => &self.delivered_tls_report,
+        }
+    }
 }
 
 #[cfg(test)]

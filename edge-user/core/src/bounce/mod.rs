@@ -8,7 +8,7 @@ mod needle;
 mod scanner;
 mod unwrapping;
 
-pub use kind::Kind;
+pub use kind::{Confidence, Kind, Reading, Report, START_BYTES_MAX, read};
 pub use message_ids::MessageIds;
 pub use needle::Encoding;
 pub use scanner::{CANDIDATES_MAX, Found, Scanner};

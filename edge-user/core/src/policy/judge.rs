@@ -78,6 +78,9 @@ impl Policy {
             // A trusted forwarder's were let through to here; this one is beyond their rate.
             return Verdict { action: Action::Reject, reason: Reason::TagRequired, filter: None };
         }
+        if let Some(action) = self.kind_action(facts) {
+            return spared_in_grace(Verdict { action, reason: Reason::KindRule, filter: None }, facts.grace);
+        }
         let Some(place) = self.decides(facts.recipient) else {
             return Verdict { action: Action::Monitor, reason: Reason::NoFilter, filter: None };
         };
@@ -86,6 +89,13 @@ impl Policy {
             Verdict { action: self.filters[place].action, reason, filter: Some(place) },
             facts.grace,
         )
+    }
+
+    /// What the rule of its kind says, where it is not to be judged as a bounce. A rule that lets it through holds only
+    /// outside a flood and within the mailbox's rate: so it opens no door to who can write any kind he likes.
+    fn kind_action(&self, facts: &Facts<'_>) -> Option<Action> {
+        let holds = |action: &Action| action.stops() || !facts.flood && !facts.over_rate;
+        self.kinds.of(facts.kind).action().filter(holds)
     }
 
     /// Whether the record, the weakest proof, is one for this recipient: as the filter says that decides there.
@@ -126,7 +136,7 @@ fn spared_in_grace(verdict: Verdict, grace: bool) -> Verdict {
 mod tests {
     use super::*;
     use crate::bounce::Kind;
-    use crate::policy::Grace;
+    use crate::policy::{Grace, KindRules};
 
     fn mailbox(text: &str) -> Mailbox {
         Mailbox::parse(text).expect("the tests' addresses are addresses")
@@ -159,6 +169,7 @@ mod tests {
             trusted_forwarders: Vec::new(),
             overused_in_flood: Action::Reject,
             grace: Grace::default(),
+            kinds: KindRules::default(),
         }
     }
 
@@ -172,6 +183,7 @@ mod tests {
             flood: false,
             grace: false,
             kind: Kind::Unknown,
+            over_rate: false,
             forwarded: false,
         }
     }

@@ -7,11 +7,13 @@
 mod forwarder;
 mod grace;
 mod judge;
+mod kinds;
 
 pub use grace::Grace;
 use serde::{Deserialize, Serialize};
 
 pub use self::forwarder::TrustedForwarder;
+pub use self::kinds::{KindRule, KindRules};
 use crate::bounce::Kind;
 use crate::mailbox::Mailbox;
 use crate::signature::Proof;
@@ -93,6 +95,8 @@ pub struct Policy {
     pub overused_in_flood: Action,
     /// How long unproven bounces are delivered at the start.
     pub grace: Grace,
+    /// What becomes of each kind of null-sender mail that nothing proves.
+    pub kinds: KindRules,
 }
 
 /// What is known of a bounce when it is judged.
@@ -112,6 +116,8 @@ pub struct Facts<'a> {
     pub grace: bool,
     /// What it is, as far as it could be told.
     pub kind: Kind,
+    /// The rules of kinds let through as much to this mailbox lately as they may.
+    pub over_rate: bool,
     /// A trusted forwarder passed it on, and the recipient may get one more of its messages.
     pub forwarded: bool,
 }
@@ -161,4 +167,12 @@ pub struct Verdict {
     pub reason: Reason,
     /// The filter that decided, by its place in the configuration.
     pub filter: Option<usize>,
+}
+
+impl Verdict {
+    /// Whether the rule of its kind lets it through: that takes from the mailbox's rate, and counts for no flood.
+    #[must_use]
+    pub fn by_kind_lets_through(&self) -> bool {
+        self.reason == Reason::KindRule && !self.action.stops()
+    }
 }

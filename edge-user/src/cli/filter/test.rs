@@ -34,6 +34,12 @@ pub(super) struct Test {
     /// It is larger than what is held, without a proof before.
     #[arg(long, conflicts_with_all = ["tag", "token"])]
     too_big: bool,
+    /// Its kind, as the log has it, like `auto_reply`.
+    #[arg(long, value_name = "KIND", default_value = "unknown", value_parser = kind)]
+    kind: Kind,
+    /// The rules of kinds let through as much to this mailbox as they may.
+    #[arg(long)]
+    over_rate: bool,
     /// It comes from this address: a trusted forwarder's, perhaps.
     #[arg(long, value_name = "IP")]
     from: Option<std::net::IpAddr>,
@@ -98,12 +104,21 @@ impl Outcome {
             too_big_to_prove: test.too_big,
             flood: test.flood,
             grace,
-            kind: Kind::Unknown,
+            kind: test.kind,
+            over_rate: test.over_rate,
             // As long as the recipient got less than `per_hour` of it.
             forwarded: forwarder.is_some(),
         });
         Self { at: "its end", action: word(verdict.action), reason: verdict.reason, filter: verdict.filter }
     }
+}
+
+/// # Errors
+/// There is no such kind; the text says which there are.
+fn kind(text: &str) -> Result<Kind, String> {
+    Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
+        format!("no kind of null-sender mail; there are {}", Kind::ALL.map(Kind::name).join(", "))
+    })
 }
 
 fn reason_word(reason: Reason) -> &'static str {

@@ -35,6 +35,10 @@ impl Inbound {
             // A replayed token may be delivered, but it is a sign of a flood as any other unproven bounce.
             (true, Some(_) | None) => self.settle_unproven(outcome, verdict),
         }
+        let kind = self.message.as_ref().and_then(|message| Some(message.reading.as_ref()?.kind));
+        if let Some(kind) = kind.filter(|_| null_sender && outcome.delivered) {
+            self.edge.metrics.delivered_of(kind).add(1);
+        }
         self.log_verdict(verdict, proof, outcome);
     }
 
@@ -102,6 +106,12 @@ impl Inbound {
             if outcome.delivered {
                 self.edge.metrics.bounces_forwarded.add(1);
                 self.observe(Conduct::OtherMail);
+            }
+            return;
+        }
+        if verdict.is_some_and(|verdict| verdict.by_kind_lets_through()) {
+            if outcome.delivered {
+                self.edge.metrics.kinds_let_through.add(1);
             }
             return;
         }
@@ -184,7 +194,7 @@ impl Inbound {
             filter: verdict.and_then(|verdict| verdict.filter),
             reply: outcome.code,
             bytes: outcome.bytes,
-            report: self.message.as_ref().and_then(|message| message.report.clone()),
+            reading: self.message.as_ref().and_then(|message| message.reading.clone()),
         });
     }
 }

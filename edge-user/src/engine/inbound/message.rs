@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use edge_core::bounce::Kind;
+use edge_core::bounce::{Reading, read};
 use edge_core::message::{Fate, Happening, JudgeWhen, Order, Received, ReceivedCount, Refusal};
 use edge_core::policy::{Action, Facts, Situation, Verdict};
 use edge_core::signature::Proof;
@@ -14,10 +14,8 @@ use super::{Inbound, Transaction};
 use crate::engine::doubt::Doubt;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
 use crate::engine::pool::Held;
-use crate::engine::report::report;
 use crate::engine::upstream::Stage;
 use crate::engine::{Edge, locked};
-use crate::telemetry::Report;
 use std::sync::Arc;
 
 /// How far in, in octets, the proof of a real bounce may lie.
@@ -39,8 +37,8 @@ pub(super) struct Message {
     pub(super) token: Option<TokenProof>,
     /// What the policy said, if it was asked.
     pub(super) verdict: Option<Verdict>,
-    /// What it says of itself, for the log; read when it is decided, from what is held then.
-    pub(super) report: Option<Report>,
+    /// What it says of itself; read when it is decided, from what is held then.
+    pub(super) reading: Option<Reading>,
 }
 
 impl Message {
@@ -67,7 +65,7 @@ impl Message {
             proof: None,
             token: None,
             verdict: None,
-            report: None,
+            reading: None,
         }
     }
 
@@ -135,7 +133,7 @@ impl Inbound {
         let recipient = self.transaction.as_ref()?.recipients.first()?;
         let found = message.evidence.look(&self.edge, &recipient.mailbox, piece)?;
         let held = message.held.pieces(self.client.input.buffer());
-        message.report = report(held.into_iter().chain([piece]));
+        message.reading = Some(read(held.into_iter().chain([piece])));
         Some(self.proven_by(found))
     }
 
@@ -167,20 +165,26 @@ impl Inbound {
             let now = self.edge.now();
             locked(&self.edge.forwarded).take(&recipient.mailbox, forwarder.per_hour, now)
         });
-        let verdict = policy.judge(&Facts {
+        let held = || message.held.pieces(self.client.input.buffer());
+        let reading = message.reading.get_or_insert_with(|| read(held()));
+        let mut facts = Facts {
             recipient: &recipient.mailbox,
             proof: message.proof,
             overused: message.token.is_some_and(|token| token.overused),
             too_big_to_prove: when == JudgeWhen::TooBigToProve,
             flood,
             grace,
-            kind: Kind::Unknown,
+            kind: reading.kind,
+            over_rate: false,
             forwarded,
-        });
-        message.verdict = Some(verdict);
-        if message.report.is_none() {
-            message.report = report(message.held.pieces(self.client.input.buffer()));
+        };
+        let mut verdict = policy.judge(&facts);
+        if verdict.by_kind_lets_through() {
+            let (per_hour, now) = (self.edge.config.kinds.per_mailbox_per_hour, self.edge.now());
+            facts.over_rate = !locked(&self.edge.by_kind).take(&recipient.mailbox, per_hour, now);
+            verdict = policy.judge(&facts);
         }
+        message.verdict = Some(verdict);
         verdict.action
     }
 

@@ -273,7 +273,7 @@ impl Outbound {
             filter: None,
             reply: code,
             bytes: end.bytes,
-            report: None,
+            reading: None,
         });
     }
 }

@@ -1,0 +1,223 @@
+//! The parts of a message, as far as they tell its kind: borders and header fields (RFC 2045, 2046), bounded.
+//!
+//! What is inside a part of type `message/*` is never looked at: there lies the original, which a stranger wrote.
+//! Values and encodings are read by mail-parser; the borders are walked here, so that depth, parts and fields have a
+//! bound whatever a message looks like.
+
+use std::borrow::Cow;
+
+use mail_parser::decoders::base64::base64_decode;
+use mail_parser::decoders::quoted_printable::quoted_printable_decode;
+use mail_parser::parsers::MessageStream;
+use mail_parser::{ContentType, HeaderValue};
+
+/// Multiparts within multiparts that are looked into. Real reports have at most three.
+const DEPTH_MAX: usize = 4;
+
+/// Parts of a message that are looked at.
+const PARTS_MAX: usize = 32;
+
+/// Fields of one header section that are looked at.
+const FIELDS_MAX: usize = 256;
+
+/// Octets of a field's value that are read.
+const VALUE_BYTES_MAX: usize = 4096;
+
+/// A field's name and value.
+type Field<'m> = (&'m [u8], &'m [u8]);
+
+/// A message or a part of one: its header fields and its body as it stands.
+#[derive(Debug)]
+pub(super) struct Part<'m> {
+    fields: Vec<Field<'m>>,
+    /// `type/subtype`, lowercased.
+    pub(super) media_type: String,
+    content_type: Option<ContentType<'m>>,
+    body: &'m [u8],
+}
+
+/// The message and its parts in order, the message itself first.
+pub(super) fn parts(message: &[u8]) -> Vec<Part<'_>> {
+    let mut all = Vec::new();
+    walk(message, "text/plain", DEPTH_MAX, &mut all);
+    all
+}
+
+fn walk<'m>(entity: &'m [u8], default_type: &str, depth: usize, all: &mut Vec<Part<'m>>) {
+    if all.len() >= PARTS_MAX {
+        return;
+    }
+    let part = Part::of(entity, default_type);
+    let (body, boundary) = (part.body, part.boundary().map(str::to_owned));
+    // RFC 2046 section 5.1.5: a digest's parts are messages.
+    let inner_type = if part.media_type == "multipart/digest" { "message/rfc822" } else { "text/plain" };
+    all.push(part);
+    if let (Some(boundary), Some(depth)) = (boundary, depth.checked_sub(1)) {
+        for inner in split(body, boundary.as_bytes()) {
+            walk(inner, inner_type, depth, all);
+        }
+    }
+}
+
+impl<'m> Part<'m> {
+    fn of(entity: &'m [u8], default_type: &str) -> Self {
+        let (fields, body) = section(entity);
+        let mut part = Self { fields, media_type: default_type.to_owned(), content_type: None, body };
+        part.content_type = part.raw("Content-Type").and_then(content_type);
+        if let Some(content_type) = &part.content_type {
+            let subtype = content_type.subtype().unwrap_or_default();
+            part.media_type = format!("{}/{subtype}", content_type.ctype()).to_ascii_lowercase();
+        }
+        part
+    }
+
+    fn boundary(&self) -> Option<&str> {
+        let boundary = self.parameter("boundary").filter(|boundary| !boundary.is_empty());
+        boundary.filter(|_| self.media_type.starts_with("multipart/"))
+    }
+
+    /// A parameter of its `Content-Type`.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.content_type.as_ref()?.attribute(name)
+    }
+
+    /// The file name that it proposes (RFC 2183 section 2.3; older mail has it in `Content-Type`).
+    pub(super) fn file_name(&self) -> Option<String> {
+        let disposition = self.raw("Content-Disposition").and_then(content_type);
+        let named = disposition.as_ref().and_then(|disposition| disposition.attribute("filename"));
+        named.or_else(|| self.parameter("name")).map(str::to_owned)
+    }
+
+    /// The values of all fields of this name, folds and all.
+    fn raws<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'m [u8]> + 'a {
+        let named = self.fields.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
+        named.map(|(_, value)| *value)
+    }
+
+    fn raw(&self, name: &str) -> Option<&'m [u8]> {
+        self.raws(name).next()
+    }
+
+    /// Whether it has such a field.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.raw(name).is_some()
+    }
+
+    /// The values of all fields of this name, in lowercase, unfolded.
+    pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
+        self.raws(name).map(plain)
+    }
+
+    /// The first such value; empty: there is none.
+    pub(super) fn value(&self, name: &str) -> String {
+        self.raw(name).map(plain).unwrap_or_default()
+    }
+
+    /// The first such field as text: encoded words decoded (RFC 2047), in lowercase.
+    pub(super) fn text_of(&self, name: &str) -> String {
+        let Some(raw) = self.raw(name) else { return String::new() };
+        match MessageStream::new(raw).parse_unstructured() {
+            HeaderValue::Text(text) => text.to_lowercase(),
+            _ => plain(raw),
+        }
+    }
+
+    /// The names of all fields, in lowercase.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> + '_ {
+        self.fields.iter().map(|(name, _)| String::from_utf8_lossy(name).to_ascii_lowercase())
+    }
+
+    /// Its body, its encoding taken off (RFC 2045 section 6); as it stands where it is not what it says.
+    pub(super) fn contents(&self) -> Cow<'m, [u8]> {
+        let decoded = match self.value("Content-Transfer-Encoding").as_str() {
+            "base64" => base64_decode(whole_groups(self.body)),
+            "quoted-printable" => quoted_printable_decode(self.body),
+            _ => None,
+        };
+        decoded.map_or(Cow::Borrowed(self.body), Cow::Owned)
+    }
+
+    /// Whether it is an attachment, by its own word.
+    pub(super) fn is_attached(&self) -> bool {
+        self.value("Content-Disposition").starts_with("attachment")
+    }
+}
+
+/// The lines of base64 that are whole: the last one may have been cut with the message.
+fn whole_groups(body: &[u8]) -> &[u8] {
+    let last = body.trim_ascii_end();
+    let line = memchr::memrchr(b'\n', last).map_or(0, |at| at + 1);
+    if last[line..].len().is_multiple_of(4) { last } else { &last[..line] }
+}
+
+fn content_type(raw: &[u8]) -> Option<ContentType<'_>> {
+    match MessageStream::new(raw).parse_content_type() {
+        HeaderValue::ContentType(content_type) => Some(content_type),
+        _ => None,
+    }
+}
+
+/// A value in lowercase, its folds and what stands around it taken off.
+fn plain(raw: &[u8]) -> String {
+    let text = String::from_utf8_lossy(raw).to_lowercase();
+    text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The lines of a text, each with what ends it (CRLF on the wire, LF within base64).
+pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split_inclusive(|&octet| octet == b'\n')
+}
+
+/// The fields of a header section and what stands behind its empty line. A line that is no field ends it, too.
+pub(super) fn section(entity: &[u8]) -> (Vec<Field<'_>>, &[u8]) {
+    let mut fields = Vec::new();
+    let mut at = 0;
+    while at < entity.len() {
+        let mut len = 0;
+        let mut rest = lines(&entity[at..]);
+        let first = rest.next().unwrap_or_default();
+        if matches!(first, b"\n" | b"\r\n") {
+            return (fields, &entity[at + first.len()..]);
+        }
+        len += first.len();
+        len += rest.take_while(|line| matches!(line, [b' ' | b'\t', ..])).map(<[u8]>::len).sum::<usize>();
+        let field = &entity[at..at + len];
+        match split_name(field) {
+            Some((name, value)) if fields.len() < FIELDS_MAX => {
+                fields.push((name, &value[..value.len().min(VALUE_BYTES_MAX)]));
+            }
+            Some(_) => {}
+            // The separator of an mbox that some programs leave in front.
+            None if at == 0 && (field.starts_with(b"From ") || field.starts_with(b">From ")) => {}
+            None => return (fields, &entity[at..]),
+        }
+        at += len;
+    }
+    (fields, &[])
+}
+
+/// A field's name and value.
+fn split_name(field: &[u8]) -> Option<Field<'_>> {
+    let colon = memchr::memchr(b':', field)?;
+    let name = field[..colon].trim_ascii_end();
+    let right = !name.is_empty() && name.iter().all(|octet| matches!(octet, 33..=57 | 59..=126));
+    right.then_some((name, &field[colon + 1..]))
+}
+
+/// The parts between the lines `--boundary` (RFC 2046 section 5.1.1). The last may be cut.
+fn split<'m>(body: &'m [u8], boundary: &[u8]) -> Vec<&'m [u8]> {
+    let (mut inner, mut begins, mut at) = (Vec::new(), None, 0);
+    for line in lines(body) {
+        let after = line.strip_prefix(b"--").and_then(|line| line.strip_prefix(boundary));
+        if let Some(after @ (b"" | b"--")) = after.map(<[u8]>::trim_ascii_end) {
+            inner.extend(begins.take().map(|begins| &body[begins..at]));
+            if inner.len() >= PARTS_MAX || after == b"--" {
+                return inner;
+            }
+            begins = Some(at + line.len());
+        }
+        at += line.len();
+    }
+    inner.extend(begins.map(|begins| &body[begins..]));
+    inner
+}

@@ -1,0 +1,269 @@
+//! What in a message speaks for a bounce, and for which one.
+//!
+//! Four grades: a delivery report (RFC 3464); fields and senders that only bounces have; an original that comes back;
+//! words. The first decides. The second forbids every kind that is no bounce. The third forbids those that return no
+//! original. The fourth forbids those that only fields tell.
+
+use super::mime::{Part, lines, section};
+use super::report::{DELIVERY_STATUS, all_fields};
+use super::{Kind, Told, words};
+
+/// Octets of text, of all parts together, that are searched for words. What a bounce has to say it says first.
+const TEXT_BYTES_MAX: usize = 8 << 10;
+
+/// Fields of an original's header section that make one, standing together in a text.
+const ORIGINAL_FIELDS_MIN: usize = 3;
+
+/// The message, and what was found in it.
+#[derive(Debug)]
+pub(super) struct Signs<'m> {
+    /// The message itself, then its parts.
+    pub(super) parts: &'m [Part<'m>],
+    /// The message itself.
+    pub(super) root: &'m Part<'m>,
+    /// Its Subject, decoded, in lowercase.
+    pub(super) subject: String,
+    from: String,
+    /// The beginning of its text in lowercase, with single spaces.
+    text: String,
+    returns_part: bool,
+    returns_text: bool,
+    has_reply_code: bool,
+}
+
+impl<'m> Signs<'m> {
+    /// `parts` are never empty: the message itself is the first.
+    pub(super) fn of(parts: &'m [Part<'m>]) -> Self {
+        let root = &parts[0];
+        let (mut text, mut returns_text, mut has_reply_code) = (String::new(), false, false);
+        for part in parts.iter().filter(|part| part.media_type.starts_with("text/")) {
+            let contents = part.contents();
+            if part.media_type == "text/rfc822-headers" {
+                continue;
+            }
+            returns_text |= has_header_section(&contents);
+            if part.media_type == "text/calendar" || part.is_attached() {
+                continue;
+            }
+            let room = TEXT_BYTES_MAX.saturating_sub(text.len());
+            let begin = &contents[..contents.len().min(room)];
+            has_reply_code |= lines(begin).any(has_code);
+            let begin = String::from_utf8_lossy(begin).to_lowercase().replace('’', "'");
+            for word in begin.split_whitespace() {
+                text.push_str(word);
+                text.push(' ');
+            }
+        }
+        let returned = ["message/rfc822", "message/global", "message/partial", "text/rfc822-headers"];
+        let returned_too = ["message/global-headers", "message/rfc822-headers"];
+        let is_original = |part: &Part<'_>| {
+            returned.contains(&part.media_type.as_str()) || returned_too.contains(&part.media_type.as_str())
+        };
+        Self {
+            parts,
+            root,
+            subject: root.text_of("Subject"),
+            from: root.text_of("From"),
+            text,
+            returns_part: parts.iter().any(is_original),
+            returns_text,
+            has_reply_code,
+        }
+    }
+
+    /// By the delivery report: the worst that it says of any recipient (RFC 3464 section 2.3.3).
+    pub(super) fn delivery_status(&self) -> Option<Told> {
+        let reports: Vec<_> =
+            self.parts.iter().filter(|part| DELIVERY_STATUS.contains(&part.media_type.as_str())).collect();
+        let contents: Vec<_> = reports.iter().map(|part| part.contents()).collect();
+        let values = |wanted: &'static [u8]| {
+            let fields = contents.iter().flat_map(|contents| all_fields(contents));
+            let named = fields.filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
+            named.map(|(_, value)| String::from_utf8_lossy(value).trim().to_ascii_lowercase())
+        };
+        let by_action = values(b"Action").filter_map(|action| match action.split_ascii_whitespace().next() {
+            Some("failed") => Some(Kind::Failure),
+            Some("delayed") => Some(Kind::Delay),
+            Some("delivered" | "relayed" | "expanded") => Some(Kind::Success),
+            Some(_) | None => None,
+        });
+        // In the order of the kinds, a failure is before a delay, and a delay before a success.
+        if let Some(kind) = by_action.min() {
+            return Some(Told::certain(kind, "Action"));
+        }
+        // RFC 3463 section 3.1: the class.
+        let by_status = values(b"Status").filter_map(|status| match status.as_bytes() {
+            [b'5', b'.', ..] => Some(Kind::Failure),
+            [b'4', b'.', ..] => Some(Kind::Delay),
+            [b'2', b'.', ..] => Some(Kind::Success),
+            _ => None,
+        });
+        by_status.min().map(|kind| Told::likely(kind, "Status"))
+    }
+
+    /// Fields, senders and a structure that only bounces have.
+    pub(super) fn speaks_for_a_bounce(&self) -> bool {
+        self.is_announced()
+            || self.has_bounce_field()
+            || self.is_from_daemon()
+            || self.parts.iter().any(|part| DELIVERY_STATUS.contains(&part.media_type.as_str()))
+    }
+
+    /// RFC 6522: it calls itself a delivery report.
+    fn is_announced(&self) -> bool {
+        let is_report = |part: &Part<'_>| part.media_type == "multipart/report";
+        self.parts.iter().filter(|part| is_report(part)).any(|part| {
+            part.parameter("report-type").is_none_or(|kind| {
+                ["delivery-status", "global-delivery-status", ""]
+                    .iter()
+                    .any(|own| kind.eq_ignore_ascii_case(own))
+            })
+        })
+    }
+
+    /// Fields that mail systems give to bounces: Exim and Google; Exchange; Sendmail's comment on RFC 3834's field.
+    fn has_bounce_field(&self) -> bool {
+        let root = self.root;
+        root.has("X-Failed-Recipients")
+            || root.has("X-MS-Exchange-Message-Is-Ndr")
+            || root.values("Auto-Submitted").any(|value| {
+                let said = ["(failure)", "(warning-timeout)", "-notification)", "(return-receipt)"];
+                value.starts_with("auto-generated") && said.iter().any(|word| value.contains(word))
+            })
+    }
+
+    /// Its author is a mail system's daemon, or nobody (RFC 5321 section 6.1 has the sender null, and some From too).
+    fn is_from_daemon(&self) -> bool {
+        let from: String = self.from.chars().filter(|character| !character.is_whitespace()).collect();
+        let daemons =
+            ["mailer-daemon", "mailerdaemon", "mail-daemon", "maildaemon", "mailer_daemon", "maildelivery"];
+        from.is_empty() || from.ends_with("<>") || words::any(&daemons, &from)
+    }
+
+    /// RFC 5321 section 4.5.1 has a postmaster everywhere: people and programs alike write as such.
+    pub(super) fn is_from_postmaster(&self) -> bool {
+        // One system of the collection writes it with one more `o`, and calls itself an administrator.
+        words::any(&["postmaster", "poostmaster", "system administrator", "mail administrator"], &self.from)
+    }
+
+    /// The original comes back: in a part of its own, or in the text.
+    pub(super) fn returns_an_original(&self) -> bool {
+        self.returns_part || self.returns_text
+    }
+
+    /// What forbids any other structure: a header section in running text (a returned original has a part of its own in
+    /// every standard, and who writes it could write the parts behind it too), or a Subject and a text that both say
+    /// that a delivery failed.
+    pub(super) fn looks_like_a_bounce(&self) -> bool {
+        let says_failure = words::any(words::TEXT_FAILURE, &self.text) || self.has_reply_code;
+        self.returns_text || words::any(words::SUBJECT_FAILURE, &self.subject) && says_failure
+    }
+
+    /// Whatever makes it uncertain that it is something else.
+    pub(super) fn could_be_a_bounce(&self) -> bool {
+        self.speaks_for_a_bounce()
+            || self.is_from_postmaster()
+            || self.returns_an_original()
+            || self.has_reply_code
+            || words::any(words::SUBJECT_FAILURE, &self.subject)
+            || words::any(words::SUBJECT_NOTICE, &self.subject)
+            || words::any(words::TEXT_FAILURE, &self.text)
+            || words::any(words::TEXT_DELAY, &self.text)
+    }
+
+    /// A challenge: TMDA's field, or words.
+    pub(super) fn challenge(&self) -> Option<Told> {
+        if self.has_bounce_field() || self.is_from_daemon() || self.is_announced() {
+            return None;
+        }
+        let tmda = self.root.names().any(|name| name.starts_with("x-tmda-"))
+            || self.root.value("X-Delivery-Agent").starts_with("tmda");
+        if tmda && !self.root.has("List-Id") {
+            return Some(Told::likely(Kind::Challenge, "X-Delivery-Agent"));
+        }
+        let said = words::any(words::SUBJECT_CHALLENGE, &self.subject)
+            || words::any(words::TEXT_CHALLENGE, &self.text);
+        said.then_some(Told::likely(Kind::Challenge, "words"))
+    }
+
+    /// A bounce that has no report: by its sender or fields and its words; by its words alone where there are two.
+    pub(super) fn bounce_in_words(&self) -> Option<Told> {
+        let subject = |list| words::any(list, &self.subject);
+        let known = self.speaks_for_a_bounce() || self.is_from_postmaster();
+        let says_failure = words::any(words::TEXT_FAILURE, &self.text);
+        let says_delay = words::any(words::TEXT_DELAY, &self.text);
+        let body_signs = [says_failure, self.has_reply_code, self.returns_an_original()];
+        let body_signs = body_signs.iter().filter(|sign| **sign).count();
+        if !known {
+            let failed =
+                subject(words::SUBJECT_FAILURE) && body_signs >= 1 || says_failure && body_signs >= 2;
+            let delayed = says_delay && (subject(words::SUBJECT_DELAY) || self.returns_an_original());
+            return match (delayed, failed) {
+                (true, _) if !subject(words::SUBJECT_FAILURE) => Some(Told::likely(Kind::Delay, "words")),
+                (_, true) => Some(Told::likely(Kind::Failure, "words")),
+                (_, false) => None,
+            };
+        }
+        if subject(words::SUBJECT_DELAY) || says_delay && !subject(words::SUBJECT_FAILURE) {
+            return Some(Told::likely(Kind::Delay, "words"));
+        }
+        if subject(words::SUBJECT_SUCCESS) && !says_failure {
+            return Some(Told::likely(Kind::Success, "words"));
+        }
+        if self.root.has("X-Failed-Recipients") {
+            return Some(Told::likely(Kind::Failure, "X-Failed-Recipients"));
+        }
+        let failed = subject(words::SUBJECT_FAILURE) || body_signs >= 1;
+        failed.then_some(Told::likely(Kind::Failure, "words"))
+    }
+}
+
+/// Whether a text holds the header section of a message: a trace field (RFC 5321 section 4.4), or a Message-ID among
+/// others. Quoting marks and indentation before its lines do not hide it.
+fn has_header_section(text: &[u8]) -> bool {
+    let mut fields = 0;
+    let mut has_id = false;
+    for line in lines(text) {
+        let line = line.trim_ascii_start();
+        let unquoted = &line[line.iter().take_while(|octet| b"> |".contains(octet)).count()..];
+        let name = match section(unquoted) {
+            (fields, _) if !fields.is_empty() => fields[0].0.to_ascii_lowercase(),
+            _ if line.trim_ascii().is_empty() => {
+                (fields, has_id) = (0, false);
+                continue;
+            }
+            // The rest of a folded field, or text.
+            _ => continue,
+        };
+        match name.as_slice() {
+            b"received" if unquoted.len() > b"Received: from ".len() => return true,
+            b"message-id" => (fields, has_id) = (fields + 1, true),
+            b"from" | b"to" | b"subject" | b"date" | b"mime-version" | b"return-path" => fields += 1,
+            _ => {}
+        }
+        if has_id && fields >= ORIGINAL_FIELDS_MIN {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether a line has an enhanced status code (RFC 3463) or begins with a refusal's reply code (RFC 5321 section 4.2).
+fn has_code(line: &[u8]) -> bool {
+    let line = line.trim_ascii_start();
+    if let [b'4' | b'5', b'0'..=b'5', b'0'..=b'9', b' ' | b'-', ..] = line {
+        return true;
+    }
+    line.windows(5).enumerate().any(|(at, window)| {
+        let [b'4' | b'5', b'.', b'0'..=b'7', b'.', b'0'..=b'9'] = window else { return false };
+        let before = at.checked_sub(1).map(|before| line[before]);
+        let digits = line[at + 4..].iter().take_while(|octet| octet.is_ascii_digit()).count();
+        let behind = line.get(at + 4 + digits).copied();
+        let apart =
+            |octet: Option<u8>| octet.is_none_or(|octet| !octet.is_ascii_alphanumeric() && octet != b'.');
+        // A sentence may end behind it.
+        let ends = apart(behind)
+            || behind == Some(b'.') && !line.get(at + 5 + digits).is_some_and(u8::is_ascii_digit);
+        digits <= 3 && apart(before) && ends
+    })
+}
