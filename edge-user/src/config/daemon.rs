@@ -1,4 +1,4 @@
-//! The sections about the daemon itself: its limits, its control socket, its log.
+//! The sections about the daemon itself: its limits, what it keeps on disk, its control socket, its log.
 
 use std::path::PathBuf;
 
@@ -61,6 +61,20 @@ section! {
 }
 
 section! {
+    /// `[quarantine]`
+    pub struct Quarantine {
+        /// Most messages in it.
+        pub messages_max: usize = 10_000,
+        /// Most octets of all of them.
+        pub bytes_max: u64 = 1 << 30,
+        /// How long a message is kept, in days.
+        pub days: u32 = 30,
+        /// So many octets of its file system stay free, whatever comes.
+        pub free_bytes_min: u64 = 256 << 20,
+    }
+}
+
+section! {
     /// `[control]`
     pub struct Control {
         /// The Unix socket's path.
@@ -96,4 +110,4 @@ pub enum LogFormat {
     Json,
 }
 
-defaults!(Limits, State, Control, Log);
+defaults!(Limits, State, Quarantine, Control, Log);

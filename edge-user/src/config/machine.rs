@@ -15,6 +15,8 @@ const SOURCE_BYTES: u64 = 256;
 const USES_BYTES: u64 = 64;
 const CORRESPONDENT_BYTES: u64 = 64;
 const MAILBOX_BYTES: u64 = 256;
+/// What is known in memory of a quarantined message.
+const QUARANTINED_BYTES: u64 = 64;
 
 /// What the machine allows. [`Machine::here`] asks it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,6 +125,7 @@ fn memory_needed(config: &Config) -> u64 {
         (reputation.correspondents_max as u64, CORRESPONDENT_BYTES),
         (config.signature.uses_max as u64, USES_BYTES),
         (limits.mailbox_cache_max as u64, MAILBOX_BYTES),
+        (config.quarantine.messages_max as u64, QUARANTINED_BYTES),
         (u64::from(in_kernel[0]), SOURCE_BYTES),
         (u64::from(in_kernel[1]), SOURCE_BYTES),
     ];

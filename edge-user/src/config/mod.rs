@@ -21,7 +21,7 @@ mod tests;
 mod validate;
 mod value;
 
-pub use daemon::{Control, Limits, Log, LogFormat, READ_BUFFER_BYTES, State};
+pub use daemon::{Control, Limits, Log, LogFormat, Quarantine, READ_BUFFER_BYTES, State};
 pub use edit::{Edit, EditError};
 pub use load::{Loaded, load, parse, read};
 pub use machine::Machine;
@@ -71,6 +71,9 @@ section! {
         pub limits: Limits,
         /// What outlives the daemon.
         pub state: State,
+        /// Bounces that a filter with the action `quarantine` keeps for the operator: a Maildir, `quarantine` in the
+        /// state directory. What has no room there is deferred (452), and nothing is thrown out before its time.
+        pub quarantine: Quarantine,
         /// The control socket.
         pub control: Control,
         /// The log.

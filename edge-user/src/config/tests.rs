@@ -74,7 +74,7 @@ never_ban = ["192.0.2.7/24"]
         "f:8:15: error: domain[0].require_tag: expected `never`, `flood` or `always`, found \"allways\"; did you mean \"always\"?",
         "f:9:1: error: domain[1]: `upstream` is missing; it is an address with a port, like \"192.0.2.1:25\" or \"[2001:db8::1]:25\"",
         "f:11:1: error: domain[1].upstrem: there is no such key in [domain]; did you mean `upstream`?",
-        "f:14:10: error: filter[0].action: expected `monitor`, `deliver`, `mark`, `reject` or `discard`, found \"rejct\"; did you mean \"reject\"?",
+        "f:14:10: error: filter[0].action: expected `monitor`, `deliver`, `mark`, `reject`, `quarantine` or `discard`, found \"rejct\"; did you mean \"reject\"?",
         "f:15:1: error: filter[0].syn_burst: there is no such key in [filter]; there is one in [xdp]",
         "f:17:16: error: limits.sessions_max: expected a whole number from 0 to 18446744073709551615, found -1",
         "f:18:18: error: limits.recipients_max: expected a whole number, found 2.5",

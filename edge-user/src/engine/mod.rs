@@ -17,6 +17,7 @@ mod mailboxes;
 mod outbound;
 mod passing;
 mod pool;
+pub mod quarantine;
 mod registry;
 mod upstream;
 mod upstreams;
@@ -47,6 +48,7 @@ use self::doubt::Doubts;
 pub use self::liveness::Liveness;
 use self::mailboxes::Mailboxes;
 use self::pool::Pool;
+use self::quarantine::Quarantine;
 use self::registry::Registry;
 use self::upstream::Patience;
 use self::upstreams::Upstreams;
@@ -94,6 +96,8 @@ pub struct Edge {
     pub state: Option<StateDir>,
     /// What watching found.
     pub watch: Watch,
+    /// Bounces kept for the operator; none without a state directory: what should go there is deferred.
+    pub quarantine: Option<Arc<Quarantine>>,
     /// Counters.
     pub metrics: Metrics,
     /// The event log.
@@ -125,7 +129,7 @@ impl Edge {
     /// An edge that serves nobody yet.
     ///
     /// # Errors
-    /// A name or address in the configuration is none.
+    /// A name or address in the configuration is none, or the state directory cannot be used.
     pub fn new(
         config: Config,
         keys: Keys,
@@ -138,6 +142,8 @@ impl Edge {
         let reserved = config.outbound.as_ref().map_or(0, |_| limits.sessions_outbound_reserved);
         let registry = Registry::new(limits.sessions_max, reserved, limits.sessions_per_source_max);
         let domains = Domains::of(&config)?;
+        let quarantine =
+            state.as_ref().map(|state| Quarantine::open(state, &config.hostname, &config.quarantine));
         // Who passes at the NIC whatever happens is not banned here either: what is banned here is banned there.
         let mut spared = config.spared();
         spared.extend(dataplane.iter().flat_map(Dataplane::spared_prefixes));
@@ -154,6 +160,7 @@ impl Edge {
             forwarded: Mutex::new(Allowances::new(FORWARDED_MAILBOXES_MAX)),
             dataplane,
             state,
+            quarantine: quarantine.transpose()?,
             metrics: Metrics::default(),
             log,
             clock: Clock::System,
@@ -300,6 +307,7 @@ async fn housekeeping(edge: Arc<Edge>, mut stop: told::Receiver<bool>) {
     tasks.spawn(again(Arc::clone(&edge), bans::attend_nic));
     tasks.spawn(again(Arc::clone(&edge), upstreams::watch_health));
     tasks.spawn(again(Arc::clone(&edge), watch_flood));
+    tasks.spawn(again(Arc::clone(&edge), quarantine::sweep_hourly));
     mailboxes::start_probers(&edge, &mut tasks);
     // The sender is gone: nobody is left who could say stop, which says it too.
     let _ = stop.wait_for(|stop| *stop).await;

@@ -117,6 +117,18 @@ pub enum Event {
         /// Which.
         upstream: SocketAddr,
     },
+    /// The quarantine takes no more messages: what should go there is deferred.
+    QuarantineFailed {
+        /// Why, and what to do.
+        error: String,
+    },
+    /// It takes them again.
+    QuarantineRecovered {},
+    /// Quarantined messages were deleted because their time was over.
+    QuarantineExpired {
+        /// How many.
+        messages: u64,
+    },
     /// Filters and keys were read anew.
     Reloaded {
         /// Filters in force.
@@ -193,6 +205,9 @@ impl Event {
             | Self::InDoubt { .. }
             | Self::UpstreamDown { .. }
             | Self::UpstreamUp { .. }
+            | Self::QuarantineFailed { .. }
+            | Self::QuarantineRecovered {}
+            | Self::QuarantineExpired { .. }
             | Self::LinesLost { .. } => Origin::Edge,
             Self::Started { .. }
             | Self::Stopping { .. }
@@ -209,7 +224,10 @@ impl Event {
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
-            Self::BanFailed { .. } | Self::UpstreamDown { .. } | Self::ReloadFailed { .. } => Level::Error,
+            Self::BanFailed { .. }
+            | Self::UpstreamDown { .. }
+            | Self::QuarantineFailed { .. }
+            | Self::ReloadFailed { .. } => Level::Error,
             Self::FloodBegin { .. } | Self::InDoubt { .. } | Self::LinesLost { .. } => Level::Warn,
             Self::Verdict(_)
             | Self::Started { .. }
@@ -222,6 +240,8 @@ impl Event {
             | Self::BanLifted { .. }
             | Self::FloodEnd { .. }
             | Self::UpstreamUp { .. }
+            | Self::QuarantineRecovered {}
+            | Self::QuarantineExpired { .. }
             | Self::Reloaded { .. }
             | Self::Control { .. } => Level::Info,
             Self::Diagnostic { level, .. } => *level,
@@ -257,6 +277,8 @@ pub struct VerdictLine {
     pub proof: Option<Proof>,
     /// The filter's place in the configuration.
     pub filter: Option<usize>,
+    /// Its id in the quarantine, where it is there.
+    pub quarantine: Option<String>,
     /// The reply's code to the final dot (or to DATA).
     pub reply: u16,
     /// Octets of the message.

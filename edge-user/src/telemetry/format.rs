@@ -88,6 +88,13 @@ impl Display for Human<'_> {
                 write!(f, "upstream {upstream} down, mail for it gets 4xx: {}", Plain(error))
             }
             Event::UpstreamUp { upstream } => write!(f, "upstream {upstream} up"),
+            Event::QuarantineFailed { error } => {
+                write!(f, "quarantine takes nothing, bounces for it get 4xx: {}", Plain(error))
+            }
+            Event::QuarantineRecovered {} => write!(f, "quarantine takes messages again"),
+            Event::QuarantineExpired { messages } => {
+                write!(f, "quarantine: {messages} messages deleted, their time was over")
+            }
             Event::Reloaded { filters, keys } => write!(f, "reloaded: {filters} filters, {keys} keys"),
             Event::ReloadFailed { error } => {
                 write!(f, "reload failed, all stays as it was: {}", Plain(error))
@@ -117,6 +124,9 @@ fn verdict(f: &mut fmt::Formatter<'_>, line: &VerdictLine) -> fmt::Result {
     }
     if let Some(filter) = line.filter {
         write!(f, " filter {filter}")?;
+    }
+    if let Some(id) = &line.quarantine {
+        write!(f, " as {id}")?;
     }
     write!(f, " from {} <{}> to <{}>", line.source, Plain(&line.sender), Plain(&line.recipient))?;
     if line.recipients > 1 {
@@ -211,6 +221,7 @@ mod tests {
             reason: Why::Judged(Reason::Unproven),
             proof: None,
             filter: Some(0),
+            quarantine: None,
             reply: 550,
             bytes: 4096,
             reading: Some(Reading {

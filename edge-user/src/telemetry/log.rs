@@ -48,6 +48,10 @@ pub struct EventLog {
     clock: fn() -> UnixMillis,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "all but a few are events: a box would cost each an allocation"
+)]
 enum Message {
     Event(UnixMillis, Event),
     /// Everything queued before it is written: say so.
@@ -210,6 +214,9 @@ fn hash_mailboxes(hasher: &AddressHasher, event: &mut Event) {
         | Event::FloodEnd { .. }
         | Event::UpstreamDown { .. }
         | Event::UpstreamUp { .. }
+        | Event::QuarantineFailed { .. }
+        | Event::QuarantineRecovered {}
+        | Event::QuarantineExpired { .. }
         | Event::Reloaded { .. }
         | Event::ReloadFailed { .. }
         | Event::Control { .. }

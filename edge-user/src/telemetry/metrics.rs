@@ -81,6 +81,14 @@ metrics! {
     bounces_rejected,
     /// Unproven bounces discarded.
     bounces_discarded,
+    /// Unproven bounces kept in the quarantine.
+    bounces_quarantined,
+    /// Messages that the quarantine could not take: they were deferred.
+    quarantine_failed,
+    /// Quarantined messages that were released, and that their upstream took.
+    quarantine_released,
+    /// Quarantined messages that were deleted because their time was over.
+    quarantine_expired,
     /// Null-sender mail that nothing proved and the rule of its kind let through; `unproven` leaves it out.
     kinds_let_through,
     /// Null-sender mail delivered, proven or not, of no known kind. (What a tag proved is never read, and counted under none.)

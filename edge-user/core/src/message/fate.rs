@@ -4,12 +4,13 @@
 //! mail with a sender, or a bounce with a proof ──────────────────────► Streaming ─► the upstream's reply
 //! any other bounce ─► Deciding ─ proven, or the rule delivers ───────►    │
 //!                        │     ─ the rule rejects, no room ─► Refusing ◄──┘ the upstream refuses or is lost
-//!                        └──── ─ the rule discards ─────────► Discarding
+//!                        ├──── ─ the rule discards ─────────► Discarding
+//!                        └──── ─ the rule quarantines ──────► Keeping ─► Sealing ─ it is on disk ─► Kept
 //! ```
 //! The engine tells what happened and does what the [`Order`] says; it decides nothing. The promise that is kept
-//! here: only an upstream's 2xx or a verdict to discard becomes a 250, and a fault of ours becomes a 4xx. The hold
-//! of one message is bounded here (`held_bytes_max`); the hold of all is the engine's count, told as
-//! [`Happening::HoldExhausted`].
+//! here: only an upstream's 2xx, a verdict to discard, or a message that is on disk and synced becomes a 250, and a
+//! fault of ours becomes a 4xx. The hold of one message is bounded here (`held_bytes_max`); the hold of all is the
+//! engine's count, told as [`Happening::HoldExhausted`].
 
 use serde::Serialize;
 
@@ -32,6 +33,12 @@ pub enum Fate {
     Refusing(Refusal),
     /// Read on, keep nothing, and answer 250 at the end.
     Discarding,
+    /// Each piece goes to the quarantine as it comes.
+    Keeping,
+    /// All of it went to the quarantine, which is to say whether it is on disk.
+    Sealing,
+    /// It is in the quarantine, synced: answer 250.
+    Kept,
 }
 
 /// Why a message is refused.
@@ -49,6 +56,8 @@ pub enum Refusal {
     InDoubt,
     /// All sessions together hold as much as they may.
     HoldExhausted,
+    /// The quarantine has no room for it, or its disk failed.
+    NotKept,
     /// More than [`super::RECEIVED_MAX`] `Received` fields.
     Loop,
     /// A CR or LF stood alone.
@@ -72,7 +81,9 @@ impl Refusal {
             Self::InDoubt => {
                 Reply::new(451, Enhanced(4, 4, 2), "The mail server behind gave no answer, try again later")
             }
-            Self::HoldExhausted => Reply::new(452, Enhanced(4, 3, 1), "No room now, try again later"),
+            Self::HoldExhausted | Self::NotKept => {
+                Reply::new(452, Enhanced(4, 3, 1), "No room now, try again later")
+            }
             Self::Loop => Reply::new(554, Enhanced(5, 4, 6), "Too many hops: this message goes in circles"),
             Self::BareLineEnding => {
                 Reply::new(550, Enhanced(5, 6, 11), "A CR or LF stands alone: lines end with CRLF")
@@ -104,7 +115,12 @@ pub enum Happening {
     UpstreamLost,
     /// The same after it was sent the final dot.
     UpstreamLostAtEnd,
-    /// The message is over. Told again after [`Order::Judge`] and [`Order::Open`] were carried out.
+    /// After [`Order::Seal`]: the message is in the quarantine, synced.
+    Sealed,
+    /// After [`Order::Keep`], [`Order::KeepPiece`] or [`Order::Seal`]: it is not, and nothing of it stays there.
+    NotKept,
+    /// The message is over. Told again after [`Order::Judge`], [`Order::Open`], [`Order::Keep`] and [`Order::Seal`]
+    /// were carried out.
     End(EndOfData),
 }
 
@@ -135,11 +151,18 @@ pub enum Order {
         /// Whether to mark it.
         mark: bool,
     },
-    /// Free what is held, and drop the upstream's connection without a final dot, where there is one.
+    /// Begin a message in the quarantine, with what is held.
+    Keep,
+    /// Put this piece into the quarantine.
+    KeepPiece,
+    /// Bring the quarantined message to disk, and tell [`Happening::Sealed`] or [`Happening::NotKept`].
+    Seal,
+    /// Free what is held; drop the upstream's connection without a final dot, and the message in the quarantine, where
+    /// there is one.
     LetGo,
     /// Send the final dot: the upstream's reply is the reply.
     Finish,
-    /// The reply to the final dot is this. Drop the upstream's connection, where there is one.
+    /// The reply to the final dot is this. Let go, as above.
     Refuse(Refusal),
     /// The reply to the final dot is 250.
     Accept,
@@ -189,7 +212,9 @@ impl Fate {
                 | Happening::Loop
                 | Happening::UpstreamRefused
                 | Happening::UpstreamLost
-                | Happening::UpstreamLostAtEnd => (self, Order::Nothing),
+                | Happening::UpstreamLostAtEnd
+                | Happening::Sealed
+                | Happening::NotKept => (self, Order::Nothing),
             },
             Self::Discarding => match happening {
                 Happening::Piece { .. } => (self, Order::Skip),
@@ -200,8 +225,11 @@ impl Fate {
                 | Happening::HoldExhausted
                 | Happening::UpstreamRefused
                 | Happening::UpstreamLost
-                | Happening::UpstreamLostAtEnd => (self, Order::Nothing),
+                | Happening::UpstreamLostAtEnd
+                | Happening::Sealed
+                | Happening::NotKept => (self, Order::Nothing),
             },
+            Self::Keeping | Self::Sealing | Self::Kept => self.keep(happening),
         }
     }
 
@@ -218,17 +246,18 @@ impl Fate {
                 Action::Monitor | Action::Deliver => (Self::Streaming, Order::Open { mark: false }),
                 Action::Mark => (Self::Streaming, Order::Open { mark: true }),
                 Action::Reject => (Self::Refusing(Refusal::Unproven), Order::LetGo),
-                // No disk to put it on yet: it comes again.
-                Action::Quarantine => (Self::Refusing(Refusal::HoldExhausted), Order::LetGo),
+                Action::Quarantine => (Self::Keeping, Order::Keep),
                 Action::Discard => (Self::Discarding, Order::LetGo),
             },
             Happening::HoldExhausted => (Self::Refusing(Refusal::HoldExhausted), Order::LetGo),
             Happening::Loop => (Self::Refusing(Refusal::Loop), Order::LetGo),
             Happening::End(_) => (self, Order::Judge(JudgeWhen::AtEnd)),
-            // There is no upstream yet.
-            Happening::UpstreamRefused | Happening::UpstreamLost | Happening::UpstreamLostAtEnd => {
-                (self, Order::Nothing)
-            }
+            // There is no upstream yet, nor anything in the quarantine.
+            Happening::UpstreamRefused
+            | Happening::UpstreamLost
+            | Happening::UpstreamLostAtEnd
+            | Happening::Sealed
+            | Happening::NotKept => (self, Order::Nothing),
         }
     }
 
@@ -240,7 +269,35 @@ impl Fate {
             Happening::UpstreamRefused => (Self::Refusing(Refusal::ByUpstream), Order::LetGo),
             Happening::UpstreamLost => (Self::Refusing(Refusal::UpstreamLost), Order::LetGo),
             Happening::UpstreamLostAtEnd => self.refused(Refusal::InDoubt),
-            Happening::Proven | Happening::Ruled(_) | Happening::HoldExhausted => (self, Order::Nothing),
+            Happening::Proven
+            | Happening::Ruled(_)
+            | Happening::HoldExhausted
+            | Happening::Sealed
+            | Happening::NotKept => (self, Order::Nothing),
+        }
+    }
+
+    /// Only what was sealed after its end is kept: whatever comes in another order is no 250.
+    fn keep(self, happening: Happening) -> (Self, Order) {
+        let not_kept = (Self::Refusing(Refusal::NotKept), Order::LetGo);
+        match (happening, self) {
+            (Happening::Piece { .. }, Self::Keeping) => (self, Order::KeepPiece),
+            (Happening::End(_), Self::Keeping) => (Self::Sealing, Order::Seal),
+            (Happening::Sealed, Self::Sealing) => (Self::Kept, Order::Nothing),
+            (Happening::End(_), Self::Kept) => (self, Order::Accept),
+            // A piece behind the end, a second end before an answer: not to happen, and surely not all of it is kept.
+            (Happening::Piece { .. } | Happening::End(_), _) | (Happening::NotKept, _) => not_kept,
+            (Happening::Loop, _) => (Self::Refusing(Refusal::Loop), Order::LetGo),
+            (
+                Happening::Proven
+                | Happening::Ruled(_)
+                | Happening::HoldExhausted
+                | Happening::Sealed
+                | Happening::UpstreamRefused
+                | Happening::UpstreamLost
+                | Happening::UpstreamLostAtEnd,
+                _,
+            ) => (self, Order::Nothing),
         }
     }
 

@@ -56,6 +56,78 @@ const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "unproven and quarantined: 250 only when it is on disk, no upstream",
+        start: Fate::deciding(HOLD),
+        dialogue: &[
+            (H::Piece { bytes: 60 }, O::Hold),
+            (H::End(CLEAN), O::Judge(JudgeWhen::AtEnd)),
+            (H::Ruled(Action::Quarantine), O::Keep),
+            (H::End(CLEAN), O::Seal),
+            (H::Sealed, O::Nothing),
+            (H::End(CLEAN), O::Accept),
+        ],
+    },
+    Row {
+        name: "over the hold, quarantine takes the pieces as they come",
+        start: Fate::deciding(HOLD),
+        dialogue: &[
+            (H::Piece { bytes: 100 }, O::Hold),
+            (H::Piece { bytes: 1 }, O::Judge(JudgeWhen::TooBigToProve)),
+            (H::Ruled(Action::Quarantine), O::Keep),
+            (H::Piece { bytes: 1 }, O::KeepPiece),
+            (H::Piece { bytes: 9000 }, O::KeepPiece),
+            (H::End(CLEAN), O::Seal),
+            (H::Sealed, O::Nothing),
+            (H::End(CLEAN), O::Accept),
+        ],
+    },
+    Row {
+        name: "a quarantine that cannot begin: 452, and the rest is not kept",
+        start: Fate::deciding(HOLD),
+        dialogue: &[
+            (H::Piece { bytes: 101 }, O::Judge(JudgeWhen::TooBigToProve)),
+            (H::Ruled(Action::Quarantine), O::Keep),
+            (H::NotKept, O::LetGo),
+            (H::Piece { bytes: 101 }, O::Skip),
+            (H::End(CLEAN), O::Refuse(Refusal::NotKept)),
+        ],
+    },
+    Row {
+        name: "a disk that is full in the middle: 452",
+        start: Fate::deciding(HOLD),
+        dialogue: &[
+            (H::Piece { bytes: 101 }, O::Judge(JudgeWhen::TooBigToProve)),
+            (H::Ruled(Action::Quarantine), O::Keep),
+            (H::Piece { bytes: 101 }, O::KeepPiece),
+            (H::NotKept, O::LetGo),
+            (H::Piece { bytes: 5 }, O::Skip),
+            (H::End(CLEAN), O::Refuse(Refusal::NotKept)),
+        ],
+    },
+    Row {
+        name: "a disk that fails at the sync: 452",
+        start: Fate::deciding(HOLD),
+        dialogue: &[
+            (H::End(CLEAN), O::Judge(JudgeWhen::AtEnd)),
+            (H::Ruled(Action::Quarantine), O::Keep),
+            (H::End(CLEAN), O::Seal),
+            (H::NotKept, O::LetGo),
+            (H::End(CLEAN), O::Refuse(Refusal::NotKept)),
+        ],
+    },
+    Row {
+        name: "a loop and a bare line ending take a message out of the quarantine again",
+        start: Fate::deciding(HOLD),
+        dialogue: &[
+            (H::Piece { bytes: 101 }, O::Judge(JudgeWhen::TooBigToProve)),
+            (H::Ruled(Action::Quarantine), O::Keep),
+            (H::Piece { bytes: 101 }, O::KeepPiece),
+            (H::Loop, O::LetGo),
+            (H::End(CLEAN), O::Refuse(Refusal::Loop)),
+            (H::End(BARE), O::Refuse(Refusal::BareLineEnding)),
+        ],
+    },
+    Row {
         name: "unproven and marked goes upstream with the mark",
         start: Fate::deciding(HOLD),
         dialogue: &[
@@ -208,7 +280,7 @@ fn each_message_ends_as_its_row_says() {
 
 #[test]
 fn a_fault_of_ours_is_never_5xx_and_never_250() {
-    for why in [Refusal::UpstreamLost, Refusal::InDoubt, Refusal::HoldExhausted] {
+    for why in [Refusal::UpstreamLost, Refusal::InDoubt, Refusal::HoldExhausted, Refusal::NotKept] {
         let code = why.reply().expect("our own words").code;
         assert_eq!(code / 100, 4, "{why:?}");
     }
@@ -221,6 +293,9 @@ const HAPPENINGS: &[Happening] = &[
     H::Ruled(Action::Discard),
     H::Ruled(Action::Deliver),
     H::Ruled(Action::Mark),
+    H::Ruled(Action::Quarantine),
+    H::Sealed,
+    H::NotKept,
     H::HoldExhausted,
     H::Loop,
     H::UpstreamRefused,
@@ -247,14 +322,43 @@ fn walk(fate: Fate, trail: &mut Vec<Happening>, depth: usize, check: &dyn Fn(Fat
 }
 
 #[test]
-fn a_250_of_ours_means_that_a_rule_said_discard() {
-    let check = |_: Fate, trail: &[Happening], order: Order| {
-        if order == Order::Accept {
-            assert!(trail.contains(&H::Ruled(Action::Discard)), "{trail:?}");
+fn a_250_of_ours_means_that_a_rule_said_discard_or_that_it_is_on_disk() {
+    let check = |fate: Fate, trail: &[Happening], order: Order| {
+        if order != Order::Accept {
+            return;
+        }
+        match fate {
+            Fate::Kept => assert!(was_sealed(trail), "{trail:?}"),
+            Fate::Discarding => assert!(trail.contains(&H::Ruled(Action::Discard)), "{trail:?}"),
+            Fate::Deciding { .. } | Fate::Streaming | Fate::Refusing(_) | Fate::Keeping | Fate::Sealing => {
+                panic!("{trail:?} is accepted in {fate:?}")
+            }
         }
     };
     walk(Fate::deciding(HOLD), &mut Vec::new(), 5, &check);
     walk(Fate::streaming(), &mut Vec::new(), 4, &check);
+}
+
+/// The rule said quarantine; then came the end, then the disk's word, and no piece after the end.
+fn was_sealed(trail: &[Happening]) -> bool {
+    let ruled = trail.iter().position(|h| *h == H::Ruled(Action::Quarantine));
+    let sealed = trail.iter().rposition(|h| *h == H::Sealed);
+    let (Some(ruled), Some(sealed)) = (ruled, sealed) else { return false };
+    let end = (ruled..sealed).find(|at| matches!(trail[*at], H::End(_)));
+    end.is_some_and(|end| !trail[end..].iter().any(|h| matches!(h, H::Piece { .. } | H::NotKept)))
+}
+
+#[test]
+fn a_quarantined_message_goes_nowhere_else_and_what_failed_once_is_never_accepted() {
+    let check = |_: Fate, trail: &[Happening], order: Order| {
+        let kept = trail.iter().position(|h| *h == H::NotKept);
+        if kept.is_some() {
+            assert_ne!(order, Order::Accept, "{trail:?}");
+        }
+        assert!(!matches!(order, Order::Open { .. } | Order::Stream | Order::Finish), "{trail:?}");
+    };
+    walk(Fate::Keeping, &mut Vec::new(), 5, &check);
+    walk(Fate::Sealing, &mut Vec::new(), 4, &check);
 }
 
 #[test]

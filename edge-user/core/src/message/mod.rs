@@ -1,11 +1,13 @@
-//! What becomes of a message: the state machine of its fate, the loop count, and the header fields that we add.
+//! What becomes of a message: the state machine of its fate, the loop count, the header fields that we add, and its form on disk.
 
 mod fate;
 pub mod header;
+mod on_disk;
 pub mod outgoing;
 mod received;
 mod received_count;
 
 pub use fate::{Fate, Happening, JudgeWhen, Order, Refusal};
+pub use on_disk::{ToDisk, ToWire};
 pub use received::Received;
 pub use received_count::{RECEIVED_MAX, ReceivedCount};

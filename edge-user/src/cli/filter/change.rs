@@ -39,7 +39,7 @@ pub(super) fn add(add: Add, file: &Path, json: bool) -> anyhow::Result<Answer> {
         bail!("name whom it covers: --covers example.com, --covers ann@example.com or --covers '*'");
     }
     if add.fields.action.is_none() {
-        bail!("name what it does: --action monitor, deliver, mark, reject or discard");
+        bail!("name what it does: --action monitor, deliver, mark, reject, quarantine or discard");
     }
     let mut edit = config::Edit::open(file)?;
     let filters = edit.filters()?;

@@ -110,8 +110,8 @@ fn word(action: Action) -> &'static str {
 }
 
 fn action() -> impl clap::builder::TypedValueParser<Value = Action> {
-    const ALL: [Action; 5] =
-        [Action::Monitor, Action::Deliver, Action::Mark, Action::Reject, Action::Discard];
+    const ALL: [Action; 6] =
+        [Action::Monitor, Action::Deliver, Action::Mark, Action::Reject, Action::Quarantine, Action::Discard];
     PossibleValuesParser::new(ALL.map(word)).map(|text| {
         ALL.into_iter().find(|action| word(*action) == text).expect("the parser lets only these words pass")
     })

@@ -9,6 +9,9 @@ use crate::config::{Config, READ_BUFFER_BYTES};
 /// The longest path of a Unix socket (`sun_path` less the NUL).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
+/// Most messages that a quarantine may be set to hold.
+const QUARANTINE_MESSAGES_MAX: usize = 100_000;
+
 pub(super) fn validate(config: &Config, reader: &mut Reader<'_>) {
     limits(config, reader);
     let socket = &config.control.socket;
@@ -25,6 +28,17 @@ pub(super) fn validate(config: &Config, reader: &mut Reader<'_>) {
             format!("expected a path of at most {SOCKET_PATH_BYTES_MAX} octets, found {length}"),
         );
     }
+    let quarantine = &config.quarantine;
+    at_least(reader, "quarantine.messages_max", quarantine.messages_max, 1);
+    // The control socket lists all of them in one reply.
+    at_most(
+        reader,
+        "quarantine.messages_max",
+        quarantine.messages_max,
+        ("what one list can show", QUARANTINE_MESSAGES_MAX),
+    );
+    at_least(reader, "quarantine.bytes_max", quarantine.bytes_max, 1);
+    at_least(reader, "quarantine.days", quarantine.days, 1);
     at_least(reader, "log.queue_lines_max", config.log.queue_lines_max, 1);
 }
 

@@ -82,8 +82,8 @@ impl Inbound {
 
     fn settle_unproven(&mut self, outcome: Outcome, verdict: Option<Verdict>) {
         match outcome.refusal {
-            // Nobody looked at all of it: it comes again.
-            Some(Refusal::HoldExhausted) => return,
+            // Nobody looked at all of it, or there was no room for it: it comes again, and that is our fault.
+            Some(Refusal::HoldExhausted | Refusal::NotKept) => return,
             Some(
                 Refusal::Unproven
                 | Refusal::ByUpstream
@@ -123,7 +123,16 @@ impl Inbound {
                 self.edge.metrics.bounces_rejected.add(1);
                 self.observe(Conduct::UnprovenBounce);
             }
-            Action::Quarantine | Action::Discard => {
+            Action::Quarantine if outcome.refusal.is_none() => {
+                self.edge.metrics.bounces_quarantined.add(1);
+                self.observe(Conduct::UnprovenBounce);
+            }
+            // Broken lines, found after it was judged.
+            Action::Quarantine => {
+                self.edge.metrics.bounces_rejected.add(1);
+                self.observe(Conduct::UnprovenBounce);
+            }
+            Action::Discard => {
                 self.edge.metrics.bounces_discarded.add(1);
                 self.observe(Conduct::UnprovenBounce);
             }
@@ -192,6 +201,7 @@ impl Inbound {
             reason: why(verdict, proof, outcome.refusal),
             proof,
             filter: verdict.and_then(|verdict| verdict.filter),
+            quarantine: self.message.as_ref().and_then(|message| message.quarantine.clone()),
             reply: outcome.code,
             bytes: outcome.bytes,
             reading: self.message.as_ref().and_then(|message| message.reading.clone()),

@@ -14,6 +14,7 @@ use super::{Inbound, Transaction};
 use crate::engine::doubt::Doubt;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
 use crate::engine::pool::Held;
+use crate::engine::quarantine::Draft;
 use crate::engine::upstream::Stage;
 use crate::engine::{Edge, locked};
 use std::sync::Arc;
@@ -28,6 +29,10 @@ pub(super) struct Message {
     evidence: Evidence,
     /// What is held of it.
     pub(super) held: Held,
+    /// On its way into the quarantine.
+    pub(super) draft: Option<Draft>,
+    /// Its id there, once it is kept.
+    pub(super) quarantine: Option<String>,
     /// Our fields, until they are sent in front of its first octets.
     pub(super) front: Vec<u8>,
     pub(super) words: Option<Words>,
@@ -60,6 +65,8 @@ impl Message {
             received: ReceivedCount::new(),
             evidence: Evidence::new(),
             held: Held::new(Arc::clone(&edge.pool)),
+            draft: None,
+            quarantine: None,
             front: Vec::new(),
             words: None,
             proof: None,
@@ -109,9 +116,12 @@ impl Inbound {
                     self.tell(decision).await;
                 }
                 Order::Stream => return self.stream(range).await,
+                Order::KeepPiece => return self.keep_piece(range).await,
                 Order::Skip
                 | Order::Nothing
                 | Order::Open { .. }
+                | Order::Keep
+                | Order::Seal
                 | Order::LetGo
                 | Order::Finish
                 | Order::Refuse(_)
@@ -189,18 +199,22 @@ impl Inbound {
     }
 
     /// Tells the fate what happened, and carries out what it orders.
-    async fn tell(&mut self, happening: Happening) {
+    pub(super) async fn tell(&mut self, happening: Happening) {
         let mut next = Some(happening);
         while let (Some(happening), Some(message)) = (next.take(), &mut self.message) {
             match message.fate.on(happening) {
                 Order::Open { mark } => next = self.open(mark).await,
+                Order::Keep => next = self.keep().await,
                 Order::LetGo => {
                     message.held.let_go();
+                    message.draft = None;
                     self.drop_upstream();
                 }
                 Order::Nothing
                 | Order::Hold
                 | Order::Stream
+                | Order::KeepPiece
+                | Order::Seal
                 | Order::Skip
                 | Order::Judge(_)
                 | Order::Finish
@@ -242,6 +256,10 @@ impl Inbound {
                         break outcome;
                     }
                 }
+                Order::Seal => {
+                    let happening = self.seal().await;
+                    self.tell(happening).await;
+                }
                 Order::Refuse(why) => break self.refuse(why, end),
                 Order::Accept => {
                     self.session.accept(&mut self.client.out);
@@ -250,6 +268,8 @@ impl Inbound {
                 order @ (Order::Nothing
                 | Order::Hold
                 | Order::Stream
+                | Order::Keep
+                | Order::KeepPiece
                 | Order::Skip
                 | Order::Open { .. }
                 | Order::LetGo) => {
@@ -321,6 +341,9 @@ impl Inbound {
 
     fn refuse(&mut self, why: Refusal, end: EndOfData) -> Outcome {
         self.drop_upstream();
+        if let Some(message) = &mut self.message {
+            message.draft = None;
+        }
         let words = self.message.as_mut().and_then(|message| message.words.take());
         let code = match (why.reply(), words) {
             (None, Some(words)) => {
@@ -347,8 +370,8 @@ impl Inbound {
         }
     }
 
-    /// Our `Received` field.
-    pub(super) fn write_received(&self, out: &mut Vec<u8>) {
+    /// Our `Received` field of the message `id`.
+    pub(super) fn write_received(&self, id: u64, out: &mut Vec<u8>) {
         let (client_name, _) = self.session.client_name();
         let recipients = self.transaction.as_ref().map(|transaction| transaction.recipients.as_slice());
         let recipient = match recipients.unwrap_or_default() {
@@ -360,7 +383,7 @@ impl Inbound {
             client: self.client.peer.ip(),
             protocol: self.session.protocol(),
             hostname: &self.edge.config.hostname,
-            id: self.edge.next_id(),
+            id,
             recipient: recipient.as_deref(),
             at: self.edge.now(),
         };

@@ -4,6 +4,7 @@
 //! - [`through`]: mail with a sender, and bounces that their tag proved: each command goes on to the upstream;
 //! - [`message`]: a message from 354 to its end, as [`edge_core::message::Fate`] decides;
 //! - [`opening`]: the upstream is opened for a bounce that was held;
+//! - [`keeping`]: a bounce goes to the quarantine;
 //! - [`patience`]: how long a client may keep its place;
 //! - [`evidence`]: the search for a proof in a bounce;
 //! - [`account`]: what is counted, logged and told to reputation when a message is over.
@@ -11,6 +12,7 @@
 mod account;
 mod envelope;
 mod evidence;
+mod keeping;
 mod message;
 mod opening;
 mod patience;

@@ -71,7 +71,7 @@ impl Inbound {
             Said::Lost => return Err(Lost),
         }
         let mut front = Vec::new();
-        self.write_received(&mut front);
+        self.write_received(edge.next_id(), &mut front);
         if mark {
             front.extend_from_slice(MARK);
         }

@@ -141,7 +141,7 @@ impl Inbound {
         match said {
             Said::Yes => {
                 let mut message = Message::through(&self.edge, transaction);
-                self.write_received(&mut message.front);
+                self.write_received(self.edge.next_id(), &mut message.front);
                 self.message = Some(message);
                 self.session.accept(&mut self.client.out);
             }

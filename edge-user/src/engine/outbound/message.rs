@@ -261,6 +261,7 @@ impl Outbound {
             (_, _) => {}
         }
         self.edge.log.verdict(VerdictLine {
+            quarantine: None,
             at: self.edge.now(),
             source: self.client.peer.ip(),
             sender: transaction.sender(),

@@ -9,6 +9,7 @@ mod hold;
 mod limits;
 mod mail;
 mod mailboxes;
+mod quarantine;
 mod relay;
 mod scripted;
 mod stages;
@@ -32,6 +33,7 @@ use self::scripted::{Script, Scripted};
 use super::worker::{Listeners, serve_in_this_thread};
 use super::{Edge, housekeeping};
 use crate::config::{Config, LogFormat};
+use crate::state::StateDir;
 use crate::telemetry::{Direction, EventLog, Settings};
 
 /// No test waits longer; the paused clock reaches it at once.
@@ -73,6 +75,8 @@ struct Lab {
     upstream: Scripted,
     log: Log,
     stop: watch::Sender<bool>,
+    /// Where its state directory is, if it has one.
+    place: Option<tempfile::TempDir>,
 }
 
 /// The configuration, on any free port.
@@ -116,7 +120,23 @@ impl Lab {
         lab
     }
 
+    /// A lab whose edge has a state directory.
+    async fn with_state(script: Script, configure: impl FnOnce(&mut Config)) -> Self {
+        let place = Some(tempfile::tempdir().expect("a folder"));
+        let lab = Self::start_in(place, script, configure).await;
+        lab.edge.mailboxes.without_probers();
+        lab
+    }
+
     async fn start(script: Script, configure: impl FnOnce(&mut Config)) -> Self {
+        Self::start_in(None, script, configure).await
+    }
+
+    async fn start_in(
+        place: Option<tempfile::TempDir>,
+        script: Script,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let upstream = Scripted::start(script).await;
         let text = CONFIG.replace("UPSTREAM", &upstream.address.to_string()).replace("OTHER", "127.0.0.1:9");
         let mut config = parsed(&text);
@@ -129,12 +149,13 @@ impl Lab {
             clock: super::clock::system_now,
         };
         let event_log = EventLog::start(settings, log.clone()).expect("a thread");
-        let edge = Edge::new(config, keys(), None, event_log, None).expect("an edge");
+        let state = place.as_ref().map(|place| StateDir::open(place.path()).expect("nobody else has it"));
+        let edge = Edge::new(config, keys(), None, event_log, state).expect("an edge");
         let listeners = Listeners::bind(&edge, 1).expect("a port");
         let address = listeners.addresses(Direction::Inbound)[0];
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(serve_in_this_thread(Arc::clone(&edge), listeners, stopped));
-        Self { edge, address, upstream, log, stop }
+        Self { edge, address, upstream, log, stop, place }
     }
 
     async fn connect(&self) -> Talk {

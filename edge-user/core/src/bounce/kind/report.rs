@@ -1,6 +1,6 @@
 //! What a machine-readable report says, for the log: its type, its status and who reports (RFC 3464, 5965, 6522, 6533).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::mime::{Part, section};
 
@@ -8,7 +8,7 @@ use super::mime::{Part, section};
 const VALUE_CHARS_MAX: usize = 128;
 
 /// What a message's machine-readable part says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// `report-type` of `multipart/report` (RFC 6522).
     pub kind: Option<String>,

@@ -1,0 +1,86 @@
+//! What is no longer to be there: messages that are older than they are kept, and what was left half-written.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_core::time::UnixMillis;
+
+use super::{Quarantine, keeping, locked, secs};
+use crate::engine::Edge;
+use crate::telemetry::Event;
+
+/// How often the daemon looks by itself.
+const EVERY: Duration = Duration::from_secs(3600);
+
+impl Quarantine {
+    /// Deletes what came before `before`; how many messages that were. What somebody has in hand stays until the next
+    /// time.
+    ///
+    /// # Errors
+    /// The disk says no; what was deleted so far is.
+    pub(crate) fn expire(&self, before: UnixMillis) -> io::Result<u64> {
+        let mut expired = 0;
+        for item in self.shelf.items()?.into_iter().take_while(|item| item.secs < secs(before)) {
+            let Some(hand) = self.take_in_hand(item.id) else { continue };
+            expired += u64::from(self.delete(&item, &hand)?);
+        }
+        Ok(expired)
+    }
+
+    /// Removes what was left half-written, and counts what is there.
+    ///
+    /// # Errors
+    /// The disk says no.
+    pub(crate) fn recount(&self) -> io::Result<()> {
+        for item in self.shelf.unfinished()? {
+            if !locked(&self.rooms).is_coming(item.id) {
+                self.shelf.remove(&item)?;
+            }
+        }
+        // What comes in meanwhile is counted when it is kept, and what is deleted meanwhile is found out next time.
+        let mut gone = locked(&self.rooms).ids();
+        for item in self.shelf.items()? {
+            gone.remove(&item.id);
+            match std::fs::metadata(&item.path) {
+                Ok(metadata) => locked(&self.rooms).add(item.id, metadata.len()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        gone.into_iter().for_each(|id| locked(&self.rooms).remove(id));
+        Ok(())
+    }
+}
+
+/// Sweeps now and every hour.
+pub(crate) async fn sweep_hourly(edge: Arc<Edge>) {
+    let Some(quarantine) = edge.quarantine.clone() else { return };
+    loop {
+        let (quarantine, before) = (Arc::clone(&quarantine), edge.now().minus(keeping(&quarantine.settings)));
+        let swept = tokio::task::spawn_blocking(move || {
+            let expired = quarantine.expire(before)?;
+            quarantine.recount().map(|()| expired)
+        });
+        match swept.await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(messages)) => {
+                edge.metrics.quarantine_expired.add(messages);
+                edge.log.event(Event::QuarantineExpired { messages });
+            }
+            Ok(Err(error)) => {
+                let error = format!("cannot sweep {}: {error}", edge_dir(&edge));
+                edge.log.event(Event::QuarantineFailed { error });
+            }
+            Err(fault) => super::super::worker::note_panic(&edge, Err(fault)),
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+fn edge_dir(edge: &Edge) -> String {
+    edge.quarantine
+        .as_ref()
+        .map(|quarantine| quarantine.shelf.dir().display().to_string())
+        .unwrap_or_default()
+}

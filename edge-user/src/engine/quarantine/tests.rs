@@ -1,0 +1,142 @@
+//! The quarantine by itself: on a real disk, without sessions.
+
+use std::fs;
+use std::sync::atomic::Ordering;
+
+use super::draft::Sealed;
+use super::*;
+
+const HEAD_AT: UnixMillis = UnixMillis(1_800_000_000_123);
+
+pub(super) fn head(id: u64, at: UnixMillis) -> Head {
+    Head {
+        id: Id::of(id).to_string(),
+        at,
+        source: "192.0.2.7".parse().unwrap(),
+        client_name: "mail.far.example".into(),
+        sender: String::new(),
+        mail_params: "BODY=8BITMIME SMTPUTF8".into(),
+        recipient: "\"a b\\\"c\"@例え.jp".into(),
+        rcpt_params: "NOTIFY=NEVER ORCPT=rfc822;x+2By".into(),
+        reason: "unproven".into(),
+        filter: Some(3),
+        kind: edge_core::bounce::Kind::Unknown,
+        report: None,
+    }
+}
+
+struct Place {
+    _folder: tempfile::TempDir,
+    state: StateDir,
+}
+
+fn place() -> Place {
+    let folder = tempfile::tempdir().unwrap();
+    Place { state: StateDir::open(folder.path()).unwrap(), _folder: folder }
+}
+
+impl Place {
+    fn open(&self) -> Arc<Quarantine> {
+        let settings = config::Quarantine { free_bytes_min: 0, ..config::Quarantine::default() };
+        Quarantine::open(&self.state, "mx.example.jp", &settings).unwrap()
+    }
+
+    fn files(&self) -> Vec<String> {
+        let of = |folder: &str| {
+            let dir = self.state.path().join(DIR).join(folder);
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        };
+        of("tmp").chain(of("new")).chain(of("cur")).collect()
+    }
+}
+
+async fn put(quarantine: &Arc<Quarantine>, id: u64, at: UnixMillis) -> Result<Sealed, NotKept> {
+    let mut draft = Draft::begin(quarantine, Id::of(id), &head(id, at))?;
+    draft.take(b"Received: x\r\n\r\nbody\r\n").await?;
+    draft.seal().await
+}
+
+#[tokio::test]
+async fn what_is_sealed_and_not_acknowledged_is_taken_back() {
+    let place = place();
+    let quarantine = place.open();
+    let sealed = put(&quarantine, 1, HEAD_AT).await.unwrap();
+    assert_eq!(place.files(), ["1800000000.1.mx.example.jp"]);
+    drop(sealed);
+    assert!(place.files().is_empty());
+    assert_eq!((quarantine.load().messages, quarantine.load().bytes), (0, 0));
+}
+
+#[tokio::test]
+async fn what_the_disk_did_too_late_is_taken_back() {
+    let place = place();
+    let mut quarantine = Arc::into_inner(place.open()).unwrap();
+    quarantine.patience = Duration::from_millis(5);
+    let quarantine = Arc::new(quarantine);
+    quarantine.stuck.store(true, Ordering::SeqCst);
+    let error = put(&quarantine, 1, HEAD_AT).await.unwrap_err();
+    assert!(matches!(error, NotKept::TooSlow(_)), "{error}");
+    assert_eq!(quarantine.load().messages, 1, "it is still at work");
+    quarantine.stuck.store(false, Ordering::SeqCst);
+    while quarantine.load().messages > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(place.files().is_empty());
+}
+
+#[tokio::test]
+async fn a_start_counts_what_is_there_and_removes_what_is_half_written() {
+    let place = place();
+    let before = place.open();
+    put(&before, 1, HEAD_AT).await.unwrap().keep();
+    put(&before, 2, HEAD_AT).await.unwrap().keep();
+    let load = before.load();
+    assert!(load.messages == 2 && load.bytes > 500, "{load:?}");
+    drop(before);
+    fs::write(place.state.path().join("quarantine/tmp/1800000000.3.mx.example.jp"), "half").unwrap();
+    // A mail reader looked at it.
+    let new = place.state.path().join("quarantine/new/1800000000.1.mx.example.jp");
+    fs::rename(new, place.state.path().join("quarantine/cur/1800000000.1.mx.example.jp:2,S")).unwrap();
+    assert_eq!(place.open().load(), load);
+    assert_eq!(place.files().len(), 2);
+}
+
+#[tokio::test]
+async fn an_id_that_is_there_already_is_not_overwritten() {
+    let place = place();
+    let quarantine = place.open();
+    put(&quarantine, 1, HEAD_AT).await.unwrap().keep();
+    let error = put(&quarantine, 1, HEAD_AT).await.unwrap_err();
+    assert!(error.to_string().contains("cannot make"), "{error}");
+    assert_eq!((place.files().len(), quarantine.load().messages), (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_older_than_it_is_kept_expires_and_what_is_in_hand_stays() {
+    let place = place();
+    let quarantine = place.open();
+    for id in 1..=4 {
+        put(&quarantine, id, UnixMillis::from_secs(1000 * id)).await.unwrap().keep();
+    }
+    let hand = quarantine.take_in_hand(Id::of(1)).unwrap();
+    assert!(quarantine.take_in_hand(Id::of(1)).is_none());
+    assert_eq!(quarantine.expire(UnixMillis::from_secs(3000)).unwrap(), 1);
+    assert_eq!(quarantine.load().messages, 3);
+    drop(hand);
+    assert_eq!(quarantine.expire(UnixMillis::from_secs(3000)).unwrap(), 1);
+    assert_eq!(place.files(), ["3000.3.mx.example.jp", "4000.4.mx.example.jp"]);
+    let bytes: u64 =
+        quarantine.shelf().items().unwrap().iter().map(|item| item.path.metadata().unwrap().len()).sum();
+    assert_eq!(quarantine.load().bytes, bytes);
+}
+
+#[tokio::test]
+async fn a_mode_keeps_others_out() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = place();
+    let quarantine = place.open();
+    put(&quarantine, 1, HEAD_AT).await.unwrap().keep();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let item = quarantine.shelf().items().unwrap().remove(0);
+    assert_eq!((mode(&item.path), mode(item.path.parent().unwrap())), (0o600, 0o700));
+}
