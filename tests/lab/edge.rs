@@ -81,6 +81,18 @@ impl Settings {
         self
     }
 
+    /// Appends an empty table to an array of tables at the top, as in `append("trusted_forwarder")`: its fields are set by
+    /// their path.
+    ///
+    /// # Panics
+    /// Where another thing has that name.
+    #[must_use]
+    pub fn append(mut self, array: &str) -> Self {
+        let tables = self.0.entry(array).or_insert_with(|| toml::Value::Array(Vec::new()));
+        tables.as_array_mut().expect("an array of tables").push(toml::Table::new().into());
+        self
+    }
+
     /// Takes a field or a table out, as in `without("xdp")`.
     #[must_use]
     pub fn without(mut self, field: &str) -> Self {

@@ -6,6 +6,9 @@
 
 mod alias;
 mod dot_forward;
+mod list;
+mod other_mailbox;
+mod passed_on;
 mod sieve;
 mod srs;
 

@@ -19,6 +19,8 @@ pub const LIST: &str = "list@forward.example";
 pub struct Forwarder {
     /// Lines of `/etc/aliases`.
     pub aliases: Vec<String>,
+    /// What stands in `/etc/members`, for aliases that include it.
+    pub members: Option<String>,
     /// What `mark`'s `.forward` file says, where he has one.
     pub dot_forward: Option<String>,
     /// Whether senders are rewritten (`postsrsd`).
@@ -49,6 +51,7 @@ impl Forwarder {
         // Relayed for by nobody: who it passes mail on to there is refused in the session.
         let main = format!(
             "{common}myhostname = mail.{FORWARD_DOMAIN}
+myorigin = {FORWARD_DOMAIN}
 mydestination = {FORWARD_DOMAIN}
 inet_interfaces = {address}
 smtp_bind_address = {address}
@@ -84,6 +87,9 @@ default_transport = error:5.4.4 the lab has no route to this domain
             instance.beside.push(Software::Mlmmj);
         }
         instance.etc.push(("aliases", aliases));
+        if let Some(members) = &self.members {
+            instance.etc.push(("members", members.clone() + "\n"));
+        }
         instance.prepare.insert_str(0, &prepare);
         if self.srs {
             instance = with_srs(instance, FORWARD_DOMAIN);
