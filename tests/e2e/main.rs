@@ -11,6 +11,7 @@ mod readme;
 mod real_bounce;
 mod relay;
 mod servers_alone;
+mod service;
 
 /// A user's message, told from others by its subject; the field `X-Returned` names it inside a bounce.
 fn message(subject: &str) -> String {

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const FAR: Far = Far { software: Software::Postfix };
 
 /// The first block of code in README behind `words`.
-fn block_behind(words: &str) -> Result<String> {
+pub(crate) fn block_behind(words: &str) -> Result<String> {
     let path = lab::program::root().join("README.md");
     let readme = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let (_, behind) = readme.split_once(words).with_context(|| format!("README says nowhere: {words}"))?;

@@ -26,6 +26,11 @@ use super::samples::Samples;
 use super::{AttachedMode, Dataplane, OBJECT, allow, interface, lists};
 use crate::config::{Xdp, XdpMode};
 
+/// What a user other than root needs. The verifier takes packet offsets that the packet itself says from nobody without
+/// CAP_PERFMON.
+const MEANS: &str =
+    "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; a map's size is bounded by memory";
+
 /// The pinned maps.
 #[derive(Debug)]
 pub(super) struct Maps {
@@ -86,7 +91,7 @@ fn attach_with(
 
     let program = ebpf.program_mut(edge_ebpf::PROGRAM).expect("the object has the program");
     let program: &mut Program = program.try_into().expect("the program is XDP");
-    program.load().map_err(refused("load", interface))?;
+    program.load().map_err(refused_for("load", interface, Some(MEANS)))?;
     let adopted = match adopt(settings, program)? {
         Some(Adopted::Own) => true,
         Some(Adopted::Other(other, link)) => {
@@ -199,7 +204,7 @@ fn load_object(settings: &Xdp, pins: &Pins) -> Result<Ebpf, DataplaneError> {
     loader.load(OBJECT).map_err(|error| DataplaneError::Program {
         what: "make the maps of",
         interface: settings.interface.clone(),
-        hint: Some("this needs root, or CAP_BPF and CAP_NET_ADMIN; a map's size is bounded by memory"),
+        hint: Some(MEANS),
         source: Box::new(error),
     })
 }
@@ -370,10 +375,22 @@ fn refused<E>(what: &'static str, interface: &str) -> impl FnOnce(E) -> Dataplan
 where
     E: Into<RefusedBy>,
 {
+    refused_for(what, interface, None)
+}
+
+/// The same with what may help.
+fn refused_for<E>(
+    what: &'static str,
+    interface: &str,
+    hint: Option<&'static str>,
+) -> impl FnOnce(E) -> DataplaneError
+where
+    E: Into<RefusedBy>,
+{
     let interface = interface.to_owned();
     move |error| {
         let RefusedBy(source) = error.into();
-        DataplaneError::Program { what, interface, hint: None, source }
+        DataplaneError::Program { what, interface, hint, source }
     }
 }
 
@@ -385,8 +402,12 @@ impl From<ProgramError> for RefusedBy {
         match error {
             ProgramError::LoadError { io_error, verifier_log } => {
                 let log = verifier_log.to_string();
-                let telling =
-                    log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed "));
+                tracing::debug!("all that the verifier said:\n{log}");
+                let statistics = ["processed ", "verification time ", "stack depth "];
+                let telling = log
+                    .lines()
+                    .rev()
+                    .find(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)));
                 Self(format!("{io_error}; the verifier said: {}", telling.unwrap_or("nothing")).into())
             }
             other => Self(Box::new(other)),

@@ -1,7 +1,7 @@
 //! What the daemon gives up once it has loaded the XDP program and has its ports.
 //!
-//! A user of its own needs three capabilities for that, and none afterwards: who holds a map's descriptor may write
-//! it. They belong to threads, so this comes before the first one is started.
+//! A user of its own needs a few capabilities for that, and none afterwards: who holds a map's descriptor may write it.
+//! They belong to threads, so this comes before the first one is started.
 
 use anyhow::Context as _;
 use caps::{CapSet, Capability, CapsHashSet};
@@ -20,8 +20,8 @@ pub(super) fn give_up(dataplane: Option<&Dataplane>) -> anyhow::Result<()> {
     nix::sys::prctl::set_no_new_privs().context("cannot give up gaining privileges")?;
     if geteuid().is_root() {
         tracing::warn!(
-            "the edge runs as root, where a user with three capabilities would do: README (\"As a service\") has \
-             the unit for it"
+            "the edge runs as root, where a user with a few capabilities would do: README (\"Install it as a \
+             service\") has the unit for it"
         );
         return Ok(());
     }
