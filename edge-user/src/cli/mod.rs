@@ -5,6 +5,7 @@
 
 mod ban;
 mod check;
+mod doctor;
 mod filter;
 mod init;
 mod key;
@@ -44,6 +45,8 @@ enum Command {
     Init(init::Args),
     /// Check a configuration, its keys and this machine's limits.
     Check(check::Args),
+    /// Say whether this machine, its network and the servers beside it are as the edge needs them.
+    Doctor(doctor::Args),
     /// Run the edge.
     Run(run::Args),
     /// Show how a running edge is doing.
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
     let answer = match cli.command {
         Command::Init(args) => init::run(args),
         Command::Check(args) => check::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(args),
         Command::Key(args) => key::run(args),

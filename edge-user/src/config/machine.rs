@@ -37,6 +37,19 @@ impl Machine {
         Ok(Self { descriptors, memory_bytes: memory_bytes() })
     }
 
+    /// How many descriptors `config` may need.
+    #[must_use]
+    pub fn descriptors_needed(config: &Config) -> u64 {
+        // A session has its client's descriptor and its upstream's.
+        (config.limits.sessions_max as u64).saturating_mul(2).saturating_add(DESCRIPTORS_BESIDES)
+    }
+
+    /// To how many octets held bounces, sessions and tables may grow together.
+    #[must_use]
+    pub fn memory_needed(config: &Config) -> u64 {
+        memory_needed(config)
+    }
+
     /// What it does not allow of what `config` asks for.
     #[must_use]
     pub fn problems(&self, config: &Config) -> Vec<Problem> {
@@ -45,8 +58,7 @@ impl Machine {
             problems.push(Problem { level, line: 0, column: 0, key: key.into(), text });
         };
         let sessions = config.limits.sessions_max as u64;
-        // A session has its client's descriptor and its upstream's.
-        let descriptors = sessions.saturating_mul(2).saturating_add(DESCRIPTORS_BESIDES);
+        let descriptors = Self::descriptors_needed(config);
         if descriptors > self.descriptors {
             let fitting = self.descriptors.saturating_sub(DESCRIPTORS_BESIDES) / 2;
             problem(

@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::sockopt::PeerCredentials;
+
 use super::protocol::{Reply, Request};
 use super::{IDLE_MAX, REPLY_BYTES_MAX};
 
@@ -60,6 +62,15 @@ impl Client {
         stream.set_read_timeout(Some(IDLE_MAX)).map_err(broken)?;
         stream.set_write_timeout(Some(IDLE_MAX)).map_err(broken)?;
         Ok(Self { stream: BufReader::new(stream), path: path.to_owned() })
+    }
+
+    /// The daemon's process and user, by the kernel's word.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn daemon(&self) -> io::Result<(u32, u32)> {
+        let them = nix::sys::socket::getsockopt(self.stream.get_ref(), PeerCredentials)?;
+        Ok((u32::try_from(them.pid()).unwrap_or_default(), them.uid()))
     }
 
     /// Asks, and waits for the answer.

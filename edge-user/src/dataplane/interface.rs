@@ -37,6 +37,15 @@ pub(super) fn attached(interface: &str) -> Result<Option<Attached>, DataplaneErr
     })
 }
 
+/// What kind of interface it is, where it is no device of its own: `veth`, `bridge`, `bond`, `tun` (`IFLA_INFO_KIND`).
+pub(super) fn kind(interface: &str) -> Result<Option<String>, DataplaneError> {
+    let answer = ask(index(interface)?)
+        .map_err(|error| DataplaneError::Netlink { interface: interface.to_owned(), source: error.into() })?;
+    let info = answer.get(32..).and_then(|attributes| attribute(attributes, IFLA_LINKINFO));
+    let kind = info.and_then(|info| attribute(info, IFLA_INFO_KIND));
+    Ok(kind.map(|kind| String::from_utf8_lossy(kind).trim_end_matches('\0').to_owned()))
+}
+
 /// Octets of an answer about one interface; the kernel's is about 1,500.
 const ANSWER_BYTES_MAX: usize = 32 * 1024;
 
@@ -62,6 +71,8 @@ fn ask(index: u32) -> Result<Vec<u8>, Errno> {
     Ok(answer)
 }
 
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
@@ -86,7 +97,7 @@ fn read(answer: &[u8]) -> Result<Option<Attached>, &'static str> {
 }
 
 /// The payload of an attribute: `struct rtattr` is length (itself included), type; each starts at a multiple of 4.
-fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     /// The upper two bits of the type say "nested" and "network byte order".
     const TYPE_MASK: u16 = 0x3fff;
     while let Some((&[l0, l1, t0, t1], _)) = attributes.split_first_chunk() {

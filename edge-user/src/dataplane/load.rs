@@ -210,7 +210,7 @@ fn load_object(settings: &Xdp, pins: &Pins) -> Result<Ebpf, DataplaneError> {
 }
 
 /// A map's configured size and the setting's name; `None` where the program fixes it.
-fn size(map: &str, settings: &Xdp) -> Option<(u32, &'static str)> {
+pub(super) fn size(map: &str, settings: &Xdp) -> Option<(u32, &'static str)> {
     match map {
         map_names::BANS => Some((settings.bans_max, "xdp.bans_max")),
         map_names::SYN_BUDGETS => Some((settings.sources_max, "xdp.sources_max")),

@@ -18,6 +18,8 @@ mod interface;
 mod lists;
 mod load;
 mod lock;
+mod look;
+mod netdev;
 mod pins;
 mod samples;
 
@@ -35,6 +37,8 @@ use serde::Serialize;
 
 pub use allow::refuse_own;
 pub use error::{DataplaneError, Difference};
+pub use look::{Nic, PinDir, Whose, look_at_nic, look_at_pins, try_kernel};
+pub use netdev::XdpFeatures;
 pub use samples::{DropSample, Samples};
 
 use crate::config::{Config, Xdp};

@@ -114,14 +114,17 @@ impl Pins {
 /// Makes a directory at or under `pin_dir`, on a BPF file system. Who may not open it cannot hold its lock either.
 pub(super) fn create_dir(dir: &Path, pin_dir: &Path) -> Result<(), DataplaneError> {
     let nearest = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    let there = statfs(nearest).map_err(io::Error::from);
-    let there = there.map_err(DataplaneError::pins("find out the file system of", nearest))?;
-    if there.filesystem_type() != BPF_FS {
+    if !is_bpf_fs(nearest).map_err(DataplaneError::pins("find out the file system of", nearest))? {
         return Err(DataplaneError::NotBpffs { dir: pin_dir.to_owned() });
     }
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(dir).map_err(DataplaneError::pins("make the directory", dir))
+}
+
+/// Whether a directory that is there lies on a BPF file system.
+pub(super) fn is_bpf_fs(dir: &Path) -> io::Result<bool> {
+    Ok(statfs(dir)?.filesystem_type() == BPF_FS)
 }
 
 /// Removes a pin; one that is gone already is as good.

@@ -50,7 +50,7 @@ use self::mailboxes::Mailboxes;
 use self::pool::Pool;
 use self::quarantine::Quarantine;
 use self::registry::Registry;
-use self::upstream::Patience;
+pub(crate) use self::upstream::{Patience, Upstream, UpstreamError};
 use self::upstreams::Upstreams;
 use self::watch::Keeper;
 pub use self::watch::Watch;

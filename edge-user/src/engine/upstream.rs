@@ -104,6 +104,8 @@ pub(crate) struct Upstream {
     input: BytesMut,
     replied: usize,
     capabilities: Capabilities,
+    /// How it calls itself in the greeting and in its answer to EHLO (RFC 5321 sections 4.2 and 4.1.1.1).
+    names: [String; 2],
     patience: Patience,
     /// The last two octets of the body sent so far.
     tail: [u8; 2],
@@ -133,22 +135,27 @@ impl Upstream {
             input: BytesMut::new(),
             replied: 0,
             capabilities: Capabilities::default(),
+            names: [String::new(), String::new()],
             patience,
             tail: *b"\r\n",
             in_body: false,
             transactions: 0,
         };
-        let greeting = upstream.reply(Stage::Greeting, patience.reply).await?.code;
+        let greeting = upstream.reply(Stage::Greeting, patience.reply).await?;
+        let (greeting, name) = (greeting.code, name_in(greeting.raw));
         upstream.expect(Stage::Greeting, greeting)?;
         let ehlo = upstream.command(Stage::Hello, &[b"EHLO ", hostname.as_bytes()]).await?;
         match ehlo.code {
             200..=299 => {
                 let capabilities = Capabilities::of_ehlo(ehlo.raw);
+                upstream.names = [name, name_in(ehlo.raw)];
                 upstream.capabilities = capabilities;
             }
             // It does not know EHLO (RFC 5321 section 3.2).
             500..=599 => {
-                let helo = upstream.command(Stage::Hello, &[b"HELO ", hostname.as_bytes()]).await?.code;
+                let helo = upstream.command(Stage::Hello, &[b"HELO ", hostname.as_bytes()]).await?;
+                let (helo, own) = (helo.code, name_in(helo.raw));
+                upstream.names = [name, own];
                 upstream.expect(Stage::Hello, helo)?;
             }
             code => upstream.expect(Stage::Hello, code)?,
@@ -163,6 +170,16 @@ impl Upstream {
     /// What it offered in its EHLO reply.
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    /// How it calls itself.
+    pub(crate) fn name(&self) -> &str {
+        self.names.iter().find(|name| !name.is_empty()).map_or("", String::as_str)
+    }
+
+    /// Whether it calls itself so. Two hosts of one name take each other for a loop.
+    pub(crate) fn is_called(&self, hostname: &str) -> bool {
+        self.names.iter().any(|name| name.eq_ignore_ascii_case(hostname))
     }
 
     /// Whether a transaction was begun here before: then a connection that turns out closed at MAIL is no fault of
@@ -361,4 +378,11 @@ impl Upstream {
     fn error(&self, stage: Stage, fault: Fault) -> UpstreamError {
         UpstreamError { address: self.address, stage, fault }
     }
+}
+
+/// The name that a greeting or a reply to EHLO begins with.
+fn name_in(raw: &[u8]) -> String {
+    let text = raw.get(4..).unwrap_or_default();
+    let name = text.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    String::from_utf8_lossy(name.strip_suffix(b".").unwrap_or(name)).into_owned()
 }

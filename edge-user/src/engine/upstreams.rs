@@ -1,6 +1,7 @@
 //! What is known of each upstream: whether it answers, and what it offered last.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 use super::upstream::{Upstream, UpstreamError};
 use super::{Edge, locked};
 use crate::config::Config;
-use crate::telemetry::{Direction, Event};
+use crate::telemetry::{Direction, Event, Level};
 
 /// How often an upstream's health is asked.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
@@ -44,6 +45,8 @@ struct Known {
     state: Mutex<State>,
     /// Told when a session found it down.
     lost: Notify,
+    /// It was said already that it has the edge's own name.
+    named_alike: AtomicBool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +82,7 @@ impl Upstreams {
             outbound: next_hop == Some(address),
             state: Mutex::new(State::Unasked),
             lost: Notify::new(),
+            named_alike: AtomicBool::new(false),
         };
         Self { all: addresses.into_iter().map(known).collect() }
     }
@@ -148,11 +152,30 @@ impl Edge {
         }
     }
 
+    /// An upstream calls itself as the edge does. Logged once.
+    fn upstream_is_named_alike(&self, address: SocketAddr) {
+        let known = self.upstreams.all.iter().find(|known| known.address == address);
+        if known.is_some_and(|known| !known.named_alike.swap(true, Ordering::Relaxed)) {
+            self.log.event(Event::Diagnostic {
+                level: Level::Warn,
+                target: "backstop::upstream".into(),
+                message: format!(
+                    "{address} calls itself {}, as the edge does: each will take the other's mail for a loop; give \
+                     the edge a `hostname` of its own",
+                    self.config.hostname
+                ),
+            });
+        }
+    }
+
     /// A connection to an upstream, its EHLO done.
     pub(crate) async fn open_upstream(&self, address: SocketAddr) -> Result<Upstream, UpstreamError> {
         match Upstream::open(address, &self.config.hostname, self.upstream_patience()).await {
             Ok(upstream) => {
                 self.upstream_is_up(address, upstream.capabilities());
+                if upstream.is_called(&self.config.hostname) {
+                    self.upstream_is_named_alike(address);
+                }
                 Ok(upstream)
             }
             Err(error) => {

@@ -1,0 +1,217 @@
+//! The signing keys: there, readable by the edge alone, young enough; and a fingerprint to compare two edges by.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use edge_core::signature::Key;
+use edge_core::time::UnixMillis;
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+use super::Subject;
+use super::finding::Findings;
+use super::{process, unit};
+use crate::config::keys::{self, KeyDirError};
+use crate::engine::clock::system_now;
+
+/// How old the key that signs may become.
+const AGE_MAX: Duration = Duration::from_secs(400 * 86_400);
+/// What a fingerprint is the MAC of.
+const FINGERPRINT: &[u8] = b"backstop key fingerprint";
+
+struct Facts {
+    dir: PathBuf,
+    now: UnixMillis,
+    /// How long a retired key verifies.
+    max_age: Duration,
+    loaded: Result<Vec<Row>, Refusal>,
+    /// The user that the edge runs, or is to run, as; and the files that are not this user's: path, owner.
+    foreign: Option<(u32, Vec<(PathBuf, u32)>)>,
+}
+
+enum Refusal {
+    /// This user may not look.
+    Untold(String),
+    Wrong(String),
+}
+
+struct Row {
+    id: u8,
+    created: UnixMillis,
+    retired: Option<UnixMillis>,
+    fingerprint: String,
+}
+
+pub(super) fn ask(subject: &Subject, findings: &mut Findings) {
+    let dir = &subject.config.signature.keys;
+    let loaded = match keys::load(dir) {
+        Ok(keys) => Ok(keys.iter().map(row).collect()),
+        Err(KeyDirError::Io { cause, path, .. }) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(Refusal::Untold(format!("{} may not be read by this user", path.display())))
+        }
+        Err(error) => Err(Refusal::Wrong(error.to_string())),
+    };
+    let user = process::daemon(subject).map(|(_, uid)| uid).or_else(unit::user);
+    let foreign = user.filter(|user| *user != 0).map(|user| (user, not_of(user, dir)));
+    let facts = Facts {
+        dir: dir.clone(),
+        now: system_now(),
+        max_age: subject.config.token_age_max(),
+        loaded,
+        foreign,
+    };
+    judge(&facts, findings);
+}
+
+/// The key files that do not belong to a user.
+fn not_of(user: u32, dir: &Path) -> Vec<(PathBuf, u32)> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let keys = entries.filter(|entry| entry.path().extension().is_some_and(|kind| kind == "key"));
+    keys.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.uid())))
+        .filter(|(_, owner)| *owner != user)
+        .collect()
+}
+
+fn row(key: &Key) -> Row {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.secret()).expect("HMAC takes keys of any length");
+    mac.update(FINGERPRINT);
+    let octets = mac.finalize().into_bytes();
+    let fingerprint = octets.iter().take(8).map(|octet| format!("{octet:02x}")).collect();
+    Row { id: key.id(), created: key.created(), retired: key.retired(), fingerprint }
+}
+
+fn judge(facts: &Facts, findings: &mut Findings) {
+    let dir = facts.dir.display();
+    if let Some((user, files)) = &facts.foreign
+        && let Some((path, owner)) = files.first()
+    {
+        findings.bad(
+            "owner",
+            format!("{} belongs to user {owner}, and the edge runs as user {user}", path.display()),
+            format!("chown -R {user} {dir}, or its next start cannot read its keys"),
+        );
+    }
+    let rows = match &facts.loaded {
+        Ok(rows) => rows,
+        Err(Refusal::Untold(said)) => return findings.untold("directory", said),
+        Err(Refusal::Wrong(said)) => {
+            // The message says what to do.
+            let (found, advice) = said.split_once("; ").unwrap_or((said, "see `backstop key list`"));
+            return findings.bad("directory", found, advice);
+        }
+    };
+    findings.good("directory", format!("{dir}, nobody else's"));
+    let signer = rows
+        .iter()
+        .filter(|row| row.retired.is_none() && row.created <= facts.now)
+        .max_by_key(|row| (row.created, row.id));
+    match signer {
+        None => findings.bad("signing key", "none signs now", format!("backstop key new --dir {dir}")),
+        Some(row) => {
+            let age = facts.now.since(row.created);
+            let found =
+                format!("{} of {}, {} days old", row.id, keys::rfc3339(row.created), age.as_secs() / 86_400);
+            if age > AGE_MAX {
+                let advice = format!("backstop key rotate --dir {dir}: old keys go on verifying");
+                findings.careful("signing key", found, advice);
+            } else {
+                findings.good("signing key", found);
+            }
+        }
+    }
+    if let Some(row) = rows.iter().find(|row| row.created > facts.now) {
+        findings.careful(
+            "dates",
+            format!("key {} begins at {}, which is yet to come", row.id, keys::rfc3339(row.created)),
+            "is the clock right? The key signs from then on",
+        );
+    }
+    let over =
+        rows.iter().filter(|row| row.retired.is_some_and(|retired| facts.now.since(retired) > facts.max_age));
+    let over: Vec<String> = over.map(|row| row.id.to_string()).collect();
+    if !over.is_empty() {
+        let found = format!("{} verify nothing any more; their files may be removed", over.join(", "));
+        findings.good("retired keys", found);
+    }
+    let prints = rows.iter().map(|row| format!("{}: {}", row.id, row.fingerprint));
+    findings.good(
+        "fingerprints",
+        format!(
+            "{} (no secret; edges for one domain must have the same)",
+            prints.collect::<Vec<_>>().join(", ")
+        ),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State::{self, Bad, Careful, Good};
+    use super::*;
+
+    const DAY: u64 = 86_400;
+    const NOW: UnixMillis = UnixMillis::from_secs(1_800_000_000);
+
+    fn made(days_ago: u64, retired_days_ago: Option<u64>) -> Row {
+        let ago = |days| NOW.minus(Duration::from_secs(days * DAY));
+        Row { id: 1, created: ago(days_ago), retired: retired_days_ago.map(ago), fingerprint: "ab".into() }
+    }
+
+    #[test]
+    fn keys_are_judged_by_age_owner_and_whether_they_can_be_read() {
+        let future = Row { created: UnixMillis::from_secs(1_900_000_000), ..made(0, None) };
+        let foreign = |owner| Some((900, vec![(PathBuf::from("/k/001.key"), owner)]));
+        type Row2 =
+            (Result<Vec<Row>, Refusal>, Option<(u32, Vec<(PathBuf, u32)>)>, Vec<(State, &'static str)>);
+        let rows: Vec<Row2> = vec![
+            (
+                Ok(vec![made(3, None)]),
+                None,
+                vec![(Good, "directory"), (Good, "signing key"), (Good, "fingerprints")],
+            ),
+            (
+                Ok(vec![made(401, None)]),
+                Some((900, vec![])),
+                vec![(Good, "directory"), (Careful, "signing key"), (Good, "fingerprints")],
+            ),
+            (
+                Ok(vec![made(401, Some(20)), made(20, None)]),
+                None,
+                vec![
+                    (Good, "directory"),
+                    (Good, "signing key"),
+                    (Good, "retired keys"),
+                    (Good, "fingerprints"),
+                ],
+            ),
+            (
+                Ok(vec![future]),
+                None,
+                vec![(Good, "directory"), (Bad, "signing key"), (Careful, "dates"), (Good, "fingerprints")],
+            ),
+            (
+                Ok(vec![made(3, None)]),
+                foreign(0),
+                vec![(Bad, "owner"), (Good, "directory"), (Good, "signing key"), (Good, "fingerprints")],
+            ),
+            (Err(Refusal::Untold("no".into())), None, vec![(Careful, "directory")]),
+            (Err(Refusal::Wrong("mode 0644 ...; run: chmod 600".into())), None, vec![(Bad, "directory")]),
+        ];
+        for (loaded, foreign, expected) in rows {
+            let mut findings = Findings::of("keys");
+            let max_age = Duration::from_secs(16 * DAY);
+            judge(&Facts { dir: "/k".into(), now: NOW, max_age, loaded, foreign }, &mut findings);
+            assert_eq!(findings.states(), expected, "{}", findings.text());
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_tells_keys_apart_and_shows_nothing_of_them() {
+        let print = |secret: [u8; 32]| row(&Key::new(7, secret, NOW)).fingerprint;
+        assert_eq!(print([1; 32]), print([1; 32]));
+        assert_ne!(print([1; 32]), print([2; 32]));
+        assert_eq!(print([0xAB; 32]).len(), 16);
+        assert!(!print([0xAB; 32]).contains("abab"));
+    }
+}
