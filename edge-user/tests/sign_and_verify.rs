@@ -190,3 +190,16 @@ fn a_rotated_key_verifies_and_the_new_one_signs() {
     let output = setup.with_config("sign", &["--sender", "user@example.jp"], MESSAGE.as_bytes());
     assert_eq!(code(&output), 2, "no key signs: {output:?}");
 }
+
+#[test]
+fn a_recipient_in_a_foreign_domain_is_none_of_ours_even_with_a_token_of_ours() {
+    let setup = Setup::new();
+    let signed = setup.sign(&["--sender", "user@example.jp"], MESSAGE);
+    assert_eq!(setup.verify(&["--recipient", "user@example.jp"], &signed).0, 0);
+    for foreign in ["user@example.com", "user@sub.example.jp", "prvs=0123abcdef=user@example.com"] {
+        let (code, finding) = setup.verify(&["--recipient", foreign], &signed);
+        assert_eq!((code, &finding["proven"]), (1, &false.into()), "{foreign}");
+        let reason = finding["reason"].as_str().unwrap();
+        assert!(reason.contains("is no domain of this edge"), "{foreign}: {reason}");
+    }
+}

@@ -13,7 +13,7 @@ use edge_core::time::UnixMillis;
 use serde::Serialize;
 
 use super::{Answer, CONFIG_PATH, configuration, print, print_json};
-use crate::config::keys;
+use crate::config::{Domain, keys};
 use crate::engine::clock;
 
 /// Octets of a piece that is read and scanned at once.
@@ -57,7 +57,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         Some(at) => UnixMillis::from_secs(u64::try_from(at.as_second()).context("--at is before 1970")?),
         None => clock::system_now(),
     };
-    let judge = Judge { keys: &keys, now, max_age: config.token_age_max() };
+    let judge = Judge { domains: &config.domains, keys: &keys, now, max_age: config.token_age_max() };
     let finding = if args.file == Path::new("-") {
         judge.judge(&args.recipient, std::io::stdin().lock()).context("cannot read stdin")?
     } else {
@@ -75,6 +75,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
 }
 
 struct Judge<'k> {
+    domains: &'k [Domain],
     keys: &'k Keys,
     now: UnixMillis,
     max_age: Duration,
@@ -87,6 +88,13 @@ impl Judge<'_> {
         let (Some(address), Some(mailbox)) = (address, mailbox) else {
             bail!("--recipient {recipient}: no address; expected local@domain");
         };
+        let domain = mailbox.domain();
+        if self.domains.iter().all(|ours| ours.name != domain) {
+            let reason = format!(
+                "{domain} is no domain of this edge ([[domain]]): it refuses the recipient (550 5.7.1)"
+            );
+            return Ok(Finding { proven: false, proof: None, r#where: None, reason });
+        }
         let tag_fault = match self.tag(&address) {
             Ok(finding) => return Ok(finding),
             Err(fault) => fault,

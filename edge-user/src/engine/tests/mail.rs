@@ -291,3 +291,23 @@ async fn every_line_of_the_log_says_why_and_for_how_many() {
         assert!(last.contains("\"recipients\":2"), "{last}");
     }
 }
+
+#[tokio::test]
+async fn an_upstream_that_calls_itself_as_the_edge_does_is_told_of_once() {
+    for script in [
+        Script::at("GREETING", Act::Say("220 Edge.example. ESMTP")),
+        Script { ehlo: Some("250-edge.example hello\r\n250 DSN"), ..Script::default() },
+    ] {
+        let lab = Lab::new(script).await;
+        for _ in 0..3 {
+            let upstream = lab.edge.open_upstream(lab.upstream.address).await.expect("it answers");
+            assert!(upstream.is_called("EDGE.example"));
+        }
+        let told = lab.logged().matches("calls itself edge.example, as the edge does").count();
+        assert_eq!(told, 1, "{}", lab.logged());
+    }
+    let lab = Lab::new(Script::default()).await;
+    let upstream = lab.edge.open_upstream(lab.upstream.address).await.expect("it answers");
+    assert_eq!(upstream.name(), "upstream.example");
+    assert!(!lab.logged().contains("calls itself"));
+}
