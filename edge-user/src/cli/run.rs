@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use edge_core::policy::Policy;
 use edge_core::signature::Keys;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
@@ -192,6 +193,8 @@ fn serve(path: &Path, parts: Parts, (log, writer): (&EventLog, &mut Option<Write
     signals::start(Arc::clone(&edge), path.to_owned(), watch_keys, stop)
         .context("cannot wait for signals")?;
     log.event(started);
+    // As if it had only monitored before: a file that was changed while the edge was down has no other witness.
+    reload::warn_if_early(&edge, &Policy::default());
     notify::ready();
     engine::serve_at(edge, listeners, stopped)?;
     log.event(Event::Stopped {});

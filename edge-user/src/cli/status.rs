@@ -70,8 +70,9 @@ fn without_a_daemon(config: &Config, gone: &ClientError, json: bool) -> anyhow::
         }
         Some((_, Err(_))) | None => (None, 0),
     };
-    let watch = watched::on_disk(config, SOURCES_SHOWN)?;
+    let watch = watched::on_disk(config, SOURCES_SHOWN);
     if json {
+        let watch = watch.ok().flatten();
         return print_json(
             &serde_json::json!({ "running": false, "xdp": xdp, "bans": bans, "watch": watch }),
         );
@@ -98,8 +99,12 @@ fn without_a_daemon(config: &Config, gone: &ClientError, json: bool) -> anyhow::
         }
         (None, Some((_, Ok(_))) | None) => {}
     }
-    if let Some(watch) = &watch {
-        text += &watched::section(watch);
+    match &watch {
+        Ok(Some(watch)) => text += &watched::section(watch),
+        Ok(None) => {}
+        Err(error) => {
+            let _ = writeln!(text, "{error:#}");
+        }
     }
     print(&text)
 }

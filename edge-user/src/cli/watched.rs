@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use edge_core::policy::Action;
 use edge_core::time::UnixMillis;
-use edge_core::watch::{Evidence, Finding, Summary, Verified};
+use edge_core::watch::{CLEAN_DAYS, Evidence, Finding, Summary, Verified};
 
 use super::{Answer, print, print_json, words};
 use crate::config::Config;
@@ -156,6 +156,48 @@ fn findings(text: &mut String, summary: &Summary, most: usize) {
     text.push_str(&list(&summary.ours, most));
 }
 
+/// Why it is too early to stop unproven bounces, with all that looks like ours. `None`: no edge has watched yet.
+pub(super) fn why_early(summary: Option<&Summary>) -> String {
+    let Some(summary) = summary else {
+        return format!("no edge has watched here yet: {CLEAN_DAYS} clean days are still to come");
+    };
+    let mut text = match summary.first_signature {
+        None => "nothing was signed yet: no bounce could be proven; ".to_owned(),
+        Some(_) => String::new(),
+    };
+    text += &format!(
+        "{} of {} clean days have passed, {} to go (a day is clean when the edge ran all of it, and nothing unproven \
+         looked like ours)",
+        summary.clean_days,
+        summary.clean_days_wanted,
+        summary.days_left(),
+    );
+    if !summary.ours.is_empty() {
+        text += "\n\nLOOKS LIKE OURS, and could not be proven\n";
+        text += list(&summary.ours, usize::MAX).trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// What looks like ours, each on a line: for the log.
+pub(super) fn lines(findings: &[Finding]) -> Vec<String> {
+    let line = |finding: &Finding| {
+        let (what, _) = words_of(&finding.evidence);
+        format!("{what} ({} times, last {})", words::number(finding.tally.count), moment(finding.tally.last))
+    };
+    findings.iter().take(FINDINGS_SHOWN).map(line).collect()
+}
+
+/// The first few of a list, in words.
+pub(super) fn some(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match names.len().checked_sub(SHOWN) {
+        None | Some(0) => names.join(", "),
+        Some(more) => format!("{} and {more} more", names[..SHOWN].join(", ")),
+    }
+}
+
 /// What looks like ours, each with what to do.
 fn list(findings: &[Finding], most: usize) -> String {
     let mut text = String::new();
@@ -203,9 +245,8 @@ fn words_of(evidence: &Evidence) -> (String, String) {
         }
         Evidence::Forwarder { source, mailbox_domain } => (
             format!("{source} passes on null-sender mail that first came to a mailbox at {mailbox_domain}"),
-            format!(
-                "weak: a forger can write this. If it is a forwarder of yours, name it in a [[trusted_forwarder]]"
-            ),
+            "weak: a forger can write this. If it is a forwarder of yours, name it in a [[trusted_forwarder]]"
+                .to_owned(),
         ),
         Evidence::Received { host, domain } => (
             format!("the original's oldest Received field names {host} (mail of {domain})"),

@@ -79,6 +79,14 @@ impl Edit {
             .ok_or_else(|| EditError::InlineFilters(path.clone()))
     }
 
+    /// What the file would say, without writing it.
+    ///
+    /// # Errors
+    /// It would be wrong.
+    pub fn check(&self) -> Result<Loaded, EditError> {
+        parse(&self.document.to_string(), &self.path).map_err(EditError::Invalid)
+    }
+
     /// Checks the whole and puts it in the file's place.
     ///
     /// # Errors

@@ -136,6 +136,17 @@ pub enum Event {
         /// Keys in force.
         keys: usize,
     },
+    /// The filters stop unproven bounces, and fewer clean days have passed than are wanted.
+    EarlyToEnforce {
+        /// Whose bounces: domains, and mailboxes that are named.
+        newly_stopped: Vec<String>,
+        /// Clean days that have passed.
+        clean_days: u32,
+        /// And that are wanted.
+        clean_days_wanted: u32,
+        /// What among the unproven looks like ours.
+        ours: Vec<String>,
+    },
     /// They could not be; the old ones stay in force.
     ReloadFailed {
         /// Why.
@@ -216,6 +227,7 @@ impl Event {
             | Self::BansAdopted { .. }
             | Self::Reloaded { .. }
             | Self::ReloadFailed { .. }
+            | Self::EarlyToEnforce { .. }
             | Self::Control { .. } => Origin::Operator,
         }
     }
@@ -228,7 +240,10 @@ impl Event {
             | Self::UpstreamDown { .. }
             | Self::QuarantineFailed { .. }
             | Self::ReloadFailed { .. } => Level::Error,
-            Self::FloodBegin { .. } | Self::InDoubt { .. } | Self::LinesLost { .. } => Level::Warn,
+            Self::FloodBegin { .. }
+            | Self::InDoubt { .. }
+            | Self::LinesLost { .. }
+            | Self::EarlyToEnforce { .. } => Level::Warn,
             Self::Verdict(_)
             | Self::Started { .. }
             | Self::Stopping { .. }

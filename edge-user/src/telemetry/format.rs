@@ -95,6 +95,15 @@ impl Display for Human<'_> {
             Event::QuarantineExpired { messages } => {
                 write!(f, "quarantine: {messages} messages deleted, their time was over")
             }
+            Event::EarlyToEnforce { newly_stopped, clean_days, clean_days_wanted, ours } => {
+                write!(
+                    f,
+                    "EARLY TO ENFORCE: unproven bounces to {} are stopped after {clean_days} of {clean_days_wanted} clean \
+                     days (`backstop status --watch` says why)",
+                    newly_stopped.join(", ")
+                )?;
+                ours.iter().try_for_each(|ours| write!(f, "; looks like ours: {}", Plain(ours)))
+            }
             Event::Reloaded { filters, keys } => write!(f, "reloaded: {filters} filters, {keys} keys"),
             Event::ReloadFailed { error } => {
                 write!(f, "reload failed, all stays as it was: {}", Plain(error))

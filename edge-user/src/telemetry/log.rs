@@ -218,6 +218,7 @@ fn hash_mailboxes(hasher: &AddressHasher, event: &mut Event) {
         | Event::QuarantineRecovered {}
         | Event::QuarantineExpired { .. }
         | Event::Reloaded { .. }
+        | Event::EarlyToEnforce { .. }
         | Event::ReloadFailed { .. }
         | Event::Control { .. }
         | Event::LinesLost { .. }

@@ -4,6 +4,7 @@
 //! decides it; the engine carries it out, `reputation` hears of it, the log names it. Nothing here keeps state, so a
 //! [`Policy`] is swapped whole when the configuration is read again.
 
+mod change;
 mod forwarder;
 mod grace;
 mod judge;

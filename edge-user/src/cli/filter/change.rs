@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 use toml_edit::{Array, ArrayOfTables, Table, value};
 
+use super::early::{Early, Force};
 use super::{Fields, line, word};
 use crate::cli::{Answer, print, print_json};
 use crate::config::{self, Loaded};
@@ -18,6 +19,8 @@ pub(super) struct Add {
     /// Put it before this one, as `filter list` counts; without, it comes last.
     #[arg(long, value_name = "PLACE")]
     before: Option<usize>,
+    #[command(flatten)]
+    force: Force,
 }
 
 #[derive(clap::Args, Debug)]
@@ -26,12 +29,16 @@ pub(super) struct Edit {
     place: usize,
     #[command(flatten)]
     fields: Fields,
+    #[command(flatten)]
+    force: Force,
 }
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Remove {
     /// Its place, as `filter list` shows it.
     place: usize,
+    #[command(flatten)]
+    force: Force,
 }
 
 pub(super) fn add(add: Add, file: &Path, json: bool) -> anyhow::Result<Answer> {
@@ -54,7 +61,7 @@ pub(super) fn add(add: Add, file: &Path, json: bool) -> anyhow::Result<Answer> {
     let mut tables: Vec<Table> = std::mem::take(filters).into_iter().collect();
     tables.insert(place, table);
     filters.extend(tables);
-    finish(edit, "added", place, file, json)
+    finish(edit, &Change { done: "added", place, force: add.force.force, json }, file)
 }
 
 pub(super) fn edit(change: Edit, file: &Path, json: bool) -> anyhow::Result<Answer> {
@@ -65,7 +72,7 @@ pub(super) fn edit(change: Edit, file: &Path, json: bool) -> anyhow::Result<Answ
     if !set(table, &change.fields) {
         bail!("name what to change: --memo, --covers, --action, --record, --on or --off");
     }
-    finish(edit, "changed", change.place, file, json)
+    finish(edit, &Change { done: "changed", place: change.place, force: change.force.force, json }, file)
 }
 
 pub(super) fn remove(remove: Remove, file: &Path, json: bool) -> anyhow::Result<Answer> {
@@ -75,7 +82,7 @@ pub(super) fn remove(remove: Remove, file: &Path, json: bool) -> anyhow::Result<
         bail!(no_such(remove.place, filters.len()));
     }
     filters.remove(remove.place);
-    finish(edit, "removed", remove.place, file, json)
+    finish(edit, &Change { done: "removed", place: remove.place, force: remove.force.force, json }, file)
 }
 
 fn no_such(place: usize, count: usize) -> String {
@@ -118,18 +125,34 @@ fn set(table: &mut Table, fields: &Fields) -> bool {
     any
 }
 
+/// One change.
+struct Change {
+    /// `added`, `changed` or `removed`.
+    done: &'static str,
+    place: usize,
+    force: bool,
+    json: bool,
+}
+
 /// Writes the file, tells a running edge, and says what was done.
-fn finish(edit: config::Edit, done: &str, place: usize, file: &Path, json: bool) -> anyhow::Result<Answer> {
+fn finish(edit: config::Edit, change: &Change, file: &Path) -> anyhow::Result<Answer> {
+    let early = Early::of(&config::load(file)?, &edit.check()?.config);
+    if let (Some(early), false) = (&early, change.force) {
+        return early.refuse(change.json);
+    }
     let Loaded { config, warnings } = edit.save()?;
     let in_force = reload(&config)?;
+    let Change { done, place, .. } = *change;
     let filter = config.filters.get(place).filter(|_| done != "removed");
-    if json {
+    if change.json {
         print_json(&json!({
             "done": done, "place": place, "filter": filter, "warnings": warnings, "in_force": in_force,
+            "forced": early.as_ref().map(Early::json),
         }))?;
         return Ok(Answer::Yes);
     }
     let mut told: String = warnings.iter().map(|warning| format!("{}\n", warning.in_file(file))).collect();
+    told += &early.map_or(String::new(), |early| format!("{}\n", early.text()));
     told += &format!(
         "{done} filter {place}{}\n",
         filter.map_or(String::new(), |filter| format!(": {}", line(filter)))
@@ -168,9 +191,12 @@ mod tests {
     use crate::config::load;
     use edge_core::policy::Action;
 
+    const FORCE: Force = Force { force: true };
+
     const FILE: &str = r#"# The edge of example.jp.
 hostname = "mx.example.jp"
 control.socket = "/nonexistent/control.sock"   # nobody is there
+state.dir = "/nonexistent/state"
 
 [inbound]
 listen = ["192.0.2.1:25"]
@@ -204,7 +230,7 @@ keys = "/etc/backstop/keys" # 0700
     fn a_filter_is_added_behind_the_others_and_everything_else_stays() {
         let (_dir, file) = written();
         let fields = Fields { memo: Some("転送 \"x\"".into()), off: true, ..fields() };
-        add(Add { fields, before: None }, &file, false).unwrap();
+        add(Add { fields, before: None, force: FORCE }, &file, false).unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
         let new =
             "\n[[filter]]\nmemo = '転送 \"x\"'\ncovers = [\"example.jp\"]\naction = \"reject\"\non = false\n";
@@ -215,24 +241,28 @@ keys = "/etc/backstop/keys" # 0700
     #[test]
     fn a_filter_can_be_added_before_another_that_keeps_its_comment() {
         let (_dir, file) = written();
-        add(Add { fields: fields(), before: Some(0) }, &file, false).unwrap();
+        add(Add { fields: fields(), before: Some(0), force: FORCE }, &file, false).unwrap();
         let new = "\n[[filter]]\ncovers = [\"example.jp\"]\naction = \"reject\"\n";
         let expected = FILE.replace("\n# The board's", &format!("{new}\n# The board's"));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
-        add(Add { fields: Fields { covers: vec!["*".into()], ..fields() }, before: Some(1) }, &file, false)
-            .unwrap();
+        add(
+            Add { fields: Fields { covers: vec!["*".into()], ..fields() }, before: Some(1), force: FORCE },
+            &file,
+            false,
+        )
+        .unwrap();
         let covers: Vec<Vec<String>> =
             load(&file).unwrap().filters.into_iter().map(|filter| filter.covers).collect();
         assert_eq!(covers, [["example.jp"], ["*"], ["ann@example.jp"]]);
-        assert!(add(Add { fields: fields(), before: Some(4) }, &file, false).is_err());
+        assert!(add(Add { fields: fields(), before: Some(4), force: FORCE }, &file, false).is_err());
     }
 
     #[test]
     fn the_first_filter_of_a_file_stands_behind_everything() {
         let (_dir, file) = written();
-        remove(Remove { place: 0 }, &file, false).unwrap();
+        remove(Remove { place: 0, force: FORCE }, &file, false).unwrap();
         assert!(load(&file).unwrap().filters.is_empty());
-        add(Add { fields: fields(), before: None }, &file, false).unwrap();
+        add(Add { fields: fields(), before: None, force: FORCE }, &file, false).unwrap();
         assert_eq!(load(&file).unwrap().filters[0].action, Action::Reject);
         assert!(std::fs::read_to_string(&file).unwrap().contains("# 0700"));
     }
@@ -242,7 +272,7 @@ keys = "/etc/backstop/keys" # 0700
         let (_dir, file) = written();
         let fields =
             Fields { covers: vec!["bob@example.jp".into(), "*".into()], on: true, ..Fields::default() };
-        edit(Edit { place: 0, fields }, &file, false).unwrap();
+        edit(Edit { place: 0, fields, force: FORCE }, &file, false).unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
         let expected = FILE
             .replace("[\"ann@example.jp\"]", "[\"bob@example.jp\", \"*\"]")
@@ -254,13 +284,14 @@ keys = "/etc/backstop/keys" # 0700
     fn a_change_that_would_be_wrong_is_not_written() {
         let (dir, file) = written();
         let wrong = Fields { covers: vec!["example.net".into()], ..fields() };
-        let error = add(Add { fields: wrong, before: None }, &file, false).unwrap_err().to_string();
+        let error =
+            add(Add { fields: wrong, before: None, force: FORCE }, &file, false).unwrap_err().to_string();
         assert!(error.contains("nothing was changed") && error.contains("example.net"), "{error}");
         let long = Fields { memo: Some("字".repeat(81)), ..Fields::default() };
-        assert!(edit(Edit { place: 0, fields: long }, &file, false).is_err());
-        assert!(edit(Edit { place: 1, fields: fields() }, &file, false).is_err());
-        assert!(edit(Edit { place: 0, fields: Fields::default() }, &file, false).is_err());
-        assert!(remove(Remove { place: 1 }, &file, false).is_err());
+        assert!(edit(Edit { place: 0, fields: long, force: FORCE }, &file, false).is_err());
+        assert!(edit(Edit { place: 1, fields: fields(), force: FORCE }, &file, false).is_err());
+        assert!(edit(Edit { place: 0, fields: Fields::default(), force: FORCE }, &file, false).is_err());
+        assert!(remove(Remove { place: 1, force: FORCE }, &file, false).is_err());
         assert_eq!(std::fs::read_to_string(&file).unwrap(), FILE);
         assert_eq!(dir.path().read_dir().unwrap().count(), 1, "nothing is left beside it");
     }
@@ -272,7 +303,7 @@ keys = "/etc/backstop/keys" # 0700
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
         let link = dir.path().join("link.toml");
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        add(Add { fields: fields(), before: None }, &link, false).unwrap();
+        add(Add { fields: fields(), before: None, force: FORCE }, &link, false).unwrap();
         assert!(link.symlink_metadata().unwrap().is_symlink());
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(load(&file).unwrap().filters.len(), 2);

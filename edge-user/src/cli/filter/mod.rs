@@ -2,6 +2,7 @@
 //! they are written, and reach a running edge at once.
 
 mod change;
+mod early;
 mod test;
 
 use std::path::PathBuf;

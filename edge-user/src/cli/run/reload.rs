@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use anyhow::Context as _;
+use edge_core::policy::Policy;
 
+use crate::cli::watched;
 use crate::config::{self, Config, keys};
 use crate::engine::{Edge, clock};
 use crate::telemetry::Event;
@@ -53,12 +55,32 @@ fn apply(edge: &Edge, path: &Path) -> anyhow::Result<(usize, usize)> {
     let policy = config.policy();
     let counts = (policy.filters.len(), keys.iter().count());
     *edge.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-    *edge.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    let before = std::mem::replace(
+        &mut *edge.policy.write().unwrap_or_else(PoisonError::into_inner),
+        Arc::new(policy),
+    );
+    warn_if_early(edge, &before);
     let waiting = waits_for_a_restart(&edge.config, &config)?;
     if !waiting.is_empty() {
         tracing::warn!("changed, but only a restart makes it so: {}", waiting.join(", "));
     }
     Ok(counts)
+}
+
+/// Logs when the policy stops unproven bounces that `before` did not, earlier than enough clean days have passed: whoever
+/// changes the file by hand is to know it too.
+pub(super) fn warn_if_early(edge: &Edge, before: &Policy) {
+    let policy = Arc::clone(&edge.policy.read().unwrap_or_else(PoisonError::into_inner));
+    let newly_stopped = policy.newly_stopped(before);
+    let summary = edge.watched(0);
+    if !newly_stopped.is_empty() && !summary.is_ready() {
+        edge.log.event(Event::EarlyToEnforce {
+            newly_stopped,
+            clean_days: summary.clean_days,
+            clean_days_wanted: summary.clean_days_wanted,
+            ours: watched::lines(&summary.ours),
+        });
+    }
 }
 
 /// The sections that differ in what a reload does not apply.

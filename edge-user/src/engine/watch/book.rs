@@ -79,7 +79,7 @@ pub(super) fn open(state: &StateDir) -> Option<Ledger> {
 ///
 /// # Errors
 /// The disk takes it not; the one before is still there.
-pub(super) fn save(state: &StateDir, ledger: &Ledger) -> Result<(), BookError> {
+pub(crate) fn save(state: &StateDir, ledger: &Ledger) -> Result<(), BookError> {
     let octets = serde_json::to_vec(&Writing { version: VERSION, ledger })
         .map_err(|error| BookError::NotALedger { path: state.path().join(NAME), cause: error.to_string() })?;
     Ok(state.replace(NAME, &octets)?)

@@ -1,0 +1,188 @@
+//! Whether it is too early for a change: it would stop unproven bounces that were delivered before, and not enough clean
+//! days have passed to know that none of them answers mail of ours.
+
+use edge_core::watch::{CLEAN_DAYS, Summary};
+use serde_json::json;
+
+use crate::cli::{Answer, print, print_json, watched};
+use crate::config::Config;
+
+/// The flag that overrules it.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub(super) struct Force {
+    /// Stop unproven bounces although fewer than 14 clean days have passed.
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// A change that comes too early.
+pub(super) struct Early {
+    /// Whose bounces it would stop.
+    newly_stopped: Vec<String>,
+    /// What is known; or why nothing is.
+    watched: Result<Option<Summary>, String>,
+    /// For how many days filters are held back after the first signature.
+    grace_days: u32,
+}
+
+impl Early {
+    /// `None`: it stops nobody's bounces newly, or enough clean days have passed.
+    pub(super) fn of(before: &Config, after: &Config) -> Option<Self> {
+        let newly_stopped = after.policy().newly_stopped(&before.policy());
+        if newly_stopped.is_empty() {
+            return None;
+        }
+        let watched = watched::summary(after).map_err(|error| format!("{error:#}"));
+        match &watched {
+            Ok(Some(summary)) if summary.is_ready() => None,
+            Ok(_) | Err(_) => Some(Self { newly_stopped, watched, grace_days: after.policy.grace_days }),
+        }
+    }
+
+    /// Says why nothing was done.
+    pub(super) fn refuse(&self, json: bool) -> anyhow::Result<Answer> {
+        if json {
+            print_json(&json!({ "done": "refused", "early": self.json() }))?;
+        } else {
+            print(&format!("{}\nnothing was changed; to do it all the same, add --force", self.text()))?;
+        }
+        Ok(Answer::No)
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        let summary = self.watched.as_ref().ok().and_then(Option::as_ref);
+        json!({
+            "newly_stopped": self.newly_stopped,
+            "clean_days": summary.map_or(0, |summary| summary.clean_days),
+            "clean_days_wanted": CLEAN_DAYS,
+            "days_left": summary.map_or(CLEAN_DAYS, Summary::days_left),
+            "ours": summary.map(|summary| &summary.ours),
+            "error": self.watched.as_ref().err(),
+        })
+    }
+
+    /// Why it is too early, with all that looks like ours.
+    pub(super) fn text(&self) -> String {
+        let mut text = format!("this stops unproven bounces to {}, and ", watched::some(&self.newly_stopped));
+        match &self.watched {
+            Ok(summary) => text += &watched::why_early(summary.as_ref()),
+            Err(error) => text += &format!("what watching found cannot be told: {error}"),
+        }
+        let grace = match &self.watched {
+            Ok(Some(summary)) => summary.grace,
+            Ok(None) | Err(_) => self.grace_days > 0,
+        };
+        if grace {
+            text += &format!(
+                "\nfor {} days after the first signature they are delivered in any case (`grace_days` of [policy])",
+                self.grace_days
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use edge_core::time::UnixMillis;
+    use edge_core::watch::{Evidence, Example, Ledger, Verified};
+
+    use super::*;
+    use crate::config::parse;
+    use crate::engine::{clock, watch::book};
+    use crate::state::StateDir;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn config(state: &std::path::Path, action: &str) -> Config {
+        let text = format!(
+            r#"hostname = "mx.example.jp"
+            control.socket = "/nonexistent/control.sock"
+            state.dir = "{}"
+            inbound.listen = ["192.0.2.1:25"]
+            signature.keys = "/etc/backstop/keys"
+            [[domain]]
+            name = "example.jp"
+            upstream = "127.0.0.1:10025"
+            [[filter]]
+            covers = ["*"]
+            action = "{action}"
+            "#,
+            state.display()
+        );
+        parse(&text, std::path::Path::new("test.toml")).unwrap_or_else(|error| panic!("{error}")).config
+    }
+
+    /// A ledger of so many days before today, each watched whole, that began to sign on the first.
+    fn ledger(days: u32) -> Ledger {
+        let today = UnixMillis::from_secs(clock::system_now().days() * 86_400);
+        let begun = today.minus(DAY * days);
+        let mut ledger = Ledger::begin(begun, None);
+        ledger.signed(begun);
+        let mut now = begun;
+        while now <= today {
+            ledger.beat(now);
+            now = now.plus(Duration::from_secs(120));
+        }
+        ledger
+    }
+
+    /// What is said of a change from monitor to `action` after that, with no edge running.
+    fn early(ledger: Option<&Ledger>, action: &str) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(ledger) = ledger {
+            book::save(&StateDir::open(dir.path()).unwrap(), ledger).unwrap();
+        }
+        let before = config(dir.path(), "monitor");
+        Early::of(&before, &config(dir.path(), action)).map(|early| early.text())
+    }
+
+    #[test]
+    fn without_any_history_it_is_too_early_and_the_reason_is_said() {
+        for action in ["reject", "discard"] {
+            let said = early(None, action).unwrap();
+            assert!(
+                said.contains("example.jp") && said.contains("14 clean days are still to come"),
+                "{said}"
+            );
+        }
+        assert_eq!(early(None, "mark"), None, "a mark stops nothing");
+    }
+
+    #[test]
+    fn fourteen_clean_days_are_enough_and_thirteen_are_not() {
+        let said = early(Some(&ledger(13)), "reject").unwrap();
+        assert!(said.contains("13 of 14 clean days have passed, 1 to go"), "{said}");
+        assert!(said.contains("`grace_days`"), "{said}");
+        assert_eq!(early(Some(&ledger(14)), "reject"), None);
+    }
+
+    #[test]
+    fn what_looks_like_ours_is_listed_and_begins_the_count_anew() {
+        let mut ledger = ledger(20);
+        let evidence = Evidence::Dkim {
+            domain: "example.jp".into(),
+            selector: "shop".into(),
+            verified: Verified::Message,
+        };
+        let example = Example { source: "198.51.100.7".into(), ..Example::default() };
+        ledger.looks_like_ours(evidence, example, clock::system_now().minus(3 * DAY));
+        let said = early(Some(&ledger), "reject").unwrap();
+        for part in ["2 of 14", "12 to go", "selector shop", "198.51.100.7"] {
+            assert!(said.contains(part), "{part} is not in: {said}");
+        }
+    }
+
+    #[test]
+    fn an_installation_that_signs_nothing_is_never_ready() {
+        let mut ledger = ledger(20);
+        let text = serde_json::to_value(&ledger).unwrap();
+        let mut text = text;
+        text["first_signature"] = serde_json::Value::Null;
+        ledger = serde_json::from_value(text).unwrap();
+        let said = early(Some(&ledger), "reject").unwrap();
+        assert!(said.contains("nothing was signed yet"), "{said}");
+    }
+}
