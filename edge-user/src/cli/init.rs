@@ -234,7 +234,8 @@ fn next_steps(config: &Config, upstream: SocketAddr, output: &Path) -> Vec<Strin
             .to_owned(),
         format!("Run it: backstop run --config {output}"),
         format!(
-            "After some weeks, when the bounces of older mail are over, let the filter reject:\n  \
+            "Watch for two weeks (backstop status --config {output}): send through the edge what looks like yours and \
+             could not be proven. After 14 clean days let the filter reject:\n  \
              backstop filter edit 0 --action reject --config {output}"
         ),
     ]
