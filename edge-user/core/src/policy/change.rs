@@ -40,6 +40,7 @@ impl Policy {
             flood: false,
             grace: false,
             kind: Kind::Unknown,
+            over_rate: false,
             forwarded: false,
         };
         self.judge(&facts).action.stops() || self.refuses_at_data(recipient, None, Situation::default())

@@ -154,7 +154,9 @@ impl Inbound {
         let Some(verdict) = verdict else { return };
         let edge = &self.edge;
         let policy = edge.policy();
-        let bounce = Delivered { source: self.client.source, kind: Kind::Unknown, verdict, policy: &policy };
+        let reading = self.message.as_ref().and_then(|message| message.reading.as_ref());
+        let kind = reading.map_or(Kind::Unknown, |reading| reading.kind);
+        let bounce = Delivered { source: self.client.source, kind, verdict, policy: &policy };
         edge.watch.delivered(bounce, edge.now());
     }
 

@@ -93,7 +93,10 @@ impl Delivered<'_> {
         let filter = self.verdict.filter.and_then(|place| self.policy.filters.get(place));
         let would = match self.verdict.reason {
             Reason::Unproven | Reason::TooBigToProve | Reason::KindRule | Reason::NoFilter => None,
-            Reason::Grace => filter.map(|filter| filter.action),
+            Reason::Grace => match filter {
+                Some(filter) => Some(filter.action),
+                None => self.policy.kinds.of(self.kind).action(),
+            },
             Reason::Proven
             | Reason::Overused
             | Reason::ExemptRecipient
