@@ -3,6 +3,7 @@
 
 mod command_line;
 mod crash;
+mod deploy;
 mod forged_bounce;
 mod forwarders;
 mod lab_itself;

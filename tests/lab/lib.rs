@@ -42,6 +42,7 @@ pub mod mta;
 mod network;
 mod process;
 pub mod program;
+pub mod ssh;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

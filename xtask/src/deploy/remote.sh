@@ -343,6 +343,8 @@ point() {
 
 restart() {
     step "restarting; the daemon waits for the replies to messages that are on their way"
+    # What crashed again and again may not be started again, not even as another version, before this.
+    systemctl reset-failed "$unit" 2>/dev/null || :
     code=0
     said=$(bounded restart 2>&1) || code=$?
     if [ "$code" != 0 ]; then

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Stands before a command that deploy's script calls, under its name: writes the call down, and, where a test has named
+# it in `fault` (a line with the kind, a line with a pattern for the call), makes the first such call go wrong.
+here=${0%/bin/*}
+name=${0##*/}
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+call="$name $*"
+# Its own status is asked for again and again, also by who only looks.
+case $call in *"--version"*) ;; esac
+printf '%s\n' "$call" | tr '\n' ' ' >>"$here/calls"
+echo >>"$here/calls"
+kind=
+{ read -r kind && IFS= read -r pattern; } 2>/dev/null <"$here/fault"
+# shellcheck disable=SC2254 # the test's pattern
+if [ -n "$kind" ]; then
+    case $call in
+    $pattern)
+        # Only the first call: whoever moves the file away.
+        if mv "$here/fault" "$here/fault.happened" 2>/dev/null; then
+            case $kind in
+            fails) exit 1 ;;
+            damages)
+                "$name" "$@"
+                code=$?
+                printf x
+                exit "$code"
+                ;;
+            hangs) while [ ! -e "$here/go-on" ]; do sleep 0.1; done ;;
+            connection-dies | power-cut)
+                for pid in $(cat /proc/1/task/1/children); do
+                    case $(cat "/proc/$pid/comm") in sshd*) kill -9 "$pid" ;; esac
+                done
+                ;;
+            esac
+            if [ "$kind" = power-cut ]; then
+                # All that belongs to the script dies, and this with it; the daemon stays.
+                for process in /proc/[0-9]*; do
+                    pid=${process#/proc/}
+                    if [ "$pid" != $$ ] && grep -qz backstop-deploy "$process/cmdline" 2>/dev/null; then kill -9 "$pid"; fi
+                done
+                kill -9 $$
+            fi
+        fi
+        ;;
+    esac
+fi
+exec "$name" "$@"
