@@ -67,6 +67,7 @@ fn beyond_the_file(config: &Config) -> anyhow::Result<Vec<Problem>> {
     if let Err(fault) = check_groups(&config.control) {
         problems.push(error("control", fault.to_string()));
     }
+    problems.extend(super::quarantine::problems(config));
     let dir = &config.signature.keys;
     match keys::load_signing(dir, system_now()) {
         Ok(_) => {}
@@ -159,6 +160,27 @@ mod tests {
         let (answer, problems) = checked("[control]\nwrite_group = \"no-such-group\"\n", true);
         assert_eq!(answer, Answer::No);
         assert!(problems[0].text.contains("there is no group `no-such-group`"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_quarantine_without_a_place_is_a_no_and_one_on_a_full_disk_is_warned_of() {
+        let quarantine = "[[filter]]\ncovers = [\"*\"]\naction = \"quarantine\"\n";
+        let more = |state: &str, free: u64| {
+            format!("[state]\ndir = \"{state}\"\n[quarantine]\nfree_bytes_min = {free}\n{quarantine}")
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().to_str().unwrap();
+        // Nobody makes a folder in a file, not even root.
+        std::fs::write(format!("{dir}/file"), "").unwrap();
+        let nowhere = format!("{dir}/file/state");
+        let (answer, problems) = checked(&more(&nowhere, 0), true);
+        assert_eq!(answer, Answer::No);
+        assert!(problems[0].text.contains("file cannot be written"), "{problems:?}");
+        assert_eq!(checked(&more(dir, 0), true), (Answer::Yes, vec![]));
+        let (answer, problems) = checked(&more(dir, 1 << 62), true);
+        assert_eq!((answer, problems[0].key.as_str()), (Answer::Yes, "quarantine.free_bytes_min"));
+        let unused = more(&nowhere, 0).replace("covers = [\"*\"]", "covers = [\"*\"]\non = false");
+        assert_eq!(checked(&unused, true).0, Answer::Yes);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod filter;
 mod init;
 mod key;
 mod output;
+mod quarantine;
 mod run;
 mod sign;
 mod status;
@@ -61,6 +62,8 @@ enum Command {
     Ban(ban::Args),
     /// Show, add, change and try backscatter filters.
     Filter(filter::Args),
+    /// Look at bounces that a filter kept; release them to the mail server, or delete them.
+    Quarantine(quarantine::Args),
     /// Attach, detach and inspect the program at the network card.
     Xdp(xdp::Args),
 }
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Ban(args) => ban::run(args),
         Command::Filter(args) => filter::run(args),
+        Command::Quarantine(args) => quarantine::run(args),
         Command::Xdp(args) => xdp::run(args),
     };
     match answer {

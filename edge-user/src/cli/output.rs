@@ -15,12 +15,20 @@ pub(super) struct ReaderGone;
 /// Stdout takes no more.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let newline = if text.ends_with('\n') { "" } else { "\n" };
+    print_all(&[text.as_bytes(), newline.as_bytes()])
+}
+
+/// Prints octets as they are, to stdout.
+///
+/// # Errors
+/// Stdout takes no more.
+pub(super) fn print_octets(octets: &[u8]) -> anyhow::Result<()> {
+    print_all(&[octets])
+}
+
+fn print_all(pieces: &[&[u8]]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    match out
-        .write_all(text.as_bytes())
-        .and_then(|()| out.write_all(newline.as_bytes()))
-        .and_then(|()| out.flush())
-    {
+    match pieces.iter().try_for_each(|piece| out.write_all(piece)).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
         Err(error) => Err(anyhow::Error::new(error).context("cannot write to stdout")),

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 
 use super::{Answer, CONFIG_PATH, ban, configuration, print, print_json, watched, words};
 use crate::config::Config;
-use crate::control::{Client, ClientError, Reply, Request, Status, XdpStatus};
+use crate::control::{Client, ClientError, QuarantineStatus, Reply, Request, Status, XdpStatus};
 use crate::dataplane::{Dataplane, DataplaneError};
 use crate::telemetry::Metrics;
+
+/// From here on a quarantine is called nearly full.
+const NEARLY_FULL_PERCENT: u64 = 80;
 
 /// Sources that are shown of what watching found.
 const SOURCES_SHOWN: usize = 10;
@@ -137,6 +140,9 @@ fn table(status: &Status) -> String {
     if let Some(watch) = &status.watch {
         text += &watched::section(watch);
     }
+    if let Some(quarantine) = &status.quarantine {
+        text += &self::quarantine(quarantine);
+    }
     text.push_str("\nSMTP\n");
     // The daemon's order where this program knows a counter, then what only the daemon knows.
     let known: Vec<&str> = Metrics::default().snapshot().into_iter().map(|(name, _)| name).collect();
@@ -145,6 +151,25 @@ fn table(status: &Status) -> String {
     counters(&mut text, of_known.chain(of_others));
     counters(&mut text, [(&"log_lines_lost".to_owned(), &status.log_lines_lost)].into_iter());
     text
+}
+
+/// A warning where bounces are deferred for want of room, or will be soon.
+fn quarantine(status: &QuarantineStatus) -> String {
+    let nearly = |taken: u64, most: u64| taken.saturating_mul(100) > most.saturating_mul(NEARLY_FULL_PERCENT);
+    let nearly =
+        nearly(status.messages as u64, status.messages_max as u64) || nearly(status.bytes, status.bytes_max);
+    let warning = match &status.trouble {
+        Some(trouble) => format!("; IT TAKES NO MORE, and such bounces are deferred: {trouble}"),
+        None if nearly => "; NEARLY FULL: past its limits such bounces are deferred".into(),
+        None => String::new(),
+    };
+    format!(
+        "\nquarantine: {} of {} messages, {} of {} MiB{warning}\n",
+        words::number(status.messages as u64),
+        words::number(status.messages_max as u64),
+        words::number(status.bytes.div_ceil(1 << 20)),
+        words::number(status.bytes_max >> 20),
+    )
 }
 
 fn nic(text: &mut String, xdp: &XdpStatus) {
@@ -186,6 +211,21 @@ mod tests {
             assert!(text.contains(&name.replace('_', " ")), "{name} is not in\n{text}");
         }
         assert!(text.contains("1,234,567"), "{text}");
+    }
+
+    #[test]
+    fn a_quarantine_that_is_full_or_nearly_so_is_not_to_be_overlooked() {
+        let status = |messages, bytes, trouble: Option<&str>| {
+            let trouble = trouble.map(str::to_owned);
+            let status =
+                QuarantineStatus { messages, messages_max: 1000, bytes, bytes_max: 100 << 20, trouble };
+            table(&Status { quarantine: Some(status), ..Status::default() })
+        };
+        assert!(status(2, 1, None).contains("\nquarantine: 2 of 1,000 messages, 1 of 100 MiB\n"));
+        for text in [status(801, 1, None), status(1, 81 << 20, None)] {
+            assert!(text.contains("NEARLY FULL"), "{text}");
+        }
+        assert!(status(2, 1, Some("no disk")).contains("IT TAKES NO MORE"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::socket::sockopt::PeerCredentials;
 
@@ -71,6 +72,15 @@ impl Client {
     pub fn daemon(&self) -> io::Result<(u32, u32)> {
         let them = nix::sys::socket::getsockopt(self.stream.get_ref(), PeerCredentials)?;
         Ok((u32::try_from(them.pid()).unwrap_or_default(), them.uid()))
+    }
+
+    /// Lets it wait longer for its answers, for what takes longer than a look into a table.
+    ///
+    /// # Errors
+    /// The socket does not take it.
+    pub fn be_patient(&mut self, patience: Duration) -> Result<(), ClientError> {
+        let set = self.stream.get_ref().set_read_timeout(Some(patience));
+        set.map_err(|error| ClientError::Broken { path: self.path.clone(), error })
     }
 
     /// Asks, and waits for the answer.

@@ -26,7 +26,7 @@ pub type Reload = dyn Fn() -> anyhow::Result<(usize, usize)> + Send + Sync;
 
 /// A running edge as the control socket sees it.
 pub struct EdgeDaemon {
-    edge: Arc<Edge>,
+    pub(super) edge: Arc<Edge>,
     started: UnixMillis,
     reload: Box<Reload>,
 }
@@ -67,6 +67,7 @@ impl EdgeDaemon {
             flood_secs,
             xdp,
             watch: Some(edge.watched(SOURCES_SHOWN)),
+            quarantine: self.quarantine_status(),
             counters: names(edge.metrics.snapshot()),
             log_lines_lost: edge.log.lines_lost(),
         })
@@ -153,6 +154,7 @@ impl Daemon for EdgeDaemon {
             Request::Unban { source } => self.unban(source, now),
             Request::Explain { source } => self.explain(source, now),
             Request::Watched => Ok(Reply::Watched(Box::new(self.edge.watched(usize::MAX)))),
+            Request::Quarantine(request) => self.quarantine(request).map(Reply::Quarantine),
             Request::Reload => self.reload(),
         };
         reply.unwrap_or_else(|error| Reply::Failed { error })

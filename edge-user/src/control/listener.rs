@@ -297,6 +297,7 @@ fn answer(request: &Request, access: Access, uid: u32, daemon: &impl Daemon) -> 
             | Reply::Explained(_)
             | Reply::Watched(_)
             | Reply::Reloaded { .. } => "done".into(),
+            Reply::Quarantine(reply) => reply.outcome(),
             Reply::Unbanned { was_banned: false } => "was not banned".into(),
         };
         daemon.log(uid, request.words(), outcome);

@@ -10,6 +10,7 @@ mod daemon;
 mod listener;
 mod peer;
 mod protocol;
+mod quarantine;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ pub use client::{Client, ClientError};
 pub use daemon::{EdgeDaemon, Reload};
 pub use listener::{BindError, Daemon, Listener, Server, check_groups};
 pub use protocol::{BanRow, Explained, Reply, Request, Status, XdpStatus};
+pub use quarantine::{QuarantineReply, QuarantineRequest, QuarantineStatus};
 
 /// Longest request, newline included, in octets.
 pub const REQUEST_BYTES_MAX: u64 = 4096;

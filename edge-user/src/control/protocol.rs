@@ -6,6 +6,8 @@ use edge_core::reputation::Cause;
 use edge_core::watch::Summary;
 use serde::{Deserialize, Serialize};
 
+use super::quarantine::{QuarantineReply, QuarantineRequest, QuarantineStatus};
+
 /// One request: one line of JSON, e.g. `{"request":"ban","source":"192.0.2.7","secs":3600}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
@@ -35,6 +37,8 @@ pub enum Request {
     },
     /// What did watching find, with all sources?
     Watched,
+    /// What lies in the quarantine, and what is to become of it.
+    Quarantine(QuarantineRequest),
     /// Read filters and keys anew.
     Reload,
 }
@@ -52,6 +56,7 @@ impl Request {
     pub(super) fn needs(&self) -> Access {
         match self {
             Self::Version | Self::Status | Self::Bans | Self::Explain { .. } | Self::Watched => Access::Read,
+            Self::Quarantine(request) => request.needs(),
             Self::Ban { .. } | Self::Unban { .. } | Self::Reload => Access::Change,
         }
     }
@@ -66,6 +71,7 @@ impl Request {
             Self::Unban { source } => format!("ban del {source}"),
             Self::Explain { source } => format!("ban explain {source}"),
             Self::Watched => "watched".into(),
+            Self::Quarantine(request) => request.words(),
             Self::Reload => "reload".into(),
         }
     }
@@ -98,6 +104,8 @@ pub enum Reply {
     Explained(Explained),
     /// What watching found.
     Watched(Box<Summary>),
+    /// What was asked of the quarantine.
+    Quarantine(QuarantineReply),
     /// Filters and keys were read anew.
     Reloaded {
         /// Filters in force.
@@ -130,6 +138,9 @@ pub struct Status {
     /// What watching found, with the sources that come first; none: the daemon is older than that.
     #[serde(default)]
     pub watch: Option<Summary>,
+    /// How full the quarantine is; none: there is none, or the daemon is older than that.
+    #[serde(default)]
+    pub quarantine: Option<QuarantineStatus>,
     /// The daemon's counters ([`crate::telemetry::Metrics`]), since its start.
     pub counters: BTreeMap<String, u64>,
     /// Log lines lost because the log's queue was full.

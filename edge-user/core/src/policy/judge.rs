@@ -1,6 +1,7 @@
 //! The decisions themselves.
 
 use super::{Action, Cover, Facts, Filter, Policy, Reason, RequireTag, Situation, Verdict};
+use crate::bounce::Kind;
 use crate::mailbox::Mailbox;
 use crate::signature::{Proof, tags};
 
@@ -109,6 +110,14 @@ impl Policy {
         self.filters.iter().position(|filter| filter.applies_to(recipient))
     }
 
+    /// Whether anything may be quarantined: then a place for it must be there.
+    #[must_use]
+    pub fn quarantines(&self) -> bool {
+        let by_filter = self.filters.iter().any(|filter| filter.on && filter.action == Action::Quarantine);
+        let by_kind = Kind::ALL.iter().any(|kind| self.kinds.of(*kind).action() == Some(Action::Quarantine));
+        by_filter || by_kind || self.overused_in_flood == Action::Quarantine
+    }
+
     /// Whether the recipient's bounces are delivered unproven.
     #[must_use]
     pub fn exempts(&self, recipient: &Mailbox) -> bool {
@@ -135,7 +144,6 @@ fn spared_in_grace(verdict: Verdict, grace: bool) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bounce::Kind;
     use crate::policy::{Grace, KindRules};
 
     fn mailbox(text: &str) -> Mailbox {
@@ -304,6 +312,17 @@ mod tests {
             let answer = policy.refuses_at_data(&mailbox(recipient), proof, now);
             assert_eq!(answer, refused, "{recipient}, proof {proof:?}, {now:?}");
         }
+    }
+
+    #[test]
+    fn whether_anything_may_be_quarantined_is_known_beforehand() {
+        let mut with = [Policy::default(), Policy::default(), Policy::default()];
+        with[0].filters = vec![filter(vec![Cover::All], Action::Quarantine)];
+        with[1].overused_in_flood = Action::Quarantine;
+        with[2].kinds.set(Kind::Challenge, crate::policy::KindRule::Quarantine);
+        assert!(with.iter().all(Policy::quarantines));
+        with[0].filters[0].on = false;
+        assert!(![&with[0], &Policy::default(), &policy()].into_iter().any(Policy::quarantines));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! - [`shelf`]: folders, names and files;
 //! - [`head`]: what is known of a message besides itself, in a field in front of it;
 //! - [`draft`]: a message on its way in: written in pieces, synced, moved into place, then only acknowledged;
+//! - [`list`]: for who looks;
+//! - [`release`]: a message on its way out, to the upstream;
 //! - [`room`]: how much there may be, and how much there is;
 //! - [`sweep`]: what has expired, and what a crash left behind.
 //!
@@ -13,6 +15,8 @@
 
 mod draft;
 mod head;
+mod list;
+mod release;
 mod room;
 mod shelf;
 mod sweep;
@@ -31,8 +35,10 @@ use tokio::time::timeout;
 
 pub(crate) use self::draft::Draft;
 pub use self::head::{Head, Opened, open};
+pub use self::list::{PART_BYTES, Part, Row, Which, list, read};
+pub(crate) use self::release::{Released, release};
 use self::room::Rooms;
-pub use self::shelf::{Id, Item, Shelf};
+pub use self::shelf::{Id, Item, NotAnId, Shelf};
 pub(crate) use self::sweep::sweep_hourly;
 use super::{Edge, locked};
 use crate::config;
@@ -49,6 +55,9 @@ const DISK_THREADS_MAX: usize = 8;
 /// How long one piece of work may take on the disk, the wait for its turn included. Past it the message is deferred:
 /// clients wait minutes for the reply to a final dot (RFC 5321 section 4.5.3.2.6), but not for ever.
 const DISK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a second caller is told.
+const RELEASING: &str = "somebody is releasing or deleting this message just now; try again";
 
 /// Why a message is not kept. Nothing of it stays on disk.
 #[derive(Debug, thiserror::Error)]
@@ -199,6 +208,24 @@ impl Quarantine {
         Ok(was_there)
     }
 
+    /// Deletes a message, for good. `false`: it is not there.
+    ///
+    /// # Errors
+    /// The disk says no, or somebody releases it just now.
+    pub fn delete_by_id(&self, id: Id) -> io::Result<bool> {
+        let hand = self.take_in_hand(id).ok_or_else(|| io::Error::other(RELEASING))?;
+        match self.shelf.find(id)? {
+            Some(item) => self.delete(&item, &hand),
+            None => Ok(false),
+        }
+    }
+
+    /// How long messages are kept.
+    #[must_use]
+    pub fn keeping(&self) -> Duration {
+        Duration::from_secs(u64::from(self.settings.days) * 86_400)
+    }
+
     /// Runs what touches the disk on a thread that may wait for it.
     async fn on_disk<T: Send + 'static>(
         &self,
@@ -263,11 +290,6 @@ impl Edge {
             self.log.event(Event::QuarantineFailed { error: error.to_string() });
         }
     }
-}
-
-/// How long messages are kept.
-fn keeping(settings: &config::Quarantine) -> Duration {
-    Duration::from_secs(u64::from(settings.days) * 86_400)
 }
 
 /// The time as file names have it: whole seconds.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edge_core::time::UnixMillis;
 
-use super::{Quarantine, keeping, locked, secs};
+use super::{Quarantine, locked, secs};
 use crate::engine::Edge;
 use crate::telemetry::Event;
 
@@ -19,7 +19,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// The disk says no; what was deleted so far is.
-    pub(crate) fn expire(&self, before: UnixMillis) -> io::Result<u64> {
+    pub fn expire(&self, before: UnixMillis) -> io::Result<u64> {
         let mut expired = 0;
         for item in self.shelf.items()?.into_iter().take_while(|item| item.secs < secs(before)) {
             let Some(hand) = self.take_in_hand(item.id) else { continue };
@@ -57,7 +57,7 @@ impl Quarantine {
 pub(crate) async fn sweep_hourly(edge: Arc<Edge>) {
     let Some(quarantine) = edge.quarantine.clone() else { return };
     loop {
-        let (quarantine, before) = (Arc::clone(&quarantine), edge.now().minus(keeping(&quarantine.settings)));
+        let (quarantine, before) = (Arc::clone(&quarantine), edge.now().minus(quarantine.keeping()));
         let swept = tokio::task::spawn_blocking(move || {
             let expired = quarantine.expire(before)?;
             quarantine.recount().map(|()| expired)

@@ -11,6 +11,7 @@ mod mail;
 mod mailboxes;
 mod quarantine;
 mod relay;
+mod release;
 mod scripted;
 mod stages;
 mod stop;
