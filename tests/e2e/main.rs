@@ -6,6 +6,7 @@ mod crash;
 mod deploy;
 mod forged_bounce;
 mod forwarders;
+mod kinds;
 mod lab_itself;
 mod mass;
 mod readme;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{FULL, Far, Instance, Software};
+use super::{AWAY, FULL, Far, Instance, LATE, Software};
 use crate::Host;
 
 const USERS: &[&str] = &["Debian-exim:x:7111:7111::/var/spool/exim4:/usr/sbin/nologin"];
@@ -33,6 +33,7 @@ rfc1413_query_timeout = 0s
 tls_advertise_hosts =
 smtp_accept_max = 200
 smtp_accept_queue_per_connection = 0
+delay_warning = 1s:99d
 acl_smtp_rcpt = check_rcpt
 acl_smtp_data = accept
 
@@ -47,6 +48,18 @@ full:
   domains = {domain}
   local_parts = {FULL}
   transport = full
+away:
+  driver = accept
+  domains = {domain}
+  local_parts = {AWAY}
+  transport = away
+late:
+  driver = manualroute
+  domains = {domain}
+  local_parts = {LATE}
+  route_list = * {address}::26
+  self = send
+  transport = out
 unknown:
   driver = redirect
   domains = {domain}
@@ -64,6 +77,13 @@ full:
   file = /var/spool/exim4/full
   user = Debian-exim
   quota = 1
+away:
+  driver = autoreply
+  user = Debian-exim
+  from = {AWAY}@{domain}
+  to = $sender_address
+  subject = Away: $h_subject
+  text = I am not here.
 out:
   driver = smtp
   interface = {address}

@@ -23,6 +23,8 @@ pub struct Forwarder {
     pub members: Option<String>,
     /// What `mark`'s `.forward` file says, where he has one.
     pub dot_forward: Option<String>,
+    /// Further lines of its Postfix's `main.cf`.
+    pub settings: Vec<String>,
     /// Whether senders are rewritten (`postsrsd`).
     pub srs: bool,
     /// The subscribers of [`LIST`], which `mlmmj` manages.
@@ -64,7 +66,8 @@ recipient_delimiter = +
 default_privs = list
 transport_maps = inline:{{ {routes}{{ refusing.example = smtp:[{refusing}] }} {{ example.jp = smtp:[{EDGE}] }} }}
 default_transport = error:5.4.4 the lab has no route to this domain
-{srs}",
+{srs}{settings}",
+            settings = self.settings.iter().map(|line| format!("{line}\n")).collect::<String>(),
             common = COMMON.replace("alias_maps =\n", ""),
             refusing = Far { software: Software::Postfix }.address(),
             srs = if self.srs { SRS_MAPS } else { "" },

@@ -28,6 +28,11 @@ const START: Duration = Duration::from_secs(30);
 /// A local part that every far server has, with a mailbox that is full. Any other is unknown to it.
 pub const FULL: &str = "full";
 
+/// A local part at the far Exim that answers by itself.
+pub const AWAY: &str = "away";
+/// A local part at the far Exim whose mail goes on to a server that is down.
+pub const LATE: &str = "late";
+
 /// A mail server software, or what stands beside one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Software {
