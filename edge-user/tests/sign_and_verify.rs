@@ -104,7 +104,13 @@ fn a_signed_message_is_proven_when_it_bounces() {
     assert_eq!(finding["proof"], "token");
     assert_eq!(finding["where"], "plain text");
     let names: Vec<&String> = finding.as_object().unwrap().keys().collect();
-    assert_eq!(names.len(), 4, "{names:?}");
+    assert_eq!(names.len(), 7, "{names:?}");
+    assert_eq!(
+        (&finding["kind"], &finding["confidence"]),
+        (&"failure".into(), &"likely".into()),
+        "{finding}"
+    );
+    assert_eq!(finding["told_by"], "words");
     assert!(finding["reason"].as_str().unwrap().contains("user@example.jp"));
 }
 

@@ -90,3 +90,43 @@ fn every_file_of_the_collection_is_of_its_kind() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+/// Messages that were written for this from the standards: of each kind, and what is nearly of one. Beside each stands
+/// what it is, and how sure that is.
+#[test]
+fn every_sample_is_of_the_kind_that_stands_beside_it() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/samples");
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|fault| panic!("{folder}: {fault}"));
+    let paths = entries.map(|entry| entry.expect("an entry of a folder").path());
+    let mut samples: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "eml")).collect();
+    samples.sort();
+    assert!(!samples.is_empty(), "{folder}: no sample in it");
+    let (mut kinds, mut faults) = (BTreeMap::new(), Vec::new());
+    for path in &samples {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let beside = path.with_extension("kind");
+        let expected =
+            std::fs::read_to_string(&beside).unwrap_or_else(|fault| panic!("{}: {fault}", beside.display()));
+        let text = std::fs::read(path).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+        for line_end in LineEnd::ALL {
+            let message = with_line_ends(&text, line_end);
+            let reading = read([&message[..]]);
+            let told =
+                format!("{} {}", reading.kind.name(), format!("{:?}", reading.confidence).to_lowercase());
+            if told != expected.trim() {
+                faults.push(format!("{name}: {told} by {:?}, and not {}", reading.told_by, expected.trim()));
+            }
+            *kinds.entry(reading.kind).or_insert(0) += 1;
+            for cut in 0..=message.len() {
+                let (head, tail) = message.split_at(cut);
+                assert_eq!(read([head, tail]), reading, "{name}, cut before octet {cut}");
+                let _ = read([head]);
+            }
+        }
+    }
+    for kind in Kind::ALL {
+        assert!(kinds.contains_key(&kind), "no sample is of the kind {}", kind.name());
+    }
+    println!("{} samples", samples.len());
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use edge_core::bounce::{Encoding, Found, Scanner};
+use edge_core::bounce::{Confidence, Encoding, Found, Kind, Reading, START_BYTES_MAX, Scanner, read};
 use edge_core::mailbox::Mailbox;
 use edge_core::signature::{Keys, Proof, TokenFault, tags, tokens};
 use edge_core::smtp::Address;
@@ -49,6 +49,28 @@ struct Finding {
     reason: String,
 }
 
+/// All that is printed: whether it is proven, and what it says of itself.
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    finding: &'a Finding,
+    kind: Kind,
+    confidence: Confidence,
+    /// What told the kind.
+    told_by: &'static str,
+}
+
+/// The kind in words.
+fn kind(reading: &Reading) -> String {
+    match reading.confidence {
+        Confidence::None => "nothing tells its kind: it counts as a bounce".into(),
+        Confidence::Likely => {
+            format!("it is likely of the kind {}, by {}", reading.kind.name(), reading.told_by)
+        }
+        Confidence::Certain => format!("it is of the kind {}, by {}", reading.kind.name(), reading.told_by),
+    }
+}
+
 /// Runs it. Exit code 1: not proven.
 pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     let config = configuration(&args.config)?;
@@ -58,18 +80,28 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         None => clock::system_now(),
     };
     let judge = Judge { domains: &config.domains, keys: &keys, now, max_age: config.token_age_max() };
-    let finding = if args.file == Path::new("-") {
-        judge.judge(&args.recipient, std::io::stdin().lock()).context("cannot read stdin")?
+    let (mut message, name): (Box<dyn Read>, _) = if args.file == Path::new("-") {
+        (Box::new(std::io::stdin().lock()), "stdin".to_owned())
     } else {
-        let name = args.file.display();
+        let name = args.file.display().to_string();
         let file = std::fs::File::open(&args.file).with_context(|| format!("cannot open {name}"))?;
-        judge.judge(&args.recipient, file).with_context(|| format!("cannot read {name}"))?
+        (Box::new(file), name)
     };
+    let cannot_read = || format!("cannot read {name}");
+    let mut start = Vec::new();
+    message.by_ref().take(START_BYTES_MAX as u64).read_to_end(&mut start).with_context(cannot_read)?;
+    let reading = read([&start[..]]);
+    let finding = judge.judge(&args.recipient, start.as_slice().chain(message)).with_context(cannot_read)?;
     if args.json {
-        print_json(&finding)?;
+        print_json(&Printed {
+            finding: &finding,
+            kind: reading.kind,
+            confidence: reading.confidence,
+            told_by: reading.told_by,
+        })?;
     } else {
         let said = if finding.proven { "proven" } else { "not proven" };
-        print(&format!("{said}: {}", finding.reason))?;
+        print(&format!("{said}: {}; {}", finding.reason, kind(&reading)))?;
     }
     Ok(if finding.proven { Answer::Yes } else { Answer::No })
 }

@@ -49,6 +49,7 @@ pub(super) fn validate(config: &mut Config, reader: &mut Reader<'_>) {
     }
     trusted_forwarders(config, &domains, reader);
     exempt_recipients(config, &domains, reader);
+    at_least(reader, "kinds.mailboxes_max", config.kinds.mailboxes_max, 1);
 }
 
 fn memo(reader: &mut Reader<'_>, path: &str, memo: &str) {

@@ -33,7 +33,8 @@ pub(super) struct Part<'m> {
     /// `type/subtype`, lowercased.
     pub(super) media_type: String,
     content_type: Option<ContentType<'m>>,
-    body: &'m [u8],
+    /// What stands behind the header section; `None`: that did not end.
+    body: Option<&'m [u8]>,
 }
 
 /// The message and its parts in order, the message itself first.
@@ -48,7 +49,7 @@ fn walk<'m>(entity: &'m [u8], default_type: &str, depth: usize, all: &mut Vec<Pa
         return;
     }
     let part = Part::of(entity, default_type);
-    let (body, boundary) = (part.body, part.boundary().map(str::to_owned));
+    let (body, boundary) = (part.body(), part.boundary().map(str::to_owned));
     // RFC 2046 section 5.1.5: a digest's parts are messages.
     let inner_type = if part.media_type == "multipart/digest" { "message/rfc822" } else { "text/plain" };
     all.push(part);
@@ -69,6 +70,15 @@ impl<'m> Part<'m> {
             part.media_type = format!("{}/{subtype}", content_type.ctype()).to_ascii_lowercase();
         }
         part
+    }
+
+    /// Whether its header section is whole: what is cut within it may have more to say.
+    pub(super) fn has_whole_header(&self) -> bool {
+        self.body.is_some()
+    }
+
+    fn body(&self) -> &'m [u8] {
+        self.body.unwrap_or_default()
     }
 
     fn boundary(&self) -> Option<&str> {
@@ -130,11 +140,11 @@ impl<'m> Part<'m> {
     /// Its body, its encoding taken off (RFC 2045 section 6); as it stands where it is not what it says.
     pub(super) fn contents(&self) -> Cow<'m, [u8]> {
         let decoded = match self.value("Content-Transfer-Encoding").as_str() {
-            "base64" => base64_decode(whole_groups(self.body)),
-            "quoted-printable" => quoted_printable_decode(self.body),
+            "base64" => base64_decode(whole_groups(self.body())),
+            "quoted-printable" => quoted_printable_decode(self.body()),
             _ => None,
         };
-        decoded.map_or(Cow::Borrowed(self.body), Cow::Owned)
+        decoded.map_or(Cow::Borrowed(self.body()), Cow::Owned)
     }
 
     /// Whether it is an attachment, by its own word.
@@ -168,8 +178,9 @@ pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|&octet| octet == b'\n')
 }
 
-/// The fields of a header section and what stands behind its empty line. A line that is no field ends it, too.
-pub(super) fn section(entity: &[u8]) -> (Vec<Field<'_>>, &[u8]) {
+/// The fields of a header section and what stands behind its empty line (`None`: it does not end). A line that is no
+/// field ends it, too.
+pub(super) fn section(entity: &[u8]) -> (Vec<Field<'_>>, Option<&[u8]>) {
     let mut fields = Vec::new();
     let mut at = 0;
     while at < entity.len() {
@@ -177,7 +188,7 @@ pub(super) fn section(entity: &[u8]) -> (Vec<Field<'_>>, &[u8]) {
         let mut rest = lines(&entity[at..]);
         let first = rest.next().unwrap_or_default();
         if matches!(first, b"\n" | b"\r\n") {
-            return (fields, &entity[at + first.len()..]);
+            return (fields, Some(&entity[at + first.len()..]));
         }
         len += first.len();
         len += rest.take_while(|line| matches!(line, [b' ' | b'\t', ..])).map(<[u8]>::len).sum::<usize>();
@@ -189,11 +200,11 @@ pub(super) fn section(entity: &[u8]) -> (Vec<Field<'_>>, &[u8]) {
             Some(_) => {}
             // The separator of an mbox that some programs leave in front.
             None if at == 0 && (field.starts_with(b"From ") || field.starts_with(b">From ")) => {}
-            None => return (fields, &entity[at..]),
+            None => return (fields, Some(&entity[at..])),
         }
         at += len;
     }
-    (fields, &[])
+    (fields, None)
 }
 
 /// A field's name and value.

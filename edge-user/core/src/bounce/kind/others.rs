@@ -28,7 +28,7 @@ const REPORT_TYPES: [&str; 9] = [
 /// A kind that a part's type and contents tell. Nothing in the message may speak for a bounce: a returned original is
 /// allowed only where the kind's standard returns one.
 pub(super) fn by_structure(signs: &Signs<'_>) -> Option<Told> {
-    if signs.speaks_for_a_bounce() || signs.looks_like_a_bounce() {
+    if !signs.root.has_whole_header() || signs.speaks_for_a_bounce() || signs.looks_like_a_bounce() {
         return None;
     }
     let all = signs.parts.iter();
@@ -156,7 +156,7 @@ fn calendar(part: &Part<'_>) -> Option<Told> {
 /// A kind that fields of the header section tell. Here words that speak for a bounce, or an original that comes back,
 /// are enough to make it uncertain.
 pub(super) fn by_fields(signs: &Signs<'_>) -> Option<Told> {
-    if signs.could_be_a_bounce() {
+    if !signs.root.has_whole_header() || signs.could_be_a_bounce() {
         return None;
     }
     auto_reply(signs).or_else(|| list(signs))

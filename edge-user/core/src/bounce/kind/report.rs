@@ -70,6 +70,7 @@ pub(super) fn all_fields(contents: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])
     let groups = (0..GROUPS_MAX).map_while(move |_| {
         let (fields, behind) = section(rest.trim_ascii_start());
         // A line that is no field: the rest is none of a report's.
+        let behind = behind.unwrap_or_default();
         let goes_on = !fields.is_empty() && behind.len() < rest.len();
         rest = behind;
         goes_on.then_some(fields)

@@ -85,7 +85,6 @@ fn reflections(original: &str) -> Vec<(String, String)> {
 fn no_reflection_of_forged_mail_is_told_to_be_anything_but_a_bounce() {
     for (name, message) in reflections(&forged()) {
         let reading = read([message.as_bytes()]);
-        // With a report type of their own in front, and neither a daemon's name nor words, nobody could tell.
         assert!(is_bounce(reading.kind), "{name}: {reading:?}\n{message}");
     }
 }
@@ -133,4 +132,16 @@ fn one_sign_of_a_bounce_makes_an_auto_reply_uncertain() {
         let kind = read([message.as_bytes()]).kind;
         assert!(is_bounce(kind), "{instead}: {kind:?}");
     }
+}
+
+#[test]
+fn a_header_section_that_does_not_end_where_reading_does_tells_nothing_but_a_bounce() {
+    let fields = format!("Subject: x\r\n{FORGED_FIELDS}From: bob@far.example\r\n");
+    let whole = format!("{fields}\r\nAway.\r\n");
+    assert_eq!(read([whole.as_bytes()]).kind, Kind::AutoReply);
+    let endless = format!(
+        "{fields}{}X-Failed-Recipients: bob@far.example\r\n\r\n",
+        "X-Pad: x\r\n".repeat(START_BYTES_MAX / 8)
+    );
+    assert_eq!(read([endless.as_bytes()]).kind, Kind::Unknown);
 }
