@@ -21,10 +21,6 @@ pub(crate) const HOSTS: [(&str, Host, Ipv4Addr); 3] = [
 ];
 pub(crate) const NAMES: [&str; 3] = ["mx1", "mx2", "mx3"];
 
-/// What a release is made of besides its program.
-const UNIT: &str = "[Unit]\nDescription=Backstop, as the lab has it\n[Service]\nType=notify\n\
-                    ExecStart=/usr/local/bin/backstop run\n[Install]\nWantedBy=multi-user.target\n";
-
 /// A release that can be deployed.
 #[derive(Debug)]
 pub(crate) struct Made {
@@ -160,8 +156,13 @@ pub(crate) fn of(folder: &Path, mark: &str, program: &[u8]) -> Result<Made> {
         Made { binary: folder.join(format!("backstop-{mark}")), units: folder.join(format!("units-{mark}")) };
     std::fs::write(&made.binary, [program, mark.as_bytes()].concat())?;
     std::fs::create_dir(&made.units)?;
-    std::fs::write(made.units.join("backstop.service"), UNIT.replace("the lab", mark))?;
-    std::fs::write(made.units.join("backstop.tmpfiles.conf"), "d /run/backstop 0755 root root\n")?;
+    // The real unit, told from others by its description.
+    for entry in std::fs::read_dir(lab::program::root().join("contrib/systemd"))? {
+        let from = entry?.path();
+        let text = std::fs::read_to_string(&from)?;
+        let text = text.replace("Description=", &format!("Description=in the lab: {mark}; "));
+        std::fs::write(made.units.join(from.file_name().context("a file has a name")?), text)?;
+    }
     Ok(made)
 }
 

@@ -2,5 +2,6 @@
 //!
 //! No systemd runs in the lab; a stand-in for `systemctl` starts and stops the daemon (`tests/lab/ssh/systemctl.sh`).
 
+mod broken;
 mod fleet;
 mod rollout;

@@ -45,7 +45,7 @@ fn a_release_goes_to_fresh_hosts_an_upgrade_after_it_and_back_again() -> Result<
     );
     for host in &fleet.hosts {
         assert!(is_healthy(host)?, "{}", host.name());
-        assert_eq!(host.read("stat -c %a /etc/backstop/keys/*")?, "600");
+        assert_eq!(host.read("stat -c '%a %U:%G' /etc/backstop/keys/*")?, "640 root:backstop");
         assert!(
             host.read("cat /etc/backstop/backstop.toml")?.contains(&format!("{}.example.jp", host.name()))
         );
@@ -78,7 +78,7 @@ fn a_release_goes_to_fresh_hosts_an_upgrade_after_it_and_back_again() -> Result<
         assert_eq!(release_of(host)?, first);
         assert!(
             host.read("cat /etc/systemd/system/backstop.service /run/standin/loaded")?
-                .contains("as one has it")
+                .contains("in the lab: one")
         );
     }
     let (output, _) = fleet.xtask(&["--rollback", "mx1"])?;
@@ -111,7 +111,7 @@ fn two_deployers_do_not_meet_and_one_that_is_killed_leaves_no_lock() -> Result<(
     let host = &fleet.hosts[1];
     let before = state(host)?;
     // The first deployer is at the second host's upload.
-    host.fault(Fault::Hangs, "cat ")?;
+    host.fault(Fault::Hangs, 0, "cat ")?;
     let (binary, units) = (two.binary.clone(), two.units.clone());
     let mut first = fleet
         .command(&["mx2", "--binary", super::fleet::shown(&binary), "--units", super::fleet::shown(&units)])
@@ -162,7 +162,7 @@ fn what_was_installed_by_hand_is_kept_as_a_release_to_go_back_to() -> Result<()>
         "{said}"
     );
     assert!(is_healthy(host)?);
-    assert!(host.read("cat /run/standin/loaded")?.contains("as one has it"));
+    assert!(host.read("cat /run/standin/loaded")?.contains("in the lab: one"));
     Ok(())
 }
 

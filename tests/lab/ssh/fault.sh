@@ -1,23 +1,25 @@
 #!/bin/sh
 # Stands before a command that deploy's script calls, under its name: writes the call down, and, where a test has named
-# it in `fault` (a line with the kind, a line with a pattern for the call), makes the first such call go wrong.
+# it in `fault` (lines with the kind, how many such calls go well before, and a pattern), makes that call go wrong.
 here=${0%/bin/*}
 name=${0##*/}
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 call="$name $*"
-# Its own status is asked for again and again, also by who only looks.
-case $call in *"--version"*) ;; esac
 printf '%s\n' "$call" | tr '\n' ' ' >>"$here/calls"
 echo >>"$here/calls"
 kind=
-{ read -r kind && IFS= read -r pattern; } 2>/dev/null <"$here/fault"
+if [ -e "$here/fault" ]; then
+    { read -r kind && read -r before && IFS= read -r pattern; } 2>/dev/null <"$here/fault"
+fi
 # shellcheck disable=SC2254 # the test's pattern
 if [ -n "$kind" ]; then
     case $call in
     $pattern)
-        # Only the first call: whoever moves the file away.
-        if mv "$here/fault" "$here/fault.happened" 2>/dev/null; then
+        if [ "$before" -gt 0 ]; then
+            printf '%s\n' "$kind" $((before - 1)) "$pattern" >"$here/fault"
+        # Whoever moves the file away is the one.
+        elif mv "$here/fault" "$here/fault.happened" 2>/dev/null; then
             case $kind in
             fails) exit 1 ;;
             damages)

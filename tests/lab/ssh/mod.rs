@@ -116,15 +116,15 @@ impl SshHost {
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
 
-    /// From now on the first call that `pattern` (of a shell's `case`) matches goes wrong, once. `NAME ARGUMENTS` is
-    /// what it is matched with.
+    /// From now on the call that `pattern` (of a shell's `case`) matches after `before` others goes wrong, once.
+    /// `NAME ARGUMENTS` is what it is matched with.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn fault(&self, fault: Fault, pattern: &str) -> Result<()> {
+    pub fn fault(&self, fault: Fault, before: usize, pattern: &str) -> Result<()> {
         self.forget_fault()?;
         std::fs::write(self.files.join("calls"), "")?;
-        let text = format!("{}\n{pattern}\n", fault.name());
+        let text = format!("{}\n{before}\n{pattern}\n", fault.name());
         // A look at the same time must not see half of it.
         std::fs::write(self.files.join("fault.new"), text)?;
         std::fs::rename(self.files.join("fault.new"), self.files.join("fault")).context("cannot set a fault")

@@ -45,7 +45,7 @@ refuse() {
     exit 1
 }
 
-sum() { sha256sum <"$1" | cut -d ' ' -f 1; }
+sum() { sha256sum "$1" | cut -d ' ' -f 1; }
 
 # Neither may hold the locks: a daemon that a stand-in for systemd starts would keep them.
 systemctl() { command systemctl "$@" 8>&- 9>&-; }
@@ -255,13 +255,15 @@ adopt() {
     point "$found"
 }
 
+has_keys() { for key in "$keys"/*.key; do [ -e "$key" ] && return 0; done; return 1; }
+
 open_journal() {
     old=$(current)
     was=$(state)
     taken=no config_made=no keys_made=no
     if [ ! -d "$lib/$new" ]; then taken=yes; fi
     if [ ! -e "$config" ] && [ -e "$incoming/etc/backstop.toml" ]; then config_made=yes; fi
-    if [ ! -e "$keys" ] && [ -e "$incoming/etc/keys" ]; then keys_made=yes; fi
+    if ! has_keys && [ -e "$incoming/etc/keys" ]; then keys_made=yes; fi
     echo "new=$new old=$old was=$was taken=$taken config=$config_made keys=$keys_made" >"$journal.tmp"
     sync -f "$lib"
     mv -f "$journal.tmp" "$journal"
@@ -277,29 +279,26 @@ take() {
     sync -f "$lib"
 }
 
-# The user and the directories that the unit needs, and a configuration where there is none.
+# A configuration where there is none; then the user and the directories that the unit needs, and who may read keys.
+# (`systemd-sysusers` and `systemd-tmpfiles` take nothing away, so what they make stays when the rest is taken back.)
 prepare() {
+    mkdir -p "$(dirname "$config")"
+    if [ "$keys_made" = yes ]; then
+        step "installing keys, as there are none"
+        mkdir -p "$keys"
+        cp -p "$incoming"/etc/keys/* "$keys"
+    fi
+    if [ "$config_made" = yes ]; then
+        step "installing the configuration, as there is none"
+        cp "$incoming/etc/backstop.toml" "$config"
+    fi
     while read -r file place; do
         case $place in
         */sysusers.d/*) systemd-sysusers "$lib/$new/$file" ;;
         */tmpfiles.d/*) systemd-tmpfiles --create "$lib/$new/$file" ;;
         esac
     done <"$lib/$new/PLACES"
-    mkdir -p "$(dirname "$config")"
-    if [ "$keys_made" = yes ]; then
-        step "installing keys, as there are none"
-        cp -rp "$incoming/etc/keys" "$keys"
-        own_keys
-    fi
-    if [ "$config_made" = yes ]; then
-        step "installing the configuration, as there is none"
-        cp "$incoming/etc/backstop.toml" "$config"
-    fi
     [ -e "$config" ] || refuse "there is no configuration here"
-}
-
-own_keys() {
-    if id backstop >/dev/null 2>&1; then chown -R backstop "$keys"; fi
 }
 
 check() {
@@ -419,7 +418,7 @@ take_back() {
     fi
     # What is left over here is only untidy.
     if [ "$(field "$journal" config)" = yes ]; then rm -f "$config"; fi
-    if [ "$(field "$journal" keys)" = yes ]; then rm -rf "$keys"; fi
+    if [ "$(field "$journal" keys)" = yes ]; then rm -f "$keys"/*.key; fi
     if [ "$(field "$journal" taken)" = yes ]; then rm -rf "${lib:?}/$new"; fi
     rm -f "$journal"
     if [ "$touched" = yes ] && [ -n "$old" ]; then bring_up; fi
