@@ -26,7 +26,7 @@ pub(crate) fn block_behind(words: &str) -> Result<String> {
 }
 
 /// README's edge, on one host with the server: it hears the public address, the server the loopback.
-fn settings(next_hop: &str) -> Settings {
+pub(crate) fn settings(next_hop: &str) -> Settings {
     Settings::default()
         .set("inbound.listen", vec![format!("{}:25", lab::EDGE)])
         .set("domain.0.upstream", "127.0.0.1:25")

@@ -117,6 +117,18 @@ impl Edge {
     /// # Errors
     /// When it does not build, does not come up, or says no.
     pub fn start(lab: &Lab, settings: &Settings, profile: Profile) -> Result<Self> {
+        let binary = Self::prepare(lab, settings, profile)?;
+        let process = spawn(lab, &binary)?;
+        let mut edge = Self { binary, process };
+        edge.wait_until_it_listens(lab)?;
+        Ok(edge)
+    }
+
+    /// The same, but starts nothing: the program's path, for commands that need no running edge.
+    ///
+    /// # Errors
+    /// When it does not build, or no key can be made.
+    pub fn prepare(lab: &Lab, settings: &Settings, profile: Profile) -> Result<PathBuf> {
         let binary = Program::Backstop.build(profile)?;
         lab.write("edge/backstop.toml", toml::to_string(&settings.0).context("the configuration as TOML")?)?;
         if !lab.path("edge/keys").exists() {
@@ -124,10 +136,7 @@ impl Edge {
             let made = lab.run(Host::Edge, &[&[shown(&binary)?], &keys[..]].concat())?;
             ensure!(made.status.success(), "backstop key new: {}", String::from_utf8_lossy(&made.stderr));
         }
-        let process = spawn(lab, &binary)?;
-        let mut edge = Self { binary, process };
-        edge.wait_until_it_listens(lab)?;
-        Ok(edge)
+        Ok(binary)
     }
 
     /// Starts it again, after [`Edge::kill9`] or [`Edge::stop`].

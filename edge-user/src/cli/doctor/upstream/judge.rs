@@ -108,7 +108,7 @@ fn own(title: &str, domain: &str, reply: &Result<Reply, String>, findings: &mut 
     match reply {
         Err(error) => findings.careful(check, format!("not to be asked: {error}"), "its log says why"),
         Ok(Reply { code: 200..=299, .. }) => findings.good(check, format!("it takes postmaster@{domain}")),
-        Ok(reply) if reply.code >= 500 && refuses_to_relay(reply) => findings.bad(
+        Ok(reply) if refuses_to_relay(reply) => findings.bad(
             check,
             format!("it does not know the domain as its own: {}", reply.text),
             format!("name {domain} among its domains (Postfix: mydestination or virtual_mailbox_domains)"),
@@ -130,9 +130,11 @@ fn relays(title: &str, reply: &Result<Reply, String>, findings: &mut Findings) {
             check,
             format!("it relays for the edge's address: it takes {FOREIGN}"),
             "usual where both are one host (mynetworks has 127.0.0.1). The edge passes only recipients of your own \
-             domains, so nobody can use it; better still, trust the edge's address no more than a stranger's",
+             domains, so nobody can use it; better still, let the port that the edge speaks to trust no address (Postfix: \
+             postconf -P 'smtp/inet/smtpd_relay_restrictions=reject_unauth_destination')",
         ),
-        Ok(reply) if reply.code >= 500 && refuses_to_relay(reply) => {
+        // Debian's Postfix defers what it does not relay (defer_unauth_destination).
+        Ok(reply) if refuses_to_relay(reply) => {
             findings.good(check, format!("not for the edge's address: {}", reply.text));
         }
         Ok(reply) => findings.careful(
@@ -149,7 +151,7 @@ fn forwards(title: &str, reply: &Result<Reply, String>, findings: &mut Findings)
     match reply {
         Err(error) => findings.careful(check, format!("not to be asked: {error}"), "its log says why"),
         Ok(Reply { code: 200..=299, .. }) => findings.good(check, "it takes outgoing mail from the edge"),
-        Ok(reply) if reply.code >= 500 && refuses_to_relay(reply) => findings.bad(
+        Ok(reply) if refuses_to_relay(reply) => findings.bad(
             check,
             format!("it takes no outgoing mail from the edge: {}", reply.text),
             "add the edge's address to the networks that may relay there (Postfix: mynetworks)",
@@ -173,13 +175,14 @@ mod tests {
     use crate::cli::doctor::finding::State::{self, Bad, Careful, Good};
     use crate::cli::doctor::sample;
 
-    const RELAY_DENIED: [&str; 6] = [
+    const RELAY_DENIED: [&str; 7] = [
         "554 5.7.1 <backstop-doctor@example.com>: Relay access denied", // Postfix
         "550 relay not permitted",                                      // Exim
         "550 5.7.1 <backstop-doctor@example.com>... Relaying denied",   // Sendmail
         "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain", // Exchange
         "550 Invalid recipient: <backstop-doctor@example.com>",         // OpenSMTPD
         "550-relay not permitted",
+        "454 4.7.1 <backstop-doctor@example.com>: Relay access denied", // Postfix as Debian has it
     ];
 
     fn reply(text: &str) -> Result<Reply, String> {
