@@ -91,22 +91,31 @@ impl StateDir {
     /// # Errors
     /// It cannot be written; the one before is still there.
     pub fn replace(&self, name: &str, octets: &[u8]) -> Result<(), StateError> {
-        let path = self.path.join(name);
-        let beside = self.path.join(format!(".{name}.new"));
-        let write = || {
-            let mut file =
-                OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
-            file.write_all(octets)?;
-            file.sync_all()?;
-            std::fs::rename(&beside, &path)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().map_err(|source| {
-            // Where the disk is full, half a file must not keep it so.
-            let _ = std::fs::remove_file(&beside);
-            StateError::Io { action: "write", path, source }
-        })
+        replace(&self.path, name, octets)
     }
+}
+
+/// Puts a file in the place of the one before, in the state directory or a directory in it; after a power cut either of
+/// them is there, whole.
+///
+/// # Errors
+/// It cannot be written; the one before is still there.
+pub fn replace(dir: &Path, name: &str, octets: &[u8]) -> Result<(), StateError> {
+    let path = dir.join(name);
+    let beside = dir.join(format!(".{name}.new"));
+    let write = || {
+        let mut file =
+            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+        file.write_all(octets)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, &path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|source| {
+        // Where the disk is full, half a file must not keep it so.
+        let _ = std::fs::remove_file(&beside);
+        StateError::Io { action: "write", path, source }
+    })
 }
 
 /// What a file of the state directory `dir` holds; `None`: it is not there. For who is not the daemon: nothing is locked,

@@ -25,11 +25,14 @@ hostname = "edge.example.jp"
 listen = ["127.0.0.1:2525"]
 [signature]
 keys = "{}"
+[state]
+dir = "{}"
 [[domain]]
 name = "example.jp"
 upstream = "127.0.0.1:25"
 "#,
-            keys.display()
+            keys.display(),
+            setup.dir.path().join("state").display()
         );
         std::fs::write(setup.config(), config).unwrap();
         assert_eq!(code(&setup.key(&["new"])), 0);

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use edge_core::bounce::{Confidence, Encoding, Found, Kind, Reading, START_BYTES_MAX, Scanner, read};
+use edge_core::bounce::message_ids::Place;
+use edge_core::bounce::{
+    Confidence, Encoding, Found, Kind, MessageIds, Reading, START_BYTES_MAX, Scanner, read,
+};
 use edge_core::mailbox::Mailbox;
 use edge_core::signature::{Keys, Proof, TokenFault, tags, tokens};
 use edge_core::smtp::Address;
@@ -13,8 +16,8 @@ use edge_core::time::UnixMillis;
 use serde::Serialize;
 
 use super::{Answer, CONFIG_PATH, configuration, print, print_json};
-use crate::config::{Domain, keys};
-use crate::engine::clock;
+use crate::config::{Config, keys};
+use crate::engine::{clock, record};
 
 /// Octets of a piece that is read and scanned at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -44,7 +47,7 @@ pub(crate) struct Args {
 struct Finding {
     proven: bool,
     proof: Option<Proof>,
-    /// `recipient`, or how the place in the message is encoded.
+    /// `recipient`, how the place in the message is encoded, or for the record which field it is.
     r#where: Option<&'static str>,
     reason: String,
 }
@@ -79,7 +82,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         Some(at) => UnixMillis::from_secs(u64::try_from(at.as_second()).context("--at is before 1970")?),
         None => clock::system_now(),
     };
-    let judge = Judge { domains: &config.domains, keys: &keys, now, max_age: config.token_age_max() };
+    let judge = Judge { config: &config, keys: &keys, now, max_age: config.token_age_max() };
     let (mut message, name): (Box<dyn Read>, _) = if args.file == Path::new("-") {
         (Box::new(std::io::stdin().lock()), "stdin".to_owned())
     } else {
@@ -91,7 +94,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     let mut start = Vec::new();
     message.by_ref().take(START_BYTES_MAX as u64).read_to_end(&mut start).with_context(cannot_read)?;
     let reading = read([&start[..]]);
-    let finding = judge.judge(&args.recipient, start.as_slice().chain(message)).with_context(cannot_read)?;
+    let finding = judge.judge(&args.recipient, start.as_slice().chain(message), cannot_read)?;
     if args.json {
         print_json(&Printed {
             finding: &finding,
@@ -107,21 +110,26 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
 }
 
 struct Judge<'k> {
-    domains: &'k [Domain],
+    config: &'k Config,
     keys: &'k Keys,
     now: UnixMillis,
     max_age: Duration,
 }
 
 impl Judge<'_> {
-    fn judge(&self, recipient: &str, mut message: impl Read) -> anyhow::Result<Finding> {
+    fn judge(
+        &self,
+        recipient: &str,
+        mut message: impl Read,
+        cannot_read: impl Fn() -> String,
+    ) -> anyhow::Result<Finding> {
         let address = Address::parse(recipient.as_bytes());
         let mailbox = address.and_then(|address| Mailbox::of(&address));
         let (Some(address), Some(mailbox)) = (address, mailbox) else {
             bail!("--recipient {recipient}: no address; expected local@domain");
         };
         let domain = mailbox.domain();
-        if self.domains.iter().all(|ours| ours.name != domain) {
+        if self.config.domains.iter().all(|ours| ours.name != domain) {
             let reason = format!(
                 "{domain} is no domain of this edge ([[domain]]): it refuses the recipient (550 5.7.1)"
             );
@@ -131,14 +139,15 @@ impl Judge<'_> {
             Ok(finding) => return Ok(finding),
             Err(fault) => fault,
         };
-        let mut scanner = Scanner::new();
+        let (mut scanner, mut message_ids) = (Scanner::new(), MessageIds::new());
+        let mut named = Vec::new();
         let mut piece = vec![0; PIECE_BYTES];
         let mut faults = TokenFaults::default();
         loop {
             let len = match message.read(&mut piece) {
                 Ok(len) => len,
                 Err(fault) if fault.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(fault) => return Err(fault.into()),
+                Err(fault) => return Err(fault).with_context(cannot_read),
             };
             let mut proven = None;
             let mut look = |found: Found| {
@@ -146,6 +155,11 @@ impl Judge<'_> {
                     proven = self.token(&found, &mailbox).map_err(|fault| faults.note(fault)).ok();
                 }
             };
+            let mut name = |place, id: &[u8]| named.push((place, id.to_vec()));
+            match len {
+                0 => message_ids.finish(&mut name),
+                _ => message_ids.scan(&piece[..len], &mut name),
+            }
             match len {
                 0 => scanner.finish(&mut look),
                 _ => scanner.scan(&piece[..len], &mut look),
@@ -156,7 +170,12 @@ impl Judge<'_> {
                 None => {}
             }
         }
-        let reason = [tag_fault, Some(faults.reason(&mailbox))].into_iter().flatten().collect::<Vec<_>>();
+        let record_fault = match self.record(&named, &mailbox)? {
+            Ok(finding) => return Ok(finding),
+            Err(fault) => fault,
+        };
+        let reason = [tag_fault, Some(faults.reason(&mailbox)), Some(record_fault)];
+        let reason = reason.into_iter().flatten().collect::<Vec<_>>();
         Ok(Finding { proven: false, proof: None, r#where: None, reason: reason.join("; ") })
     }
 
@@ -174,6 +193,53 @@ impl Judge<'_> {
             }),
             Err(fault) => Err(Some(format!("the recipient's tag is not ours: {fault}"))),
         }
+    }
+
+    /// What the Message-IDs prove that stand where one may; or why none does.
+    fn record(
+        &self,
+        named: &[(Place, Vec<u8>)],
+        mailbox: &Mailbox,
+    ) -> anyhow::Result<Result<Finding, String>> {
+        if named.is_empty() {
+            return Ok(Err("it names no message that it answers".into()));
+        }
+        let dir = &self.config.state.dir;
+        let record = record::look(self.config, dir, self.now).with_context(|| {
+            format!(
+                "cannot read the record of sent mail in {}; it is the daemon's and root's to read",
+                dir.display()
+            )
+        })?;
+        let found = named
+            .iter()
+            .find_map(|(place, id)| Some((place, id, record.find(self.keys, mailbox, id, self.now)?)));
+        let Some((place, id, sent)) = found else {
+            let fault = match record.is_empty() {
+                true => format!("no record of sent mail is in {}", dir.display()),
+                false => format!("no message that it names was sent for {}", mailbox.as_str()),
+            };
+            return Ok(Err(fault));
+        };
+        let day = keys::rfc3339(UnixMillis::from_secs(u64::from(sent.day) * 86_400));
+        let day = day.split('T').next().unwrap_or_default();
+        let message = format!("message {} of {day}", String::from_utf8_lossy(id));
+        if !self.config.policy().record_proves(mailbox) {
+            return Ok(Err(format!(
+                "it answers our {message}, but the filter for {} says that the record proves nothing",
+                mailbox.as_str()
+            )));
+        }
+        Ok(Ok(Finding {
+            proven: true,
+            proof: Some(Proof::Record),
+            r#where: Some(place.text()),
+            reason: format!(
+                "the record has {message}, sent for {}; {} names it",
+                mailbox.as_str(),
+                place.text()
+            ),
+        }))
     }
 
     fn token(&self, found: &Found, mailbox: &Mailbox) -> Result<Finding, TokenFault> {

@@ -55,6 +55,16 @@ section! {
 }
 
 section! {
+    /// `[record]`
+    pub struct Record {
+        /// How many entries a day (UTC) may have: one for each message and mailbox, and one more where a message has more
+        /// than four recipients. What does not fit goes out all the same and is not remembered. An entry costs about 4.4
+        /// octets of memory and disk, today's up to 20, for `max_age_days` and a day. 0: no record.
+        pub messages_per_day_max: usize = 1_000_000,
+    }
+}
+
+section! {
     /// `[[filter]]`
     pub struct Filter {
         /// A note, at most 80 characters, any language.
@@ -139,4 +149,4 @@ section! {
     }
 }
 
-defaults!(Policy, Kinds);
+defaults!(Policy, Kinds, Record);

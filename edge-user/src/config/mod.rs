@@ -25,7 +25,7 @@ pub use daemon::{Control, Limits, Log, LogFormat, Quarantine, READ_BUFFER_BYTES,
 pub use edit::{Edit, EditError};
 pub use load::{Loaded, load, parse, read};
 pub use machine::Machine;
-pub use mail::{Domain, Filter, Inbound, Kinds, Outbound, Policy, Signature, TrustedForwarder};
+pub use mail::{Domain, Filter, Inbound, Kinds, Outbound, Policy, Record, Signature, TrustedForwarder};
 pub use manual::Answers;
 pub use problem::{ConfigError, Level, Problem, Problems};
 pub use section::{Field, Kind};
@@ -47,6 +47,8 @@ section! {
         pub domains: Vec<Domain>,
         /// Keys, tags and tokens.
         pub signature: Signature,
+        /// The record of what was sent: it proves bounces that return neither token nor tag, but the Message-ID.
+        pub record: Record,
         /// The backscatter filters, in order; the first that is on and covers the recipient decides. None: all is
         /// delivered, and logged.
         #[key = "filter"]

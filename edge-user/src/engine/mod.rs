@@ -18,6 +18,7 @@ mod outbound;
 mod passing;
 mod pool;
 pub mod quarantine;
+pub mod record;
 mod registry;
 mod upstream;
 mod upstreams;
@@ -35,6 +36,7 @@ use anyhow::Context as _;
 use edge_core::incident::{Detector, State};
 use edge_core::policy::{Policy, Situation};
 use edge_core::reputation::{Allowances, Correspondents, Reputation};
+use edge_core::signature::record::Record;
 use edge_core::signature::{Keys, Uses, tags};
 use edge_core::time::UnixMillis;
 use tokio::sync::{Notify, watch as told};
@@ -84,10 +86,12 @@ pub struct Edge {
     pub correspondents: Mutex<Correspondents>,
     /// Watches for floods.
     pub flood: Mutex<Detector>,
-    /// Uses of tokens and tags.
+    /// Uses of tokens, tags and messages of the record.
     pub uses: Mutex<Uses>,
     /// What the rules of kinds let through to mailboxes.
     pub by_kind: Mutex<Allowances>,
+    /// What was sent.
+    pub record: RwLock<Record>,
     /// What mailboxes got from trusted forwarders.
     pub forwarded: Mutex<Allowances>,
     /// The NIC's protection, where there is one.
@@ -150,6 +154,7 @@ impl Edge {
         let watch = Watch::open(state.as_ref(), &keys, Clock::System.now());
         Ok(Arc::new(Self {
             watch,
+            record: record::open(&config, state.as_ref(), Clock::System.now()),
             keys: RwLock::new(Arc::new(keys)),
             policy: RwLock::new(Arc::new(config.policy())),
             reputation: Mutex::new(Reputation::new(config.reputation_limits(), spared)),
@@ -286,6 +291,8 @@ pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: told::Receiver<bool
     let _ = runtime.block_on(async { timeout(ASK_PATIENCE, upstreams::ask_all(&edge)).await });
     let keeper =
         Keeper::start(Arc::clone(&edge)).context("cannot start the thread that keeps what watching found")?;
+    let record = record::Keeper::start(Arc::clone(&edge))
+        .context("cannot start the thread that keeps the record of sent mail")?;
     let workers = listeners.start(&edge, &stop).context("cannot start a worker's thread")?;
     runtime.block_on(housekeeping(Arc::clone(&edge), stop));
     for worker in workers {
@@ -294,8 +301,8 @@ pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: told::Receiver<bool
             Err(_) => anyhow::bail!("a worker's thread panicked"),
         }
     }
-    // The last bounces are counted: now it writes a last time.
-    drop(keeper);
+    // The last messages are through: now they write a last time.
+    drop((keeper, record));
     Ok(())
 }
 

@@ -115,6 +115,10 @@ metrics! {
     delivered_dmarc_report,
     /// The same: TLS reports.
     delivered_tls_report,
+    /// Outgoing messages remembered, once for each mailbox.
+    record_kept,
+    /// Outgoing messages not remembered: the day's record was full.
+    record_full,
     /// Outgoing messages signed.
     signed,
     /// Outgoing messages passed on unsigned.

@@ -74,7 +74,8 @@ impl Inbound {
             match proof {
                 Proof::Tag => self.edge.metrics.bounces_tag.add(1),
                 Proof::Token => self.edge.metrics.bounces_token.add(1),
-                Proof::Record => self.edge.metrics.bounces_record.add(1),
+                // No credit for it: whoever knows a Message-ID of ours could earn protection from bans by it.
+                Proof::Record => return self.edge.metrics.bounces_record.add(1),
             }
             self.observe(Conduct::ProvenBounce);
         }
@@ -175,6 +176,9 @@ impl Inbound {
             self.message.as_mut().and_then(|message| message.token.take_if(|token| !token.overused))
         {
             locked(&self.edge.uses).commit(&found.token.nonce);
+        }
+        if let Some(sent) = self.message.as_mut().and_then(|message| message.sent.take()) {
+            sent.commit();
         }
         let recipients = self.transaction.iter_mut().flat_map(|transaction| &mut transaction.recipients);
         recipients.filter_map(|recipient| recipient.tag_use.take()).for_each(TagUse::commit);

@@ -9,7 +9,7 @@ use edge_core::signature::Proof;
 use edge_core::smtp::EndOfData;
 
 use super::envelope::Tag;
-use super::evidence::{Evidence, TokenProof};
+use super::evidence::{Evidence, SentUse, TokenProof};
 use super::{Inbound, Transaction};
 use crate::engine::doubt::Doubt;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
@@ -40,6 +40,8 @@ pub(super) struct Message {
     pub(super) proof: Option<Proof>,
     /// The token that did, or that was used too often.
     pub(super) token: Option<TokenProof>,
+    /// The message of the record that it answers, if that proved it.
+    pub(super) sent: Option<SentUse>,
     /// What the policy said, if it was asked.
     pub(super) verdict: Option<Verdict>,
     /// What it says of itself; read when it is decided, from what is held then.
@@ -63,7 +65,7 @@ impl Message {
         Self {
             fate,
             received: ReceivedCount::new(),
-            evidence: Evidence::new(),
+            evidence: Evidence::new(edge),
             held: Held::new(Arc::clone(&edge.pool)),
             draft: None,
             quarantine: None,
@@ -71,6 +73,7 @@ impl Message {
             words: None,
             proof: None,
             token: None,
+            sent: None,
             verdict: None,
             reading: None,
         }
@@ -110,7 +113,10 @@ impl Inbound {
                     let decision = self.decide(JudgeWhen::TooBigToProve);
                     self.tell(decision).await;
                 }
-                Order::Hold => self.tell(Happening::HoldExhausted).await,
+                Order::Hold => {
+                    let happening = self.proven_by_record().unwrap_or(Happening::HoldExhausted);
+                    self.tell(happening).await;
+                }
                 Order::Judge(when) => {
                     let decision = self.decide(when);
                     self.tell(decision).await;
@@ -157,7 +163,18 @@ impl Inbound {
 
     /// No token proved it: the record may, or the policy rules.
     fn decide(&mut self, when: JudgeWhen) -> Happening {
-        Happening::Ruled(self.judge(when))
+        self.proven_by_record().unwrap_or_else(|| Happening::Ruled(self.judge(when)))
+    }
+
+    /// The record is asked only when the policy would be, at the end or where there is no more room: a token may come
+    /// behind the Message-ID, and is the better proof. Nothing is lost by that: what is not proven waits in any case.
+    fn proven_by_record(&mut self) -> Option<Happening> {
+        let message = self.message.as_mut().filter(|message| message.proof.is_none())?;
+        let recipient = self.transaction.as_ref()?.recipients.first()?;
+        message.sent = Some(message.evidence.by_record(&self.edge, &recipient.mailbox)?);
+        message.proof = Some(Proof::Record);
+        message.reading = Some(read(message.held.pieces(self.client.input.buffer())));
+        Some(Happening::Proven)
     }
 
     /// Asks the policy.

@@ -120,16 +120,20 @@ impl Outbound {
                 Ok((front, Why::RelayedUnsigned))
             };
         };
+        let keys = self.edge.keys();
+        let recipients = u32::try_from(self.session.recipients()).unwrap_or(u32::MAX);
         let signing = Signing {
-            keys: &self.edge.keys(),
+            keys: &keys,
             sender,
-            recipients: u32::try_from(self.session.recipients()).unwrap_or(u32::MAX),
+            recipients,
             is_ours: &|domain| self.edge.domains.is_ours(domain),
             now: self.edge.now(),
             nonces: rand::random(),
         };
         match signing.fields(section) {
             Ok(added) => {
+                // Before anything of it is sent: its bounce may be here before the reply to its final dot.
+                self.edge.remember(&keys, sender, &added, recipients);
                 front.extend_from_slice(added.fields.as_bytes());
                 Ok((front, if added.tokens > 0 { Why::Signed } else { Why::AlreadySigned }))
             }

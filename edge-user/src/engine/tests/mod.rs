@@ -10,6 +10,7 @@ mod limits;
 mod mail;
 mod mailboxes;
 mod quarantine;
+mod record;
 mod relay;
 mod release;
 mod scripted;

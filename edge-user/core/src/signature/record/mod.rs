@@ -274,12 +274,14 @@ impl Record {
     /// Adds entries that were read from disk. What is more than fits is left out: at most `messages_per_day_max` a day.
     pub fn restore(&mut self, name: DayName, entries: impl IntoIterator<Item = u64>) {
         let max = self.messages_per_day_max;
-        let open = &mut self.days.entry(name).or_default().open;
+        let day = self.days.entry(name).or_default();
         for entry in entries {
-            if open.len() >= max {
+            if day.len() >= max {
                 break;
             }
-            open.insert(entry);
+            if !day.contains(entry) {
+                day.open.insert(entry);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The outbound listener over loopback, between a client and a scripted next hop.
 
 mod hop;
+mod record;
 
 use std::time::Duration;
 

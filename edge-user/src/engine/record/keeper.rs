@@ -1,0 +1,133 @@
+//! The thread that brings the record to disk.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use crossbeam::channel::{self, RecvTimeoutError, Sender};
+use edge_core::signature::record::{DayName, DaySet, Unsaved};
+
+use super::{files, read, written};
+use crate::engine::Edge;
+
+/// How far the disk may be behind.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// When the disk is tried again that took nothing: then all of the open days is written anew.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// The running thread. It ends, and writes a last time, when this is dropped.
+#[derive(Debug)]
+pub(in crate::engine) struct Keeper {
+    thread: Option<JoinHandle<()>>,
+    /// Dropped: the thread ends.
+    stop: Option<Sender<()>>,
+}
+
+impl Keeper {
+    /// Starts the thread; none where there is no state directory, or no record.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(in crate::engine) fn start(edge: Arc<Edge>) -> io::Result<Self> {
+        // What could not be had was said when the record was opened.
+        let directory = edge.state.as_ref().and_then(|state| files::directory(state).ok());
+        let Some(directory) = directory.filter(|_| edge.keeps_record()) else {
+            return Ok(Self { thread: None, stop: None });
+        };
+        let (stop, stopped) = channel::bounded::<()>(0);
+        let mut disk = Disk { directory, failed: false };
+        let thread = thread::Builder::new().name("record".into()).spawn(move || {
+            loop {
+                let patience = if disk.failed { RETRY_AFTER } else { SAVE_EVERY };
+                let ended = stopped.recv_timeout(patience) != Err(RecvTimeoutError::Timeout);
+                disk.save_or_say(&edge);
+                if ended {
+                    break;
+                }
+            }
+        })?;
+        Ok(Self { thread: Some(thread), stop: Some(stop) })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that keeps the record of sent mail has panicked");
+        }
+    }
+}
+
+/// Where the record is written to.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) directory: PathBuf,
+    /// It took the last one not: that is said once.
+    pub(super) failed: bool,
+}
+
+impl Disk {
+    fn save_or_say(&mut self, edge: &Edge) {
+        match self.save(edge) {
+            Ok(()) if std::mem::replace(&mut self.failed, false) => {
+                tracing::warn!("the record of sent mail is on disk again, all of it");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                written(&edge.record).unsaved_again();
+                if !std::mem::replace(&mut self.failed, true) {
+                    tracing::error!(
+                        "the record of sent mail is not on disk: {error:#}; it is kept in memory, and tried again every {} s",
+                        RETRY_AFTER.as_secs()
+                    );
+                }
+            }
+        }
+    }
+
+    /// Writes what is new, and what is over.
+    pub(super) fn save(&self, edge: &Edge) -> anyhow::Result<()> {
+        let directory: &Path = &self.directory;
+        let unsaved = written(&edge.record).take_unsaved();
+        if unsaved.incomplete {
+            let open = read(&edge.record).open_days();
+            for (day, _) in open {
+                let entries = read(&edge.record).open_entries(day);
+                files::rewrite(directory, day, &entries)?;
+            }
+        } else {
+            for (day, entries) in by_day(unsaved) {
+                files::append(directory, day, entries.into_iter())
+                    .with_context(|| format!("cannot write in {}", directory.display()))?;
+            }
+        }
+        let now = edge.now();
+        let over = read(&edge.record).days_over(now);
+        for day in over {
+            let set = DaySet::of(read(&edge.record).open_entries(day));
+            files::seal(directory, day, &set)?;
+            if written(&edge.record).seal(day, set) {
+                files::delete_log(directory, day)
+                    .with_context(|| format!("cannot delete in {}", directory.display()))?;
+            }
+        }
+        if written(&edge.record).forget_old(now) {
+            files::delete_old(directory, &read(&edge.record), now);
+        }
+        Ok(())
+    }
+}
+
+fn by_day(unsaved: Unsaved) -> BTreeMap<DayName, Vec<u64>> {
+    let mut days = BTreeMap::<_, Vec<_>>::new();
+    for (day, entry) in unsaved.entries {
+        days.entry(day).or_default().push(entry);
+    }
+    days
+}
