@@ -1,6 +1,9 @@
 //! The service of `contrib/systemd`: installed as README says, run as systemd would run it. systemd itself is not in the
-//! lab: `setpriv` gives the daemon the unit's user, its capabilities and nothing more.
+//! lab: `setpriv` gives the daemon the unit's user and its capabilities, `backstop-confine` its system calls,
+//! and a mount namespace what it sees and may write. Not tried is what else systemd does with mounts (`PrivateDevices=`,
+//! `ProtectHome=`, `PrivateTmp=`), and systemd's own start and stop.
 
+use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -17,6 +20,15 @@ use crate::readme::block_behind;
 const PATIENCE: Duration = Duration::from_secs(30);
 const BANNED: &str = "198.18.64.77";
 const UNIT: &str = "contrib/systemd/backstop.service";
+
+/// `ProtectSystem=strict`, `ProtectKernelTunables=`, `ProcSubset=pid` and `ProtectProc=invisible`: $1 is what may be
+/// written, the others are the command.
+const SANDBOX: &str = r#"
+for place in $1; do mount --bind "${place#-}" "${place#-}"; done
+mount -t proc -o hidepid=invisible,subset=pid proc /proc
+for place in /sys/fs/bpf /sys /etc /var/lib /run /usr/local/bin /; do mount -o remount,bind,ro "$place"; done
+shift
+exec "$@""#;
 
 /// What a setting of the unit says, all its lines.
 fn setting(name: &str) -> Result<Vec<String>> {
@@ -46,8 +58,10 @@ impl Service {
              mount -t tmpfs -o mode=0755 tmpfs /usr/local/bin
              mkdir -p /etc/systemd/system
              cd '{}'
-             {commands}",
-            root().display()
+             {commands}
+             install -m 755 '{}' /usr/local/bin/",
+            root().display(),
+            env!("CARGO_BIN_EXE_backstop-confine")
         ))?;
         Ok(service)
     }
@@ -98,12 +112,50 @@ impl Service {
              systemd-tmpfiles --create backstop.conf",
         )?;
         let start = setting("ExecStart")?.join(" ");
-        let words: Vec<&str> = ["env"].iter().chain(environment).copied().chain(start.split(' ')).collect();
-        let words = Self::command(&words)?;
+        let calls = self.allowed_calls()?;
+        let confined = ["env"].iter().chain(environment).copied().chain(["backstop-confine", &calls]);
+        let words = Self::command(&confined.chain(start.split(' ')).collect::<Vec<_>>())?;
+        let sandbox = ["unshare", "--mount", "--propagation", "slave", "bash", "-euc", SANDBOX, "sandbox"];
+        let writes = format!("/var/lib/backstop /run/backstop {}", setting("ReadWritePaths")?.join(" "));
+        let words: Vec<String> = sandbox.map(String::from).into_iter().chain([writes]).chain(words).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let process = self.lab.spawn("backstop", Host::Edge, &words)?;
         process.wait_for_line(" started", PATIENCE)?;
         Ok(process)
+    }
+
+    /// The unit's `SystemCallFilter` in full, with commas between.
+    fn allowed_calls(&self) -> Result<String> {
+        // systemd adds these by itself.
+        let mut allowed = self.members("@default")?;
+        for value in setting("SystemCallFilter")? {
+            let (takes, names) = match value.strip_prefix('~') {
+                Some(names) => (false, names),
+                None => (true, &*value),
+            };
+            for name in names.split(' ') {
+                let named = self.members(name)?;
+                match takes {
+                    true => allowed.extend(named),
+                    false => allowed.retain(|call| !named.contains(call)),
+                }
+            }
+        }
+        Ok(allowed.into_iter().collect::<Vec<_>>().join(","))
+    }
+
+    /// The calls of a group, those of its groups too; of a call, itself.
+    fn members(&self, name: &str) -> Result<BTreeSet<String>> {
+        if !name.starts_with('@') {
+            return Ok([name.to_owned()].into());
+        }
+        let listed = self.root(&format!("systemd-analyze syscall-filter --no-pager {name}"))?;
+        let words = listed.lines().skip(1).map(str::trim);
+        let words = words.filter(|word| !word.is_empty() && !word.starts_with('#'));
+        words.map(|word| self.members(word)).try_fold(BTreeSet::new(), |mut all, more| {
+            all.extend(more?);
+            Ok(all)
+        })
     }
 
     /// Waits until the network card drops a source, or does so no more.

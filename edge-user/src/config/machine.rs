@@ -146,10 +146,9 @@ fn memory_needed(config: &Config) -> u64 {
 
 /// The machine's memory, or what its control group may have of it.
 fn memory_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    // Not from /proc/meminfo, which a service with `ProcSubset=pid` does not see.
+    let machine = nix::sys::sysinfo::sysinfo().ok()?.ram_total();
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
     let group: Option<u64> = group.and_then(|text| text.trim().parse().ok());
-    Some(kib.saturating_mul(1024).min(group.unwrap_or(u64::MAX)))
+    Some(machine.min(group.unwrap_or(u64::MAX)))
 }
