@@ -68,6 +68,9 @@ fn beyond_the_file(config: &Config) -> anyhow::Result<Vec<Problem>> {
         problems.push(error("control", fault.to_string()));
     }
     problems.extend(super::quarantine::problems(config));
+    if let Err((place, fault)) = config.tenant_secrets() {
+        problems.push(error(&format!("outbound.tenant[{place}].secret_file"), fault.to_string()));
+    }
     let dir = &config.signature.keys;
     match keys::load_signing(dir, system_now()) {
         Ok(_) => {}
@@ -97,6 +100,10 @@ fn understood(config: &Config, file: &Path) -> String {
                 list(networks),
                 outbound.next_hop
             );
+            for tenant in &outbound.tenants {
+                let networks = tenant.networks.iter().map(ToString::to_string).collect();
+                told += &format!("tenant    {}, with the secret in {}\n", list(networks), tenant.header);
+            }
         }
         None => told += "outbound  none: nothing is signed, so no bounce can be proven\n",
     }
@@ -109,6 +116,12 @@ fn understood(config: &Config, file: &Path) -> String {
     }
     if config.filters.is_empty() {
         told += "filter    none: every bounce is delivered, and logged\n";
+    }
+    for forwarder in &config.trusted_forwarders {
+        let networks = forwarder.networks.iter().map(ToString::to_string).collect();
+        let to = forwarder.recipients.join(", ");
+        let (per_hour, memo) = (forwarder.per_hour, &forwarder.memo);
+        told += &format!("forwarder {} to {to}, {per_hour} an hour for each  # {memo}\n", list(networks));
     }
     match &config.xdp {
         Some(xdp) => {

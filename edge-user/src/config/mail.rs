@@ -25,6 +25,22 @@ section! {
         pub networks: Vec<IpNet>,
         /// Where signed mail goes: the one next hop.
         pub next_hop: SocketAddr,
+        /// Networks that strangers share with you, like those of Microsoft 365 or Google: their mail may come in too, but
+        /// only with a secret in a header field, which is taken off.
+        #[key = "tenant"]
+        pub tenants: Vec<Tenant> = Vec::new(),
+    }
+}
+
+section! {
+    /// `[[outbound.tenant]]`
+    pub struct Tenant {
+        /// The shared networks. The rule holds for them even where `outbound.networks` has them too.
+        pub networks: Vec<IpNet>,
+        /// The header field that the secret stands in. Whoever sent it, it goes no further than here.
+        pub header: String = "Backstop-Tenant".into(),
+        /// The file with the secret: 16 to 64 visible characters, which only root and the edge's own group may read.
+        pub secret_file: PathBuf,
     }
 }
 

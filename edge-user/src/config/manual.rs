@@ -32,6 +32,9 @@ const EXAMPLES: &str = r#"
 listen = ["127.0.0.1:10025"]
 networks = ["127.0.0.0/8"]
 next_hop = "127.0.0.1:10026"
+[[outbound.tenant]]
+networks = ["40.92.0.0/15", "40.107.0.0/16", "52.100.0.0/14", "104.47.0.0/17"]
+secret_file = "/etc/backstop/tenant.secret"
 [[trusted_forwarder]]
 memo = "Ann's other mailbox"
 networks = ["192.0.2.0/24"]
@@ -228,24 +231,29 @@ mod tests {
 
     #[test]
     fn every_key_stands_there_with_its_manual() {
-        fn check(text: &str, fields: &[Field], header: &str) {
+        fn check(text: &str, fields: &[Field], header: &str, path: &str) {
             let start = text.find(header).unwrap_or_else(|| panic!("{header} is missing in\n{text}"));
             for field in fields {
                 assert!(!field.doc.is_empty(), "{} has no manual", field.key);
                 let manual: String = field.doc.iter().map(|line| format!("#{line}\n")).collect();
                 let stands = match field.kind {
                     Kind::Plain(_) => format!("{manual}{} = ", field.key),
-                    Kind::Table(_) => format!("{manual}[{}]\n", field.key),
-                    Kind::Tables(_) => format!("{manual}[[{}]]\n", field.key),
+                    Kind::Table(_) => format!("{manual}[{path}{}]\n", field.key),
+                    Kind::Tables(_) => format!("{manual}[[{path}{}]]\n", field.key),
                 };
                 assert!(text[start..].contains(&stands), "after {header} this is missing:\n{stands}\n{text}");
+                let inside = format!("{path}{}.", field.key);
                 match field.kind {
                     Kind::Plain(_) => {}
-                    Kind::Table(inner) => check(text, inner, &format!("\n[{}]\n", field.key)),
-                    Kind::Tables(inner) => check(text, inner, &format!("\n[[{}]]\n", field.key)),
+                    Kind::Table(inner) => {
+                        check(text, inner, &format!("\n[{path}{}]\n", field.key), &inside);
+                    }
+                    Kind::Tables(inner) => {
+                        check(text, inner, &format!("\n[[{path}{}]]\n", field.key), &inside);
+                    }
                 }
             }
         }
-        check(&uncommented(&answers().write()), Config::FIELDS, "");
+        check(&uncommented(&answers().write()), Config::FIELDS, "", "");
     }
 }

@@ -16,6 +16,7 @@ mod problem;
 mod reader;
 mod section;
 mod sources;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -25,11 +26,14 @@ pub use daemon::{Control, Limits, Log, LogFormat, Quarantine, READ_BUFFER_BYTES,
 pub use edit::{Edit, EditError};
 pub use load::{Loaded, load, parse, read};
 pub use machine::Machine;
-pub use mail::{Domain, Filter, Inbound, Kinds, Outbound, Policy, Record, Signature, TrustedForwarder};
+pub use mail::{
+    Domain, Filter, Inbound, Kinds, Outbound, Policy, Record, Signature, Tenant, TrustedForwarder,
+};
 pub use manual::Answers;
 pub use problem::{ConfigError, Level, Problem, Problems};
 pub use section::{Field, Kind};
 pub use sources::{Flood, Reputation, Xdp, XdpMode};
+pub use tenants::{SecretError, TenantSecret};
 
 use section::section;
 

@@ -136,6 +136,15 @@ const CONTRADICTIONS: &[Row] = &[
         ..NOTHING
     },
     Row {
+        more: "[outbound]\nlisten = [\"192.0.2.1:10025\"]\nnetworks = [\"192.0.2.9\"]\nnext_hop = \"192.0.2.9:25\"\n\
+               [[outbound.tenant]]\nnetworks = []\nheader = \"Received\"\nsecret_file = \"/x\"",
+        problems: &[
+            "error: outbound.tenant[0].header: expected a header field of your own, like \"Backstop-Tenant\"",
+            "error: outbound.tenant[0].networks: expected at least one network that you share",
+        ],
+        ..NOTHING
+    },
+    Row {
         domain: "require_tag = \"flood\"\n",
         more: "[[domain]]\nname = \"Example.JP\"\nupstream = \"192.0.2.1:25\"",
         problems: &[

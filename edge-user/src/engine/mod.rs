@@ -49,6 +49,7 @@ use self::domains::Domains;
 use self::doubt::Doubts;
 pub use self::liveness::Liveness;
 use self::mailboxes::Mailboxes;
+use self::outbound::tenants::Tenants;
 use self::pool::Pool;
 use self::quarantine::Quarantine;
 use self::registry::Registry;
@@ -120,6 +121,7 @@ pub struct Edge {
     pub orders: Notify,
     blocks: Blocks,
     domains: Domains,
+    tenants: Tenants,
     upstreams: Upstreams,
     mailboxes: Mailboxes,
     /// When the flood began, in milliseconds since 1970; 0: there is none.
@@ -175,6 +177,7 @@ impl Edge {
             liveness: Liveness::new(),
             orders: Notify::new(),
             blocks: Blocks::of(&config),
+            tenants: Tenants::of(&config)?,
             upstreams: Upstreams::new(&config),
             mailboxes: Mailboxes::new(limits.mailbox_cache_max, &domains),
             domains,

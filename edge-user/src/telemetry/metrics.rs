@@ -53,6 +53,8 @@ metrics! {
     refused_full,
     /// Connections to the outbound listener from outside the configured networks.
     refused_outsiders,
+    /// Outgoing messages from networks that many share, refused for want of a tenant's secret.
+    refused_tenants,
     /// Octets read from clients.
     bytes_in,
     /// Octets of messages sent to upstreams.

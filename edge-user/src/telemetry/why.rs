@@ -18,6 +18,8 @@ pub enum Why {
     RelayedUnsigned,
     /// Outgoing mail: its header section is longer than `header_bytes_max`.
     HeaderTooLong,
+    /// Outgoing mail: it comes from a network that many share, and brings no tenant's secret.
+    ForeignTenant,
     /// Outgoing mail: no key signs now.
     NoKey,
     /// It was refused before, or whatever the policy said.

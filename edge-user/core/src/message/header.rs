@@ -96,31 +96,37 @@ fn kind(line: &[u8], first: bool) -> Line {
 fn split_name(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr::memchr(b':', line)?;
     let name = line[..colon].trim_ascii_end();
-    let right = !name.is_empty() && name.iter().all(|octet| matches!(octet, 33..=57 | 59..=126));
-    right.then_some((name, &line[colon + 1..]))
+    is_field_name(name).then_some((name, &line[colon + 1..]))
+}
+
+/// Whether a field can have this name (RFC 5322 section 2.2).
+pub(super) fn is_field_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|octet| matches!(octet, 33..=57 | 59..=126))
 }
 
 /// The fields of a header section, in order: name and value. The value has its folds in it, and not its last CRLF.
 pub fn fields(section: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    whole_fields(section).filter_map(|field| {
+        let (name, value) = split_name(field)?;
+        Some((name, value.strip_suffix(b"\r\n").unwrap_or(value)))
+    })
+}
+
+/// A header section cut before each line that is no fold: its fields as they stand there, the empty line, and what
+/// else there is. Together they are all of it.
+pub(super) fn whole_fields(section: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = section;
     std::iter::from_fn(move || {
+        let mut len = 0;
         loop {
-            let mut len = 0;
-            loop {
-                len += memmem::find(&rest[len..], b"\r\n").map_or(rest.len() - len, |at| at + 2);
-                if len == 0 || !matches!(rest.get(len), Some(b' ' | b'\t')) {
-                    break;
-                }
-            }
-            if len == 0 {
-                return None;
-            }
-            let (field, behind) = rest.split_at(len);
-            rest = behind;
-            if let Some((name, value)) = split_name(field) {
-                return Some((name, value.strip_suffix(b"\r\n").unwrap_or(value)));
+            len += memmem::find(&rest[len..], b"\r\n").map_or(rest.len() - len, |at| at + 2);
+            if len == 0 || !matches!(rest.get(len), Some(b' ' | b'\t')) {
+                break;
             }
         }
+        let (field, behind) = rest.split_at_checked(len).filter(|_| len > 0)?;
+        rest = behind;
+        Some(field)
     })
 }
 

@@ -1,4 +1,5 @@
-//! What becomes of a message: the state machine of its fate, the loop count, the header fields that we add, and its form on disk.
+//! What becomes of a message: the state machine of its fate, the loop count, the header fields that we add or
+//! take off, and its form on disk.
 
 mod fate;
 pub mod header;
@@ -6,6 +7,7 @@ mod on_disk;
 pub mod outgoing;
 mod received;
 mod received_count;
+pub mod secret_field;
 
 pub use fate::{Fate, Happening, JudgeWhen, Order, Refusal};
 pub use on_disk::{ToDisk, ToWire};

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use edge_core::message::secret_field::SecretField;
 use edge_core::policy::RequireTag;
 
 use super::{at_least, at_most};
@@ -80,6 +81,16 @@ fn way_out(config: &Config, reader: &mut Reader<'_>) {
         }
     }
     hop(config, "outbound.next_hop", outbound.next_hop, reader);
+    for (place, tenant) in outbound.tenants.iter().enumerate() {
+        let path = |key: &str| format!("outbound.tenant[{place}].{key}");
+        if tenant.networks.is_empty() {
+            reader.error(&path("networks"), "expected at least one network that you share with others");
+        }
+        if !SecretField::may_be_named(&tenant.header) {
+            let text = "expected a header field of your own, like \"Backstop-Tenant\": it is taken off";
+            reader.error(&path("header"), format!("{text}; found \"{}\"", tenant.header));
+        }
+    }
 }
 
 fn domains(config: &mut Config, reader: &mut Reader<'_>) {

@@ -21,6 +21,12 @@ use crate::telemetry::{Direction, VerdictLine, Why};
 const HEADER_TOO_LONG: Reply = Reply::new(552, Enhanced(5, 3, 4), "Header section too long");
 const CANNOT_SIGN: Reply = Reply::new(451, Enhanced(4, 3, 5), "No key to sign with, try again later");
 
+const NOT_YOUR_TENANT: Reply = Reply::new(
+    550,
+    Enhanced(5, 7, 1),
+    "Many share your network, and this message does not bring the header field that tells who may send here",
+);
+
 /// Where a message is.
 pub(super) enum Message {
     /// Its header section is being collected.
@@ -77,8 +83,12 @@ impl Outbound {
         else {
             return;
         };
-        let octets = collector.octets();
-        let section = &octets[..len.unwrap_or(octets.len())];
+        let (section, body) = collector.octets().split_at(len.unwrap_or(collector.octets().len()));
+        if !self.edge.tenants.own(self.client.peer.ip().to_canonical(), section) {
+            self.edge.metrics.refused_tenants.add(1);
+            return self.refuse_message(Answer::Ours(NOT_YOUR_TENANT), Why::ForeignTenant);
+        }
+        let section = &*self.edge.tenants.without_secrets(section);
         let front = match self.fields_in_front(section) {
             Ok((front, why)) => {
                 self.message = Some(Message::Streaming(why));
@@ -89,8 +99,8 @@ impl Outbound {
         let Some(next_hop) = &mut self.next_hop else {
             return self.refuse_as(Refusal::UpstreamLost);
         };
-        let sent = next_hop.send(&[&front, octets]).await;
-        self.edge.metrics.bytes_upstream.add((front.len() + octets.len()) as u64);
+        let sent = next_hop.send(&[&front, section, body]).await;
+        self.edge.metrics.bytes_upstream.add((front.len() + section.len() + body.len()) as u64);
         if let Err(error) = sent {
             self.lost_in_body(&error);
         }

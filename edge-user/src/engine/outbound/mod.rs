@@ -2,6 +2,7 @@
 //!
 //! - Only the configured networks get in: this listener takes any recipient, and makes tokens. Everybody else would find
 //!   an open relay and a signing oracle here.
+//! - From networks that many share, only mail that brings the secret of a tenant ([`tenants`]) goes any further.
 //! - Only envelope senders in the operator's own domains are signed; foreign and null ones go on as they are.
 //! - MAIL, RCPT, DATA and the final dot go on one by one, and the next hop's replies are the replies. The edge has no
 //!   queue: what the next hop did not take, the client keeps. A next hop that is lost is a 4xx.
@@ -10,6 +11,7 @@
 
 mod envelope;
 mod message;
+pub(in crate::engine) mod tenants;
 #[cfg(test)]
 mod tests;
 
@@ -65,7 +67,8 @@ enum Ending {
 
 /// Serves one session.
 pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
-    let Some(settings) = edge.config.outbound.as_ref().filter(|settings| may_enter(settings, &client)) else {
+    let Some(settings) = edge.config.outbound.as_ref().filter(|settings| may_enter(&edge, settings, &client))
+    else {
         edge.metrics.refused_outsiders.add(1);
         NOT_YOU.write(&mut client.out);
         return client.close(GOODBYE).await;
@@ -103,9 +106,9 @@ pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
     outbound.close(ending).await;
 }
 
-fn may_enter(settings: &config::Outbound, client: &Client) -> bool {
+fn may_enter(edge: &Edge, settings: &config::Outbound, client: &Client) -> bool {
     let address = client.peer.ip().to_canonical();
-    settings.networks.iter().any(|network| network.contains(&address))
+    settings.networks.iter().any(|network| network.contains(&address)) || edge.tenants.share(address)
 }
 
 impl Outbound {

@@ -2,6 +2,7 @@
 
 mod hop;
 mod record;
+mod tenants;
 
 use std::time::Duration;
 
