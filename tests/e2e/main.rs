@@ -12,6 +12,7 @@ mod lab_itself;
 mod mass;
 mod readme;
 mod real_bounce;
+mod record;
 mod relay;
 mod servers_alone;
 mod service;

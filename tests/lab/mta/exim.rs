@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{AWAY, FULL, Far, Instance, LATE, Software};
+use super::{AWAY, FULL, Far, GATEWAY, Instance, LATE, Software};
 use crate::Host;
 
 const USERS: &[&str] = &["Debian-exim:x:7111:7111::/var/spool/exim4:/usr/sbin/nologin"];
@@ -35,12 +35,16 @@ smtp_accept_max = 200
 smtp_accept_queue_per_connection = 0
 delay_warning = 1s:99d
 acl_smtp_rcpt = check_rcpt
-acl_smtp_data = accept
+acl_smtp_data = check_data
 
 begin acl
 check_rcpt:
   accept domains = {domain}
   deny message = relay not permitted
+check_data:
+  warn condition = ${{if match{{$recipients}}{{^{GATEWAY}@}}}}
+    remove_header = Backstop-Token
+  accept
 
 begin routers
 full:

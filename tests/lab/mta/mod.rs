@@ -28,6 +28,8 @@ const START: Duration = Duration::from_secs(30);
 /// A local part that every far server has, with a mailbox that is full. Any other is unknown to it.
 pub const FULL: &str = "full";
 
+/// A local part that the far Exim does not know, behind what drops the fields that it does not know.
+pub const GATEWAY: &str = "gateway";
 /// A local part at the far Exim that answers by itself.
 pub const AWAY: &str = "away";
 /// A local part at the far Exim whose mail goes on to a server that is down.
