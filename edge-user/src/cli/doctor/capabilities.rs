@@ -4,10 +4,10 @@ use std::fs;
 
 use super::Subject;
 use super::finding::Findings;
-use super::process::{self, BPF, Capability, NET_ADMIN, NET_BIND_SERVICE};
+use super::process::{self, BPF, Capability, NET_ADMIN, NET_BIND_SERVICE, PERFMON};
 use crate::config::Config;
 
-/// `CAP_SYS_ADMIN`, which stands for `CAP_BPF` too.
+/// `CAP_SYS_ADMIN`, which stands for `CAP_BPF` and `CAP_PERFMON` too.
 const SYS_ADMIN: u32 = 21;
 
 /// What the configuration needs on this machine.
@@ -22,14 +22,15 @@ fn needed_from(config: &Config, free: u16) -> Vec<Capability> {
     let outbound = config.outbound.iter().flat_map(|side| &side.listen);
     let low = config.inbound.listen.iter().chain(outbound).any(|address| (1..free).contains(&address.port()));
     let ports = low.then_some(NET_BIND_SERVICE);
-    let xdp = config.xdp.as_ref().map(|_| [NET_ADMIN, BPF]);
+    let xdp = config.xdp.as_ref().map(|_| [NET_ADMIN, BPF, PERFMON]);
     ports.into_iter().chain(xdp.into_iter().flatten()).collect()
 }
 
 /// Those of `needed` that are not in `held`.
 pub(super) fn missing(needed: &[Capability], held: u64) -> Vec<Capability> {
     let has = |number: u32| held >> number & 1 == 1;
-    let lacks = |capability: &&Capability| !(has(capability.number) || **capability == BPF && has(SYS_ADMIN));
+    let of_admin = |capability: Capability| [BPF, PERFMON].contains(&capability) && has(SYS_ADMIN);
+    let lacks = |capability: &&Capability| !(has(capability.number) || of_admin(**capability));
     needed.iter().filter(lacks).copied().collect()
 }
 
@@ -41,7 +42,7 @@ pub(super) fn words(capabilities: &[Capability]) -> String {
 
 /// Whether this process may load XDP programs.
 pub(super) fn may_load() -> bool {
-    process::capabilities("self").is_some_and(|held| missing(&[NET_ADMIN, BPF], held).is_empty())
+    process::capabilities("self").is_some_and(|held| missing(&[NET_ADMIN, BPF, PERFMON], held).is_empty())
 }
 
 pub(super) fn ask(subject: &Subject, findings: &mut Findings) {
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     const ALL: u64 = (1 << 41) - 1;
-    const THREE: u64 = 1 << 10 | 1 << 12 | 1 << 39;
+    const FOUR: u64 = 1 << 10 | 1 << 12 | 1 << 38 | 1 << 39;
 
     #[test]
     fn what_is_needed_follows_from_the_configuration() {
@@ -105,20 +106,24 @@ mod tests {
         assert_eq!(names("127.0.0.1:25", "", 0), "");
         assert_eq!(names("127.0.0.1:2525", "", 1024), "");
         let xdp = "[xdp]\ninterface = \"eth0\"\n";
-        assert_eq!(names("127.0.0.1:2525", xdp, 1024), "CAP_NET_ADMIN CAP_BPF");
+        assert_eq!(names("127.0.0.1:2525", xdp, 1024), "CAP_NET_ADMIN CAP_BPF CAP_PERFMON");
     }
 
     #[test]
     fn a_missing_capability_is_named_with_its_purpose() {
-        let needed = vec![NET_BIND_SERVICE, NET_ADMIN, BPF];
+        let needed = vec![NET_BIND_SERVICE, NET_ADMIN, BPF, PERFMON];
         assert_eq!(missing(&needed, ALL), []);
-        assert_eq!(missing(&needed, THREE), []);
-        assert_eq!(missing(&needed, 1 << 10 | 1 << 12 | 1 << 21), [], "CAP_SYS_ADMIN stands for CAP_BPF");
+        assert_eq!(missing(&needed, FOUR), []);
+        assert_eq!(
+            missing(&needed, 1 << 10 | 1 << 12 | 1 << 21),
+            [],
+            "CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON"
+        );
         let rows = [
             (ALL, None, vec![Good]),
             (0, None, vec![Careful]),
             (ALL, Some((7, 0, ALL)), vec![Good, Careful]),
-            (0, Some((7, 900, THREE)), vec![Careful, Good]),
+            (0, Some((7, 900, FOUR)), vec![Careful, Good]),
             (0, Some((7, 900, 0)), vec![Careful, Good]),
         ];
         for (own, daemon, expected) in rows {

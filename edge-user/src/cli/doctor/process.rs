@@ -29,6 +29,11 @@ pub(super) const NET_ADMIN: Capability =
     Capability { number: 12, name: "CAP_NET_ADMIN", purpose: "attaching the XDP program" };
 pub(super) const BPF: Capability =
     Capability { number: 39, name: "CAP_BPF", purpose: "loading the XDP program" };
+pub(super) const PERFMON: Capability = Capability {
+    number: 38,
+    name: "CAP_PERFMON",
+    purpose: "reading packets at offsets that they say themselves",
+};
 
 /// The daemon that answers at the control socket: its process and user.
 pub(super) fn daemon(subject: &Subject) -> Option<(u32, u32)> {

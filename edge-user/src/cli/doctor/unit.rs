@@ -208,11 +208,11 @@ fn rights(needed: &[Capability], user: Option<&str>, ambient: Option<&Vec<String
 #[cfg(test)]
 mod tests {
     use super::super::finding::State::{self, Bad, Careful, Good};
-    use super::super::process::{BPF, NET_ADMIN, NET_BIND_SERVICE};
+    use super::super::process::{BPF, NET_ADMIN, NET_BIND_SERVICE, PERFMON};
     use super::*;
 
     const UNIT: &str = "[Unit]\nDescription=x\nTimeoutStopSec=1\n[Service]\nExecStart=/usr/local/bin/backstop run\n\
-                        User=backstop\nAmbientCapabilities=CAP_BPF CAP_NET_ADMIN \\\n CAP_NET_BIND_SERVICE\n\
+                        User=backstop\nAmbientCapabilities=CAP_BPF CAP_NET_ADMIN \\\n CAP_NET_BIND_SERVICE CAP_PERFMON\n\
                         LimitNOFILE=65536\nTimeoutStopSec=15min\nWatchdogSec=60\n[Install]\nWantedBy=x\n";
 
     #[test]
@@ -237,7 +237,7 @@ mod tests {
         for (drop_in, expected) in rows {
             let mut findings = Findings::of("unit");
             let settings = service(&[UNIT.into(), drop_in.into()]);
-            let needed = [NET_BIND_SERVICE, NET_ADMIN, BPF];
+            let needed = [NET_BIND_SERVICE, NET_ADMIN, BPF, PERFMON];
             let file = Path::new(super::super::CONFIG_PATH);
             judge(&config, file, &needed, true, Some(("/u".into(), settings)), &mut findings);
             assert_eq!(findings.states(), expected, "{drop_in}: {}", findings.text());
