@@ -136,6 +136,7 @@ impl Kinds {
     /// The rule of each kind.
     fn rules(&self) -> policy::KindRules {
         let mut rules = policy::KindRules::default();
+        rules.per_hour = self.per_mailbox_per_hour;
         for kind in Kind::ALL {
             let rule = match kind {
                 Kind::Unknown => self.unknown,

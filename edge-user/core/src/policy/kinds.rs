@@ -41,27 +41,34 @@ impl KindRule {
     }
 }
 
+/// By default: more answers than a mailbox gets in an hour to mail that nobody signed, and no flood of them.
+const KINDS_PER_HOUR: u32 = 60;
+
 /// The rules of all kinds.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KindRules([KindRule; Kind::ALL.len()]);
+pub struct KindRules {
+    rules: [KindRule; Kind::ALL.len()],
+    /// How many messages an hour they let through to one mailbox.
+    pub per_hour: u32,
+}
 
 impl KindRules {
     /// The rule of a kind.
     #[must_use]
     pub fn of(&self, kind: Kind) -> KindRule {
-        self.0[kind as usize]
+        self.rules[kind as usize]
     }
 
     /// Gives a kind another rule.
     pub fn set(&mut self, kind: Kind, rule: KindRule) {
-        self.0[kind as usize] = rule;
+        self.rules[kind as usize] = rule;
     }
 }
 
 impl Default for KindRules {
     /// What reports on a delivery, asks for one's own confirmation or cannot be told is a bounce; all else is delivered.
     fn default() -> Self {
-        Self(Kind::ALL.map(|kind| match kind {
+        let rules = Kind::ALL.map(|kind| match kind {
             Kind::Unknown | Kind::Failure | Kind::Delay | Kind::Success | Kind::Challenge => KindRule::Bounce,
             Kind::AutoReply
             | Kind::Receipt
@@ -70,7 +77,8 @@ impl Default for KindRules {
             | Kind::Complaint
             | Kind::DmarcReport
             | Kind::TlsReport => KindRule::Deliver,
-        }))
+        });
+        Self { rules, per_hour: KINDS_PER_HOUR }
     }
 }
 

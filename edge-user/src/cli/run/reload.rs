@@ -96,6 +96,8 @@ fn fixed_part(config: &Config) -> anyhow::Result<serde_json::Map<String, serde_j
     config.filters.clear();
     config.trusted_forwarders.clear();
     config.policy = config::Policy::default();
+    let mailboxes_max = config.kinds.mailboxes_max;
+    config.kinds = config::Kinds { mailboxes_max, ..config::Kinds::default() };
     for domain in &mut config.domains {
         domain.require_tag = edge_core::policy::RequireTag::default();
     }
@@ -174,6 +176,7 @@ mod tests {
     fn what_a_reload_applies_waits_for_nothing() {
         assert!(waiting(r#"action = "monitor""#, r#"action = "reject""#).is_empty());
         assert!(waiting(r#"interface = "eth0""#, "interface = \"eth0\"\nwatch = false").is_empty());
+        assert!(waiting("[xdp]", "[kinds]\nlist = \"bounce\"\nper_mailbox_per_hour = 5\n[xdp]").is_empty());
         assert!(
             waiting(r#"name = "example.jp""#, "name = \"example.jp\"\ntag = true\nrequire_tag = \"flood\"")
                 == ["domain"]
@@ -185,5 +188,6 @@ mod tests {
         assert_eq!(waiting("127.0.0.1:25", "127.0.0.1:26"), ["inbound"]);
         assert_eq!(waiting("edge.example.jp", "mx.example.jp"), ["hostname"]);
         assert_eq!(waiting("eth0", "eth1"), ["xdp"]);
+        assert_eq!(waiting("[xdp]", "[kinds]\nmailboxes_max = 5\n[xdp]"), ["kinds"]);
     }
 }

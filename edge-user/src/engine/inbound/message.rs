@@ -207,7 +207,7 @@ impl Inbound {
         };
         let mut verdict = policy.judge(&facts);
         if verdict.by_kind_lets_through() {
-            let (per_hour, now) = (self.edge.config.kinds.per_mailbox_per_hour, self.edge.now());
+            let (per_hour, now) = (policy.kinds.per_hour, self.edge.now());
             facts.over_rate = !locked(&self.edge.by_kind).take(&recipient.mailbox, per_hour, now);
             verdict = policy.judge(&facts);
         }

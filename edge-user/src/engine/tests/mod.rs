@@ -6,6 +6,7 @@ mod bounces;
 mod chaos;
 mod forwarders;
 mod hold;
+mod kinds;
 mod limits;
 mod mail;
 mod mailboxes;

@@ -40,7 +40,7 @@ pub(super) fn by_structure(signs: &Signs<'_>) -> Option<Told> {
         })
     };
     let returning = all.clone().find_map(|part| {
-        receipt(part)
+        receipt(part, signs.says_failure())
             .filter(|_| is_report("disposition-notification"))
             .or_else(|| complaint(part).filter(|_| is_report("feedback-report")))
     });
@@ -55,7 +55,7 @@ pub(super) fn by_structure(signs: &Signs<'_>) -> Option<Told> {
 }
 
 /// RFC 8098 section 3.1: the part with a `Disposition`. What could not be shown (RFC 2298) is no receipt.
-fn receipt(part: &Part<'_>) -> Option<Told> {
+fn receipt(part: &Part<'_>, says_failure: bool) -> Option<Told> {
     if !DISPOSITION.contains(&part.media_type.as_str()) {
         return None;
     }
@@ -64,7 +64,9 @@ fn receipt(part: &Part<'_>) -> Option<Told> {
     let value = String::from_utf8_lossy(value).to_ascii_lowercase();
     let disposition = value.split_once(';')?.1.split(['/', ',']).next()?.trim();
     let known = ["displayed", "deleted", "dispatched", "processed", "denied"].contains(&disposition);
-    known.then_some(Told::certain(Kind::Receipt, "Disposition"))
+    // RFC 5429 section 2.2: Sieve's `reject` deletes, and says in words that it refused.
+    let refused = disposition == "deleted" && says_failure;
+    (known && !refused).then_some(Told::certain(Kind::Receipt, "Disposition"))
 }
 
 /// RFC 5965 section 3.1: the part with a `Feedback-Type`. RFC 6591: where authentication failed, it is DMARC's.
@@ -171,10 +173,6 @@ fn auto_reply(signs: &Signs<'_>) -> Option<Told> {
         let told = Told::certain(Kind::AutoReply, "Auto-Submitted");
         return if answers { Some(told) } else { likely("Auto-Submitted") };
     }
-    // RFC 3834 section 5: what is declared otherwise is no reply.
-    if root.values("Auto-Submitted").any(|value| value.starts_with("auto-")) {
-        return None;
-    }
     // Older than the standard, and never agreed upon.
     let is_reply_field = |name: &str| {
         let named = ["x-autoreply", "x-auto-reply", "x-autorespon", "x-auto-respon", "x-vacation"];
@@ -206,12 +204,17 @@ fn auto_reply(signs: &Signs<'_>) -> Option<Told> {
     if in_subject && answers { likely("Subject") } else { None }
 }
 
+/// Parts of the addresses from which a list's robots write.
+const LIST_ROBOTS: [&str; 8] =
+    ["-owner@", "-bounces@", "-request@", "-admin@", "owner-", "majordomo@", "listserv@", "sympa@"];
+
 /// RFC 2919: `List-Id`; RFC 2369: at least two of its fields. A list's own answer to a post is none of its mail.
 fn list(signs: &Signs<'_>) -> Option<Told> {
     let root = signs.root;
     if root.values("X-List-Administrivia").any(|value| value == "yes")
         || root.values("Auto-Submitted").any(|value| value.starts_with("auto-replied"))
         || root.has("In-Reply-To") && root.values("Auto-Submitted").any(|value| value != "no")
+        || words::any(&LIST_ROBOTS, &root.value("From"))
     {
         return None;
     }

@@ -155,8 +155,13 @@ impl<'m> Signs<'m> {
     /// every standard, and who writes it could write the parts behind it too), or a Subject and a text that both say
     /// that a delivery failed.
     pub(super) fn looks_like_a_bounce(&self) -> bool {
-        let says_failure = words::any(words::TEXT_FAILURE, &self.text) || self.has_reply_code;
-        self.returns_text || words::any(words::SUBJECT_FAILURE, &self.subject) && says_failure
+        let in_text = words::any(words::TEXT_FAILURE, &self.text) || self.has_reply_code;
+        self.returns_text || words::any(words::SUBJECT_FAILURE, &self.subject) && in_text
+    }
+
+    /// Whether Subject or text say that a delivery failed.
+    pub(super) fn says_failure(&self) -> bool {
+        words::any(words::SUBJECT_FAILURE, &self.subject) || words::any(words::TEXT_FAILURE, &self.text)
     }
 
     /// Whatever makes it uncertain that it is something else.

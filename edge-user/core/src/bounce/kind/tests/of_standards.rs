@@ -85,6 +85,14 @@ fn a_message_is_of_its_kind_by_structure() {
         ("deleted", mdn(&[TEXT, &RECEIPT.replace("displayed", "deleted/error")]), (Kind::Receipt, Certain)),
         ("receipt without its report", mdn(&[TEXT]), (Kind::Unknown, Unsure)),
         ("failed", mdn(&[TEXT, &RECEIPT.replace("displayed", "failed")]), (Kind::Unknown, Unsure)),
+        (
+            "Sieve's reject",
+            mdn(&[
+                &TEXT.replace("Good morning", "It was automatically rejected"),
+                &RECEIPT.replace("displayed", "deleted"),
+            ]),
+            (Kind::Unknown, Unsure),
+        ),
         ("complaint", arf(&[TEXT, COMPLAINT, ORIGINAL]), (Kind::Complaint, Certain)),
         ("failure of DMARC", arf(&[TEXT, &failure, headers]), (Kind::DmarcReport, Certain)),
         (
@@ -178,6 +186,8 @@ fn a_message_is_of_its_kind_by_structure() {
 
 #[test]
 fn a_message_is_of_its_kind_by_fields() {
+    let robot = with("List-Id: <cats.far.example>\r\n", "x\r\n").replace("bob@", "cats-owner@");
+    assert_eq!(kind_of(&robot), (Kind::Unknown, Unsure), "a list's robot");
     let answers = "In-Reply-To: <1@example.jp>\r\n";
     let rows = [
         ("Auto-Submitted: auto-replied\r\n", Kind::AutoReply, Likely),
@@ -189,7 +199,7 @@ fn a_message_is_of_its_kind_by_fields() {
         ),
         ("Auto-Submitted: auto-replied; owner-email=\"ann@far.example\"\r\n", Kind::AutoReply, Likely),
         ("Auto-Submitted: auto-generated\r\n", Kind::Unknown, Unsure),
-        ("Auto-Submitted: auto-generated\r\nX-Autoreply: yes\r\n", Kind::Unknown, Unsure),
+        ("Auto-Submitted: auto-generated\r\nX-Autoreply: yes\r\n", Kind::AutoReply, Likely),
         ("Auto-Submitted: auto-notified\r\n", Kind::Unknown, Unsure),
         ("Auto-Submitted: no\r\n", Kind::Unknown, Unsure),
         ("X-Autoreply: yes\r\n", Kind::AutoReply, Likely),
@@ -214,6 +224,7 @@ fn a_message_is_of_its_kind_by_fields() {
             Kind::List,
             Likely,
         ),
+        ("Sender: x\r\nList-Id: <cats.far.example>\r\n", Kind::List, Certain),
         ("List-Id: <cats.far.example>\r\nX-List-Administrivia: yes\r\n", Kind::Unknown, Unsure),
         ("List-Id: <cats.far.example>\r\nAuto-Submitted: auto-replied\r\n", Kind::AutoReply, Likely),
         (
