@@ -69,7 +69,7 @@ section! {
         pub bytes_max: u64 = 1 << 30,
         /// How long a message is kept, in days.
         pub days: u32 = 30,
-        /// So many octets of its file system stay free, whatever comes.
+        /// So many octets of its file system stay free, whatever comes; 0: it may be filled to the last.
         pub free_bytes_min: u64 = 256 << 20,
     }
 }

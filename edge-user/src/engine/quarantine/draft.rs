@@ -161,7 +161,9 @@ impl DraftFile {
         };
         let room_left = fstatvfs(&*file).map_err(|errno| NotKept::io("ask about", path)(errno.into()))?;
         let free = room_left.blocks_available().saturating_mul(room_left.fragment_size());
-        if free < room.quarantine.settings.free_bytes_min.saturating_add(chunk.len() as u64) {
+        let keep_free = room.quarantine.settings.free_bytes_min;
+        // 0: to the last octet; then the kernel says it.
+        if keep_free > 0 && free < keep_free.saturating_add(chunk.len() as u64) {
             return Err(NotKept::DiskFull(free));
         }
         file.write_all(chunk).map_err(NotKept::io("write", path))
