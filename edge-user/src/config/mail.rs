@@ -88,7 +88,8 @@ section! {
         /// Domains and addresses it covers; `*` is all.
         pub covers: Vec<String>,
         /// What it does with an unproven bounce: `monitor` (deliver it, and log what would have been done), `deliver`,
-        /// `mark` (deliver it with the field `Backstop-Verdict: unproven`), `reject` (550) or `discard` (250, and gone).
+        /// `mark` (deliver it with the field `Backstop-Verdict: unproven`), `reject` (550),
+        /// `quarantine` (250, and kept for you: `[quarantine]`) or `discard` (250, and gone).
         pub action: Action,
         /// Whether a bounce is proven by a Message-ID in it that the record holds. It is the weakest proof: whoever got a
         /// message, or reads a mailing list's archive, knows its Message-ID. Each proves 16 bounces or so.

@@ -108,12 +108,22 @@ impl QuarantineReply {
     pub(super) fn outcome(&self) -> String {
         match self {
             Self::Messages { .. } | Self::Part { .. } => "done".into(),
-            Self::Released { delivered: true, words } => format!("done: {words}"),
-            Self::Released { delivered: false, words } => format!("not delivered: {words}"),
+            Self::Released { delivered: true, words } => format!("done: {}", codes(words)),
+            Self::Released { delivered: false, words } => match codes(words) {
+                "" => "not delivered".into(),
+                codes => format!("not delivered: {codes}"),
+            },
             Self::Deleted { messages } => format!("done: {messages} deleted"),
             Self::NotThere { .. } => "not there".into(),
         }
     }
+}
+
+/// The codes that a reply begins with: its words may name the recipient, and the log may not.
+fn codes(words: &str) -> &str {
+    let end =
+        words.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ' ' | '-'))).unwrap_or(words.len());
+    words[..end].trim_end()
 }
 
 /// How full the quarantine is.
@@ -199,4 +209,39 @@ fn parse(id: &str) -> Result<Id, String> {
 fn said(there: &Quarantine) -> impl FnOnce(io::Error) -> String {
     let dir = there.shelf().dir().display().to_string();
     move |error| format!("the quarantine at {dir}: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_the_codes_of_a_release_and_no_address() {
+        let outcome = |delivered, words: &str| {
+            QuarantineReply::Released { delivered, words: words.to_owned() }.outcome()
+        };
+        assert_eq!(outcome(true, "250 2.0.0 Ok: queued as AB12"), "done: 250 2.0.0");
+        assert_eq!(outcome(false, "550 5.1.1 <ann@example.jp>: unknown"), "not delivered: 550 5.1.1");
+        assert_eq!(outcome(false, "550-ann@example.jp is unknown"), "not delivered: 550-");
+        assert_eq!(outcome(false, "no [[domain]] is that of ann@example.jp"), "not delivered");
+    }
+
+    #[test]
+    fn who_reads_may_look_and_only_who_changes_may_release_or_delete() {
+        let id = || "ab12".to_owned();
+        for (request, access) in [
+            (QuarantineRequest::List { recipient: None, since_ms: None }, Access::Read),
+            (QuarantineRequest::Read { id: id(), offset: 0 }, Access::Read),
+            (QuarantineRequest::Release { id: id() }, Access::Change),
+            (QuarantineRequest::Delete { id: id() }, Access::Change),
+            (QuarantineRequest::Expire { older_than_secs: None }, Access::Change),
+        ] {
+            assert_eq!(request.needs(), access, "{request:?}");
+            let line = serde_json::to_string(&crate::control::Request::Quarantine(request.clone())).unwrap();
+            let read: crate::control::Request = serde_json::from_str(&line).unwrap();
+            assert_eq!(read, crate::control::Request::Quarantine(request), "{line}");
+        }
+        let example = r#"{"request":"quarantine","what":"release","id":"19a3c"}"#;
+        assert!(serde_json::from_str::<crate::control::Request>(example).is_ok());
+    }
 }
