@@ -166,4 +166,14 @@ section! {
     }
 }
 
-defaults!(Policy, Kinds, Record);
+section! {
+    /// `[watch]`
+    pub struct Watch {
+        /// Hosts of yours that send mail, by name or by prefix, like `shop.example.com` or `192.0.2.0/24`: a bounce whose
+        /// original says that it began at one of them looks like yours. The edge, the upstreams and `trusted_relays` are
+        /// known anyway.
+        pub own_hosts: Vec<String> = Vec::new(),
+    }
+}
+
+defaults!(Policy, Kinds, Record, Watch);

@@ -27,7 +27,7 @@ pub use edit::{Edit, EditError};
 pub use load::{Loaded, load, parse, read};
 pub use machine::Machine;
 pub use mail::{
-    Domain, Filter, Inbound, Kinds, Outbound, Policy, Record, Signature, Tenant, TrustedForwarder,
+    Domain, Filter, Inbound, Kinds, Outbound, Policy, Record, Signature, Tenant, TrustedForwarder, Watch,
 };
 pub use manual::Answers;
 pub use problem::{ConfigError, Level, Problem, Problems};
@@ -63,6 +63,8 @@ section! {
         pub trusted_forwarders: Vec<TrustedForwarder> = Vec::new(),
         /// What stands beside the filters.
         pub policy: Policy,
+        /// How what nothing proves is looked at.
+        pub watch: Watch,
         /// What becomes of null-sender mail that nothing proves, by its kind: `bounce` (the filters judge it as an unproven
         /// bounce), or an action as a filter has. During a flood, and over the mailbox's rate, what a rule would let through
         /// is judged as a bounce.

@@ -153,7 +153,7 @@ impl Edge {
         // Who passes at the NIC whatever happens is not banned here either: what is banned here is banned there.
         let mut spared = config.spared();
         spared.extend(dataplane.iter().flat_map(Dataplane::spared_prefixes));
-        let watch = Watch::open(state.as_ref(), &keys, Clock::System.now());
+        let watch = Watch::open(&config, state.as_ref(), &keys, Clock::System.now());
         Ok(Arc::new(Self {
             watch,
             record: record::open(&config, state.as_ref(), Clock::System.now()),

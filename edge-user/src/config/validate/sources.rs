@@ -5,6 +5,7 @@ use ipnet::IpNet;
 
 use super::filters::own_domain;
 use super::{at_least, at_least_finite, at_most};
+use crate::config::convert::domain_name;
 use crate::config::reader::Reader;
 use crate::config::{Config, Xdp};
 
@@ -17,6 +18,7 @@ pub(super) fn validate(config: &mut Config, reader: &mut Reader<'_>) {
     }
     reputation(config, reader);
     traps(config, reader);
+    own_hosts(config, reader);
     let flood = &config.flood;
     at_least(reader, "flood.unproven_min", flood.unproven_min, 1);
     at_least_finite(reader, "flood.factor", flood.factor, 1.0);
@@ -112,6 +114,26 @@ fn reputation(config: &Config, reader: &mut Reader<'_>) {
                 reader.warning(
                     &format!("reputation.{list}[{place}]"),
                     format!("{prefix} is everybody: nobody is ever banned"),
+                );
+            }
+        }
+    }
+}
+
+fn own_hosts(config: &Config, reader: &mut Reader<'_>) {
+    for (place, host) in config.watch.own_hosts.iter().enumerate() {
+        let path = format!("watch.own_hosts[{place}]");
+        let network = host.parse::<IpNet>().or_else(|_| host.parse::<std::net::IpAddr>().map(IpNet::from));
+        match network {
+            Ok(network) if network.prefix_len() == 0 => {
+                reader.error(&path, format!("{network} is everybody: every message would look like yours"));
+            }
+            Ok(_) => {}
+            Err(_) if domain_name(host).is_some() => {}
+            Err(_) => {
+                reader.error(
+                    &path,
+                    format!("expected a host's name, an address or a prefix, found \"{host}\""),
                 );
             }
         }

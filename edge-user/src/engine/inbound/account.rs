@@ -118,6 +118,11 @@ impl Inbound {
         }
         self.edge.metrics.unproven.add(1);
         self.edge.unproven_came();
+        // What was deferred comes again.
+        if let Some(verdict) = verdict.filter(|_| outcome.code / 100 != 4) {
+            let sample = self.message.as_mut().and_then(|message| message.sample.take());
+            self.edge.watch.look_at(sample, verdict);
+        }
         // Refused before it was judged (a loop, broken lines): it proves nothing and costs the same.
         match verdict.map_or(Action::Reject, |verdict| verdict.action) {
             Action::Reject => {

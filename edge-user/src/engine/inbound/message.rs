@@ -16,6 +16,7 @@ use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
 use crate::engine::pool::Held;
 use crate::engine::quarantine::Draft;
 use crate::engine::upstream::Stage;
+use crate::engine::watch::Sample;
 use crate::engine::{Edge, locked};
 use std::sync::Arc;
 
@@ -44,6 +45,8 @@ pub(super) struct Message {
     pub(super) sent: Option<SentUse>,
     /// What the policy said, if it was asked.
     pub(super) verdict: Option<Verdict>,
+    /// A copy, to be looked at when it is answered.
+    pub(super) sample: Option<Sample>,
     /// What it says of itself; read when it is decided, from what is held then.
     pub(super) reading: Option<Reading>,
 }
@@ -75,6 +78,7 @@ impl Message {
             token: None,
             sent: None,
             verdict: None,
+            sample: None,
             reading: None,
         }
     }
@@ -211,6 +215,7 @@ impl Inbound {
             facts.over_rate = !locked(&self.edge.by_kind).take(&recipient.mailbox, per_hour, now);
             verdict = policy.judge(&facts);
         }
+        message.sample = self.edge.watch.sample(self.client.peer.ip(), &recipient.mailbox, verdict, &held());
         message.verdict = Some(verdict);
         verdict.action
     }

@@ -2,14 +2,20 @@
 
 use edge_core::policy::{Action, RequireTag};
 use edge_core::time::UnixMillis;
+use edge_core::watch::{Evidence, Summary};
 
 use super::*;
+use crate::engine::watch::Keeper;
 
 const BOUNCE: &str = "From: MAILER-DAEMON@far.example\r\nSubject: Undelivered\r\n\r\nIt failed.\r\n";
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Sends an unproven bounce; the code of the last reply.
 async fn send(lab: &Lab, recipient: &str) -> String {
+    send_message(lab, recipient, BOUNCE).await
+}
+
+async fn send_message(lab: &Lab, recipient: &str, message: &str) -> String {
     let mut talk = lab.greeted().await;
     talk.say("MAIL FROM:<>", "250").await;
     talk.say(&format!("RCPT TO:<{recipient}>"), "250").await;
@@ -17,7 +23,7 @@ async fn send(lab: &Lab, recipient: &str) -> String {
     if !reply.starts_with("354") {
         return reply[..3].to_owned();
     }
-    talk.send(BOUNCE).await;
+    talk.send(message).await;
     talk.say(".", "").await[..3].to_owned()
 }
 
@@ -105,4 +111,80 @@ async fn a_flood_ends_grace_where_the_operator_says_so() {
         assert!(lab.edge.flood_on());
         assert_eq!(send(&lab, "user@ours.example").await, reply, "grace_in_flood = {in_flood}");
     }
+}
+
+/// What watching found, once `found` is so; the keeper looks at samples meanwhile.
+fn wait_for(lab: &Lab, found: impl Fn(&Summary) -> bool) -> Summary {
+    let _keeper = Keeper::start(Arc::clone(&lab.edge)).expect("a thread");
+    for _ in 0..1000 {
+        let summary = lab.edge.watched(10);
+        if found(&summary) {
+            return summary;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("not found: {:#?}", lab.edge.watched(10));
+}
+
+#[tokio::test]
+async fn a_bounce_whose_original_began_at_a_host_of_ours_looks_like_ours_whatever_became_of_it() {
+    let lab = Lab::new(Script::default()).await;
+    let returned = format!(
+        "{BOUNCE}\r\nReceived: from pc by edge.example with ESMTP id 1; Tue, 24 Nov 2026 00:00:00 +0000\r\n\
+         Message-ID: <1@shop.example>\r\nSubject: your \u{1b}[31m order\r\n\r\nHello\r\n"
+    );
+    assert_eq!(send_message(&lab, "monitor@ours.example", &returned).await, "250");
+    assert_eq!(send_message(&lab, "user@ours.example", &returned).await, "550");
+    assert_eq!(send_message(&lab, "user@ours.example", BOUNCE).await, "550");
+    let with_token = returned.replace("Message-ID", "Backstop-Token: bs1.none\r\nMessage-ID");
+    assert_eq!(send_message(&lab, "user@ours.example", &with_token).await, "550");
+    let summary = wait_for(&lab, |summary| summary.ours.first().is_some_and(|ours| ours.tally.count == 2));
+    let [ours] = &summary.ours[..] else { panic!("{:#?}", summary.ours) };
+    let evidence = Evidence::Received { host: "edge.example".into(), domain: "ours.example".into() };
+    assert_eq!(ours.evidence, evidence);
+    assert_eq!(ours.example.source, "127.0.0.1");
+    assert_eq!(ours.example.message_id.as_deref(), Some("1@shop.example"));
+    assert!(!ours.example.subject.as_deref().unwrap_or_default().contains('\u{1b}'), "{ours:?}");
+    assert_eq!(summary.clean_days, 0);
+}
+
+#[tokio::test]
+async fn a_source_that_passes_on_what_came_for_a_mailbox_elsewhere_is_taken_for_a_forwarder() {
+    let lab = Lab::new(Script::default()).await;
+    let passed_on = format!(
+        "Received: from mx.far.example (mx [192.0.2.1]) by mail.univ.example with ESMTP id 1\r\n\t\
+         for <ann@univ.example>; Tue, 24 Nov 2026 00:00:00 +0000\r\n{BOUNCE}"
+    );
+    for _ in 0..3 {
+        assert_eq!(send_message(&lab, "user@ours.example", &passed_on).await, "550");
+    }
+    let summary = wait_for(&lab, |summary| !summary.ours.is_empty());
+    let source = "127.0.0.1".parse().unwrap();
+    assert_eq!(
+        summary.ours[0].evidence,
+        Evidence::Forwarder { source, mailbox_domain: "univ.example".into() }
+    );
+}
+
+#[tokio::test]
+async fn where_the_logs_addresses_are_hashed_those_in_findings_are_too() {
+    let lab = Lab::with(Script::default(), |config| config.log.hash_addresses = true).await;
+    let returned = format!(
+        "{BOUNCE}\r\nReceived: from pc by edge.example with ESMTP id 1; Tue, 24 Nov 2026 00:00:00 +0000\r\n\
+         Message-ID: <user.1@ours.example>\r\nSubject: to user\r\n\r\nHello\r\n"
+    );
+    assert_eq!(send_message(&lab, "user@ours.example", &returned).await, "550");
+    let summary = wait_for(&lab, |summary| !summary.ours.is_empty());
+    let written = serde_json::to_string(&summary.ours).unwrap();
+    assert!(!written.contains("user"), "{written}");
+    assert!(summary.ours[0].example.recipient.ends_with("@ours.example"), "{written}");
+}
+
+#[tokio::test]
+async fn what_is_deferred_is_not_looked_at_because_it_comes_again() {
+    let deferring = Script::at("DOT", scripted::Act::Say("451 4.3.0 later"));
+    let lab = Lab::with(deferring, |_| {}).await;
+    assert_eq!(send(&lab, "monitor@ours.example").await, "451");
+    assert_eq!(send(&lab, "user@ours.example").await, "550");
+    assert_eq!(lab.edge.watch.samples_waiting(), 1, "the one that was refused for good");
 }

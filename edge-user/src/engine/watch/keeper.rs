@@ -7,13 +7,22 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam::channel::{self, RecvTimeoutError, Sender};
+use crossbeam::channel::{self, Sender};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 
 use super::super::{Edge, locked};
 use super::book;
+use super::dkim::Verifier;
+use super::look::{Looking, Seen};
+use super::samples::Sample;
 
 /// How far the file may be behind.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
+
+/// How long it rests after each sample: in a flood it must not take a core from the workers. What comes faster is
+/// counted as not looked at.
+const PACE: Duration = Duration::from_millis(10);
 
 /// Beats alone are written this much more seldom.
 const QUIET_ROUNDS_MAX: u32 = 12;
@@ -33,10 +42,21 @@ impl Keeper {
     /// It cannot be started.
     pub(in crate::engine) fn start(edge: Arc<Edge>) -> io::Result<Self> {
         let (stop, stopped) = channel::bounded::<()>(0);
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name("watch".into()).spawn(move || {
-            let mut rounds = Rounds::default();
-            while stopped.recv_timeout(SAVE_EVERY) == Err(RecvTimeoutError::Timeout) {
-                rounds.next(&edge);
+            let ticks = channel::tick(SAVE_EVERY);
+            let (mut rounds, mut eyes) = (Rounds::default(), Eyes::new(runtime));
+            loop {
+                channel::select! {
+                    recv(stopped) -> _ => break,
+                    recv(ticks) -> _ => rounds.next(&edge),
+                    recv(edge.watch.samples.waiting) -> sample => {
+                        if let Ok(sample) = sample {
+                            eyes.look(&edge, sample);
+                        }
+                        thread::sleep(PACE);
+                    }
+                }
             }
             rounds.last(&edge);
         })?;
@@ -53,6 +73,41 @@ impl Drop for Keeper {
     }
 }
 
+/// Looks at samples, one after the other.
+pub(super) struct Eyes {
+    runtime: Runtime,
+    verifier: Arc<tokio::sync::Mutex<Verifier>>,
+}
+
+impl Eyes {
+    pub(super) fn new(runtime: Runtime) -> Self {
+        Self { runtime, verifier: Arc::default() }
+    }
+
+    /// Looks at one, and notes what it saw. A message so strange that a parser panics is one that was not looked at.
+    pub(super) fn look(&mut self, edge: &Arc<Edge>, sample: Sample) {
+        let (shared, verifier) = (Arc::clone(edge), Arc::clone(&self.verifier));
+        let looked = self.runtime.block_on(async {
+            let mut only = JoinSet::new();
+            only.spawn(async move {
+                let watch = &shared.watch;
+                let looking =
+                    Looking { domains: &shared.domains, hosts: &watch.hosts, hasher: watch.hasher.as_ref() };
+                looking.look(&sample, &mut *verifier.lock().await).await
+            });
+            only.join_next().await
+        });
+        let mut ledger = locked(&edge.watch.ledger);
+        match looked {
+            Some(Ok(Seen::Nothing)) => return,
+            Some(Ok(Seen::Unclear)) => ledger.unclear(edge.now()),
+            Some(Ok(Seen::Ours(evidence, example))) => ledger.looks_like_ours(evidence, example, edge.now()),
+            Some(Err(_)) | None => ledger.missed(1, edge.now()),
+        }
+        edge.watch.changed.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What is done again and again.
 #[derive(Debug, Default)]
 struct Rounds {
@@ -63,7 +118,7 @@ struct Rounds {
 
 impl Rounds {
     fn next(&mut self, edge: &Edge) {
-        locked(&edge.watch.ledger).beat(edge.now());
+        beat(edge);
         self.quiet += 1;
         if edge.watch.changed.load(Ordering::Relaxed) || self.quiet >= QUIET_ROUNDS_MAX {
             self.save(edge);
@@ -71,7 +126,7 @@ impl Rounds {
     }
 
     fn last(&mut self, edge: &Edge) {
-        locked(&edge.watch.ledger).beat(edge.now());
+        beat(edge);
         self.save(edge);
     }
 
@@ -90,5 +145,15 @@ impl Rounds {
                 }
             }
         }
+    }
+}
+
+fn beat(edge: &Edge) {
+    let mut ledger = locked(&edge.watch.ledger);
+    ledger.beat(edge.now());
+    let missed = edge.watch.samples.take_missed();
+    if missed > 0 {
+        ledger.missed(missed, edge.now());
+        edge.watch.changed.store(true, Ordering::Relaxed);
     }
 }

@@ -1,26 +1,40 @@
 //! Watching, beside the sessions: the ledger of what was let through, and the thread that keeps it on disk.
 //!
 //! - [`book`]: the ledger's file in the state directory;
-//! - [`keeper`]: the thread that beats, looks at samples and writes the file.
+//! - [`samples`]: copies of unproven messages, on their way to be looked at;
+//! - [`keeper`]: the thread that beats, looks at samples and writes the file;
+//! - [`look`]: whether a sample looks like ours, by [`original`], [`dkim`] and [`hosts`].
 //!
 //! A session only counts, under a lock that nobody holds while he writes or asks the DNS.
 
 pub mod book;
+mod dkim;
+mod hosts;
 mod keeper;
+mod look;
+mod original;
+mod samples;
 
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use edge_core::mailbox::Mailbox;
 use edge_core::policy::{Action, Policy, Reason, Verdict};
 use edge_core::signature::{Key, Keys};
 use edge_core::source::Source;
 use edge_core::time::UnixMillis;
 use edge_core::watch::{Decider, FirstSignature, Ledger, LetThrough, Summary};
 
+use self::hosts::OwnHosts;
 pub(super) use self::keeper::Keeper;
+pub(super) use self::samples::Sample;
+use self::samples::Samples;
 use super::{Edge, locked};
+use crate::config::Config;
 use crate::state::StateDir;
+use crate::telemetry::AddressHasher;
 
 /// A key that is older than this when there is no ledger has signed before: the ledger was lost, or never kept.
 const NEW_KEY_MAX: Duration = Duration::from_secs(86_400);
@@ -33,22 +47,36 @@ pub struct Watch {
     first_signature: AtomicU64,
     /// Something is in the ledger that is not on disk.
     changed: AtomicBool,
+    samples: Samples,
+    hosts: OwnHosts,
+    /// Where the log's addresses are hashed, those in findings are too.
+    hasher: Option<AddressHasher>,
 }
 
 impl Watch {
     /// Goes on with the ledger of the state directory, or begins one.
-    pub(super) fn open(state: Option<&StateDir>, keys: &Keys, now: UnixMillis) -> Self {
+    pub(super) fn open(config: &Config, state: Option<&StateDir>, keys: &Keys, now: UnixMillis) -> Self {
+        let secret = keys.iter().next().map(Key::secret).filter(|_| config.log.hash_addresses);
         let ledger = state.and_then(book::open).unwrap_or_else(|| Ledger::begin(now, by_keys(keys, now)));
         Self {
             first_signature: AtomicU64::new(ledger.first_signature().map_or(0, |first| first.0.max(1))),
             ledger: Mutex::new(ledger),
             changed: AtomicBool::new(true),
+            samples: Samples::new(),
+            hosts: OwnHosts::of(config),
+            hasher: secret.map(|secret| AddressHasher::from_secret(secret)),
         }
     }
 
     /// The first signature of this installation; `None`: nothing was signed yet.
     pub(super) fn first_signature(&self) -> Option<UnixMillis> {
         Some(self.first_signature.load(Ordering::Relaxed)).filter(|first| *first != 0).map(UnixMillis)
+    }
+
+    /// Samples that wait to be looked at.
+    #[cfg(test)]
+    pub(super) fn samples_waiting(&self) -> usize {
+        self.samples.waiting.len()
     }
 
     /// As if nothing was signed before, or first then.
@@ -70,6 +98,24 @@ impl Watch {
         }
     }
 
+    /// A copy of an unproven message, if it is to be looked at and there is room.
+    pub(super) fn sample(
+        &self,
+        source: IpAddr,
+        recipient: &Mailbox,
+        verdict: Verdict,
+        pieces: &[&[u8]],
+    ) -> Option<Sample> {
+        is_looked_at(verdict).then(|| self.samples.take(source, recipient, pieces))?
+    }
+
+    /// The message was answered for good: it is looked at, whatever became of it.
+    pub(super) fn look_at(&self, sample: Option<Sample>, verdict: Verdict) {
+        if is_looked_at(verdict) {
+            self.samples.send(sample);
+        }
+    }
+
     /// A null-sender message that nothing proved was delivered; it is counted where only watching, or grace, let it
     /// through.
     pub(super) fn delivered(&self, bounce: Delivered<'_>, now: UnixMillis) {
@@ -77,6 +123,17 @@ impl Watch {
             locked(&self.ledger).let_through(let_through, now);
             self.changed.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// Whether a message with this verdict is looked at: nothing proved it, and nobody said that he wants it so.
+fn is_looked_at(verdict: Verdict) -> bool {
+    match verdict.reason {
+        Reason::Unproven | Reason::TooBigToProve | Reason::Grace | Reason::NoFilter | Reason::TagRequired => {
+            true
+        }
+        Reason::KindRule => !verdict.by_kind_lets_through(),
+        Reason::Proven | Reason::Overused | Reason::ExemptRecipient | Reason::TrustedForwarder => false,
     }
 }
 
@@ -137,6 +194,18 @@ mod tests {
     const NOW: UnixMillis = UnixMillis::from_secs(1_795_000_000);
     const DAY: Duration = Duration::from_secs(86_400);
 
+    fn config() -> Config {
+        let text = r#"
+            hostname = "mx.example.jp"
+            inbound.listen = ["192.0.2.25:25"]
+            signature.keys = "/nowhere"
+            [[domain]]
+            name = "example.jp"
+            upstream = "127.0.0.1:25"
+        "#;
+        crate::config::parse(text, std::path::Path::new("test")).expect("it is right").config
+    }
+
     fn keys(ages: &[u32]) -> Keys {
         let keys = (1..).zip(ages).map(|(id, age)| Key::new(id, [id; 32], NOW.minus(DAY * *age)));
         Keys::new(keys.collect()).expect("ids differ")
@@ -146,20 +215,20 @@ mod tests {
     fn the_first_signature_is_remembered_and_never_moves() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
-        let watch = Watch::open(Some(&state), &keys(&[0]), NOW);
+        let watch = Watch::open(&config(), Some(&state), &keys(&[0]), NOW);
         assert_eq!(watch.first_signature(), None, "a new key has signed nothing yet");
         watch.signed(NOW.plus(DAY));
         watch.signed(NOW.plus(2 * DAY));
         assert_eq!(watch.first_signature(), Some(NOW.plus(DAY)));
         book::save(&state, &locked(&watch.ledger)).unwrap();
-        let again = Watch::open(Some(&state), &keys(&[0, 300]), NOW.plus(40 * DAY));
+        let again = Watch::open(&config(), Some(&state), &keys(&[0, 300]), NOW.plus(40 * DAY));
         again.signed(NOW.plus(40 * DAY));
         assert_eq!(again.first_signature(), Some(NOW.plus(DAY)), "neither by a restart nor by other keys");
     }
 
     #[test]
     fn where_the_state_was_lost_the_oldest_key_says_when_it_began() {
-        let first = |ages: &[u32]| Watch::open(None, &keys(ages), NOW).first_signature();
+        let first = |ages: &[u32]| Watch::open(&config(), None, &keys(ages), NOW).first_signature();
         assert_eq!(first(&[3, 400]), Some(NOW.minus(400 * DAY)));
         assert_eq!(first(&[2]), Some(NOW.minus(2 * DAY)));
         assert_eq!(first(&[1]), None, "made yesterday, and started today");

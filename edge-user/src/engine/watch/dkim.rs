@@ -1,0 +1,166 @@
+//! Whether a returned original has a DKIM signature of one of our domains that verifies (RFC 6376).
+//!
+//! The header's signature covers the body's hash, and both are looked at apart: an original whose body did not come back,
+//! or not whole, can still be known for ours by its signed header fields. Only keys of our own domains are asked for, so a
+//! stranger's message makes no query but to our own zones. An expired signature counts: bounces are late.
+
+use std::time::Duration;
+
+use hickory_resolver::config::ResolverOpts;
+use hickory_resolver::net::NetError;
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::system_conf::read_system_conf;
+use mail_auth::common::crypto::HashAlgorithm;
+use mail_auth::{AuthenticatedMessage, DkimResult, DnsError, Error, MessageAuthenticator, Parameters};
+use tokio::time::{Instant, timeout};
+
+use edge_core::watch::Verified;
+
+/// Signatures of ours that are looked at, a message.
+const SIGNATURES_MAX: usize = 4;
+
+/// How long the DNS may take for one key.
+const DNS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers of the DNS that are kept, each as long as it says.
+const ANSWERS_MAX: u64 = 256;
+
+/// How long what `/etc/resolv.conf` said is believed.
+const RESOLVER_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// What is known of one signature of ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Signature {
+    /// It verifies.
+    Verifies {
+        /// `d=`, in lowercase.
+        domain: String,
+        /// `s=`
+        selector: String,
+        /// Over what.
+        over: Verified,
+    },
+    /// A fault of the DNS kept it from being told.
+    Unclear,
+}
+
+/// Asks the DNS for keys, and verifies.
+#[derive(Default)]
+pub(super) struct Verifier {
+    authenticator: Option<(Instant, MessageAuthenticator)>,
+    /// The server that a test asks instead of the system's.
+    #[cfg(test)]
+    server: Option<std::net::SocketAddr>,
+}
+
+impl Verifier {
+    /// The strongest that can be said of the signatures of ours. `None`: there is none that verifies.
+    pub(super) async fn verify(
+        &mut self,
+        original: &[u8],
+        is_ours: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Option<Signature> {
+        // Not strict: a signature may leave the body's end out (`l=`).
+        let mut message = AuthenticatedMessage::parse_with_opts(original, None, false)?;
+        let hashes = message.body_hashes.clone();
+        let signatures = std::mem::take(&mut message.dkim_headers);
+        let ours = signatures.into_iter().filter(|header| is_ours(&header.header.d.to_ascii_lowercase()));
+        let mut best = None;
+        for mut header in ours.take(SIGNATURES_MAX) {
+            let signature = &mut header.header;
+            let algorithm = HashAlgorithm::from(signature.a);
+            let computed = hashes.iter().find(|(canonicalization, hash, length, _)| {
+                *canonicalization == signature.cb && *hash == algorithm && *length == signature.l
+            });
+            let whole = computed.is_some_and(|(_, _, _, computed)| *computed == signature.bh);
+            // The signature is verified over the header with the body's hash as it claims it; whether that is the body's
+            // is known already. Late, and without asking where reports are wanted, or who else may sign.
+            message.body_hashes = vec![(signature.cb, algorithm, signature.l, signature.bh.clone())];
+            (signature.x, signature.r, signature.atps) = (0, false, None);
+            let (domain, selector) = (signature.d.to_ascii_lowercase(), signature.s.clone());
+            message.dkim_headers = vec![header];
+            match self.result(&message).await {
+                Told::Verifies if whole => {
+                    return Some(Signature::Verifies { domain, selector, over: Verified::Message });
+                }
+                Told::Verifies => {
+                    best = Some(Signature::Verifies { domain, selector, over: Verified::Header });
+                }
+                Told::Unclear => best = best.or(Some(Signature::Unclear)),
+                Told::No => {}
+            }
+        }
+        best
+    }
+
+    /// What is said of the message's only signature.
+    async fn result(&mut self, message: &AuthenticatedMessage<'_>) -> Told {
+        let authenticator = match self.authenticator().await {
+            Ok(authenticator) => authenticator,
+            Err(error) => {
+                tracing::warn!("the DNS cannot be asked for DKIM keys: {error}");
+                return Told::Unclear;
+            }
+        };
+        let Ok(outputs) = timeout(DNS_PATIENCE, authenticator.verify_dkim(Parameters::new(message))).await
+        else {
+            return Told::Unclear;
+        };
+        outputs.first().map_or(Told::No, |output| match output.result() {
+            DkimResult::Pass => Told::Verifies,
+            DkimResult::Neutral(error)
+            | DkimResult::Fail(error)
+            | DkimResult::PermError(error)
+            | DkimResult::TempError(error) => Told::of(error),
+            DkimResult::None => Told::No,
+        })
+    }
+
+    async fn authenticator(&mut self) -> Result<&MessageAuthenticator, NetError> {
+        let fresh = self.authenticator.take().filter(|(made, _)| made.elapsed() < RESOLVER_AGE_MAX);
+        let made = match fresh {
+            Some(fresh) => fresh,
+            #[cfg(test)]
+            None if self.server.is_some() => (Instant::now(), tests::asking(self.server)?),
+            None => (Instant::now(), authenticator()?),
+        };
+        Ok(&self.authenticator.insert(made).1)
+    }
+}
+
+/// One that asks as the system's `resolv.conf` says.
+fn authenticator() -> Result<MessageAuthenticator, NetError> {
+    let (config, options) = read_system_conf()?;
+    let mut bounded = ResolverOpts::default();
+    bounded.timeout = options.timeout.min(DNS_PATIENCE);
+    bounded.attempts = options.attempts;
+    bounded.cache_size = ANSWERS_MAX;
+    MessageAuthenticator::new(config, bounded)
+}
+
+/// What came of one signature.
+enum Told {
+    Verifies,
+    No,
+    Unclear,
+}
+
+impl Told {
+    /// Whether an error says no, or nothing.
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::Dns(DnsError::Resolver(_)) => Self::Unclear,
+            Error::Dns(DnsError::RecordNotFound(code))
+                if !matches!(*code, ResponseCode::NXDomain | ResponseCode::NoError) =>
+            {
+                Self::Unclear
+            }
+            // Somebody else's enum, and all the rest says that it does not verify.
+            _ => Self::No,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "dkim_tests.rs"]
+mod tests;

@@ -1,0 +1,142 @@
+//! Signatures that mail-auth itself made, verified with keys from a scripted DNS server.
+
+use std::net::SocketAddr;
+
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use mail_auth::common::crypto::Ed25519Key;
+use mail_auth::common::headers::HeaderWriter as _;
+use mail_auth::dkim::DkimSigner;
+use tokio::net::UdpSocket;
+
+use super::*;
+
+const SEED: &str = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+const PUBLIC: &str = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+
+const MESSAGE: &str = "From: shop@example.jp\r\nTo: ann@far.example\r\nSubject: your order\r\n\r\nHello\r\n";
+
+/// What the DNS says to every question.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Dns {
+    Key,
+    /// The key of somebody else.
+    OtherKey,
+    NoSuchName,
+    Fault,
+    Silence,
+}
+
+pub(super) fn asking(server: Option<SocketAddr>) -> Result<MessageAuthenticator, NetError> {
+    let server = server.expect("only called with one");
+    let mut udp = ConnectionConfig::udp();
+    udp.port = server.port();
+    let name_server = NameServerConfig::new(server.ip(), true, vec![udp]);
+    let mut options = ResolverOpts::default();
+    (options.timeout, options.attempts) = (Duration::from_millis(200), 0);
+    MessageAuthenticator::new(ResolverConfig::from_parts(None, vec![], vec![name_server]), options)
+}
+
+/// A verifier, and the DNS server that it asks.
+async fn verifier(dns: Dns) -> Verifier {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut question = [0; 512];
+        while let Ok((len, from)) = socket.recv_from(&mut question).await {
+            if let Some(answer) = answer(dns, &question[..len]) {
+                socket.send_to(&answer, from).await.unwrap();
+            }
+        }
+    });
+    Verifier { server: Some(server), ..Verifier::default() }
+}
+
+/// RFC 1035 section 4.1: the question back, and one TXT record.
+fn answer(dns: Dns, question: &[u8]) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    let other = base64::engine::general_purpose::STANDARD.encode([9; 32]);
+    let (code, text) = match dns {
+        Dns::Key => (0, Some(format!("v=DKIM1; k=ed25519; p={PUBLIC}"))),
+        Dns::OtherKey => (0, Some(format!("v=DKIM1; k=ed25519; p={other}"))),
+        Dns::NoSuchName => (3, None),
+        Dns::Fault => (2, None),
+        Dns::Silence => return None,
+    };
+    let name_len = question[12..].iter().position(|octet| *octet == 0)? + 1;
+    let mut out = question[..2].to_vec();
+    out.extend([0x81, 0x80 | code, 0, 1, 0, u8::from(text.is_some()), 0, 0, 0, 0]);
+    out.extend(&question[12..12 + name_len + 4]);
+    if let Some(text) = text {
+        let len = u8::try_from(text.len()).unwrap();
+        out.extend([0xC0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, len + 1, len]);
+        out.extend(text.as_bytes());
+    }
+    Some(out)
+}
+
+fn signed(domain: &str, expired: bool) -> String {
+    use base64::Engine as _;
+    let decode = |text| base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+    let key = Ed25519Key::from_seed_and_public_key(&decode(SEED), &decode(PUBLIC)).unwrap();
+    let signer = DkimSigner::from_key(key).domain(domain).selector("shop").headers(["From", "To", "Subject"]);
+    let signer = if expired { signer.expiration(1) } else { signer };
+    signer.sign(MESSAGE.as_bytes()).unwrap().to_header() + MESSAGE
+}
+
+async fn verified(dns: Dns, original: &str) -> Option<Signature> {
+    let ours = |domain: &str| domain == "example.jp";
+    verifier(dns).await.verify(original.as_bytes(), &ours).await
+}
+
+fn verifies(over: Verified) -> Option<Signature> {
+    Some(Signature::Verifies { domain: "example.jp".into(), selector: "shop".into(), over })
+}
+
+#[tokio::test]
+async fn what_was_verified_is_said_exactly() {
+    let message = signed("example.jp", false);
+    let header = message.split_once("\r\n\r\n").unwrap().0.to_owned() + "\r\n\r\n";
+    assert_eq!(verified(Dns::Key, &message).await, verifies(Verified::Message));
+    assert_eq!(verified(Dns::Key, &header).await, verifies(Verified::Header), "no body came back");
+    let cut = &message[..message.len() - 4];
+    assert_eq!(verified(Dns::Key, cut).await, verifies(Verified::Header), "the body was cut");
+    let other = message.replace("your order", "my order");
+    assert_eq!(verified(Dns::Key, &other).await, None, "a signed field was changed");
+    assert_eq!(verified(Dns::Key, &other.replace("Hello", "Bye")).await, None);
+    assert_eq!(verified(Dns::Key, &signed("Example.JP", true)).await, verifies(Verified::Message), "late");
+}
+
+#[tokio::test]
+async fn a_key_that_does_not_fit_or_is_not_there_says_no() {
+    let message = signed("example.jp", false);
+    assert_eq!(verified(Dns::OtherKey, &message).await, None);
+    assert_eq!(verified(Dns::NoSuchName, &message).await, None);
+    assert_eq!(verified(Dns::Key, &signed("far.example", false)).await, None, "a stranger's signature");
+    assert_eq!(verified(Dns::Key, MESSAGE).await, None, "no signature");
+}
+
+#[tokio::test]
+async fn a_fault_of_the_dns_says_nothing() {
+    let message = signed("example.jp", false);
+    assert_eq!(verified(Dns::Fault, &message).await, Some(Signature::Unclear));
+    assert_eq!(verified(Dns::Silence, &message).await, Some(Signature::Unclear));
+}
+
+#[tokio::test]
+async fn only_a_few_signatures_of_a_message_are_looked_at() {
+    let message = signed("example.jp", false);
+    let broken = message.split_once("From: ").unwrap().0.replace("b=", "b=AAAA");
+    let many = broken.repeat(SIGNATURES_MAX) + &message;
+    assert_eq!(verified(Dns::Key, &many).await, None, "the right one is the last");
+    let few = broken.repeat(SIGNATURES_MAX - 1) + &message;
+    assert_eq!(verified(Dns::Key, &few).await, verifies(Verified::Message));
+}
+
+#[tokio::test]
+async fn a_cut_original_never_panics() {
+    let message = signed("example.jp", false);
+    let mut verifier = verifier(Dns::Key).await;
+    for end in 0..message.len() {
+        let _ = verifier.verify(&message.as_bytes()[..end], &|domain: &str| domain == "example.jp").await;
+    }
+}

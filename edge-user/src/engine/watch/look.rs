@@ -1,0 +1,108 @@
+//! Looking at a sample: does it answer mail of ours that did not go through the signer?
+
+use edge_core::message::header::fields;
+use edge_core::source::Source;
+use edge_core::watch::{Evidence, Example};
+use mail_parser::{Message, MessageParser};
+
+use super::dkim::{Signature, Verifier};
+use super::hosts::{OwnHosts, passed_on_from};
+use super::original::{header_section, original};
+use super::samples::Sample;
+use crate::engine::domains::Domains;
+use crate::telemetry::AddressHasher;
+
+/// Characters of each text that is kept of a stranger's message.
+const TEXT_CHARS_MAX: usize = 80;
+
+/// What is needed to look.
+pub(super) struct Looking<'e> {
+    pub(super) domains: &'e Domains,
+    pub(super) hosts: &'e OwnHosts,
+    /// Where the log's addresses are hashed.
+    pub(super) hasher: Option<&'e AddressHasher>,
+}
+
+/// What a look found.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// Nothing of ours.
+    Nothing,
+    /// It claims to be ours, and the DNS did not say.
+    Unclear,
+    /// It looks like ours. Only the strongest evidence counts.
+    Ours(Evidence, Example),
+}
+
+impl Looking<'_> {
+    /// Looks at one sample.
+    pub(super) async fn look(&self, sample: &Sample, verifier: &mut Verifier) -> Seen {
+        let Some(bounce) = MessageParser::default().parse(&sample.octets) else { return Seen::Nothing };
+        let octets = original(&bounce, &sample.octets);
+        let returned = octets.as_deref().and_then(|octets| MessageParser::default().parse(octets));
+        let example = || self.example(sample, returned.as_ref());
+        let is_ours = |domain: &str| self.is_ours(domain);
+        let signed = match octets.as_deref() {
+            Some(octets) => verifier.verify(octets, &is_ours).await,
+            None => None,
+        };
+        if let Some(Signature::Verifies { domain, selector, over }) = signed {
+            return Seen::Ours(
+                Evidence::Dkim { domain, selector: clean(&selector), verified: over },
+                example(),
+            );
+        }
+        if let Some(mailbox_domain) = passed_on_from(&bounce, &is_ours) {
+            let evidence = Evidence::Forwarder { source: Source::from(sample.source), mailbox_domain };
+            return Seen::Ours(evidence, example());
+        }
+        // What has our token went through the signer: why it proves nothing is another matter.
+        let has_token = octets.as_deref().is_some_and(|octets| {
+            fields(header_section(octets)).any(|(name, _)| name.eq_ignore_ascii_case(b"Backstop-Token"))
+        });
+        if let Some(host) =
+            returned.as_ref().filter(|_| !has_token).and_then(|of| self.hosts.in_first_received(of))
+        {
+            let domain = sample.recipient.domain().to_owned();
+            return Seen::Ours(Evidence::Received { host: clean(&host), domain }, example());
+        }
+        match signed {
+            Some(Signature::Unclear) => Seen::Unclear,
+            Some(Signature::Verifies { .. }) | None => Seen::Nothing,
+        }
+    }
+
+    /// Whether a domain, or one that it lies in, is the operator's.
+    fn is_ours(&self, domain: &str) -> bool {
+        let mut rest = Some(domain);
+        while let Some(name) = rest {
+            if self.domains.is_ours(name) {
+                return true;
+            }
+            rest = name.split_once('.').map(|(_, parent)| parent);
+        }
+        false
+    }
+
+    fn example(&self, sample: &Sample, returned: Option<&Message<'_>>) -> Example {
+        let id = returned.and_then(|original| original.message_id()).map(clean);
+        let subject = returned.and_then(|original| original.subject()).map(clean);
+        let recipient = sample.recipient.as_str();
+        let source = sample.source.to_canonical().to_string();
+        match self.hasher {
+            None => Example { source, recipient: recipient.to_owned(), message_id: id, subject },
+            // A Message-ID may hold a user's name; a subject holds anything.
+            Some(hasher) => Example {
+                source,
+                recipient: hasher.hash(recipient),
+                message_id: id.map(|id| hasher.hash(&id)),
+                subject: None,
+            },
+        }
+    }
+}
+
+/// A stranger's text, fit to be shown: visible and short.
+fn clean(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(TEXT_CHARS_MAX).collect()
+}
