@@ -15,6 +15,9 @@ const SOURCE_BYTES: u64 = 256;
 const USES_BYTES: u64 = 64;
 const CORRESPONDENT_BYTES: u64 = 64;
 const MAILBOX_BYTES: u64 = 256;
+/// An entry of the record: a day that is over, and today, whose table may have grown just now.
+const RECORDED_BYTES: u64 = 5;
+const RECORDED_TODAY_BYTES: u64 = 20;
 /// What is known in memory of a quarantined message.
 const QUARANTINED_BYTES: u64 = 64;
 
@@ -138,6 +141,10 @@ fn memory_needed(config: &Config) -> u64 {
         (config.signature.uses_max as u64, USES_BYTES),
         (limits.mailbox_cache_max as u64, MAILBOX_BYTES),
         (config.quarantine.messages_max as u64, QUARANTINED_BYTES),
+        (
+            config.record.messages_per_day_max as u64,
+            RECORDED_TODAY_BYTES + RECORDED_BYTES * u64::from(config.signature.max_age_days),
+        ),
         (u64::from(in_kernel[0]), SOURCE_BYTES),
         (u64::from(in_kernel[1]), SOURCE_BYTES),
     ];
