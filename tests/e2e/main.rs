@@ -10,6 +10,7 @@ mod forwarders;
 mod kinds;
 mod lab_itself;
 mod mass;
+mod missing;
 mod quarantine;
 mod readme;
 mod real_bounce;

@@ -59,6 +59,14 @@ watch = false
 }
 
 impl Settings {
+    /// Those of a configuration file.
+    ///
+    /// # Errors
+    /// It is no TOML.
+    pub fn read(text: &str) -> Result<Self> {
+        Ok(Self(text.parse().context("the configuration is no TOML")?))
+    }
+
     /// Sets one field, as in `set("reputation.ban_first_secs", 5)`; tables on the way are made. A number in the path is
     /// a place in an array of tables: `set("domain.0.tag", true)`.
     ///

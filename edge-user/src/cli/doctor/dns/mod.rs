@@ -243,7 +243,8 @@ fn lower(name: &str) -> String {
 
 fn words(error: &NetError) -> String {
     match error {
-        NetError::Timeout => "the resolver does not answer".to_owned(),
+        NetError::Timeout => "the name server does not answer".to_owned(),
+        NetError::NoConnections => "no name server can be reached".to_owned(),
         other => other.to_string(),
     }
 }
