@@ -11,6 +11,7 @@ use lab::{EDGE, Host, Lab, MTA};
 use serde_json::Value;
 
 use crate::readme;
+use crate::service::Service;
 
 /// What the DNS says where all is well.
 const RECORDS: [&str; 6] = [
@@ -108,7 +109,7 @@ fn a_machine_set_up_as_readme_says_is_good_all_over() -> Result<()> {
     found.insist("upstream 127.0.0.1:25", "good", "PIPELINING")?;
     found.insist("relaying by upstream 127.0.0.1:25", "good", "Relay access denied")?;
     found.insist("relaying by next hop 127.0.0.1:10026", "good", "takes outgoing mail")?;
-    found.insist("running", "good", &format!("pid {}", pid_inside(&lab, &edge)?))?;
+    found.insist("running", "good", &format!("pid {}", pid_inside(&edge)?))?;
     found.insist("version", "good", "")?;
 
     // For eyes, and never coloured where no terminal is.
@@ -136,11 +137,34 @@ fn a_machine_set_up_as_readme_says_is_good_all_over() -> Result<()> {
     Ok(())
 }
 
+/// As its own user, with root's keys, its own pins and state, and the unit where systemd looks for it.
+#[test]
+fn the_service_of_the_unit_is_good_all_over() -> Result<()> {
+    let service = Service::install("doctor-service")?;
+    service.configure()?;
+    let _process = service.start(&[])?;
+    let argv = ["backstop", "doctor", "--json"];
+    let output = service.lab.run(Host::Edge, &argv)?;
+    let found = Findings(serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?);
+    let groups = ["dns", "upstream", "clock"];
+    let rest = found.0.iter().filter(|finding| !groups.contains(&text(&finding["group"]))).cloned();
+    let rest = Findings(rest.collect());
+    assert_eq!(rest.not_good(), [] as [(&str, &str); 0], "{:#?}", rest.0);
+    found.insist("installed", "good", "/etc/systemd/system/backstop.service")?;
+    found.insist("user", "good", "backstop, with the capabilities")?;
+    found.insist("attached", "good", "our own program")?;
+    // Its group is how it reads its keys.
+    let taken = ["chgrp", "root", "/etc/backstop/keys/001.key"];
+    ensure!(service.lab.run(Host::Edge, &taken)?.status.success(), "{taken:?}");
+    let output = service.lab.run(Host::Edge, &argv)?;
+    let found = Findings(serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?);
+    found.insist("readable", "bad", "systemd-tmpfiles --create backstop.conf")
+}
+
 /// The edge's process as its own PID namespace numbers it.
-fn pid_inside(lab: &Lab, edge: &Edge) -> Result<String> {
+fn pid_inside(edge: &Edge) -> Result<String> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", edge.process().pid()))?;
     let line = status.lines().find(|line| line.starts_with("NSpid:")).context("no NSpid")?;
-    let _ = lab;
     Ok(line.split_whitespace().last().context("no pid")?.to_owned())
 }
 
@@ -184,8 +208,7 @@ fn where_the_domains_mail_goes_is_asked_of_the_dns() -> Result<()> {
         dns.change(&lab, &[records, others].concat())?;
         ask(&lab, &binary, &[])?.insist("MX of example.jp", state, words)?;
     }
-    let (_, without_name) = ([""], ["example.jp. MX 10 edge.example.jp.", "edge.example.jp. A 198.18.0.99"]);
-    dns.change(&lab, &without_name)?;
+    dns.change(&lab, &["example.jp. MX 10 edge.example.jp.", "edge.example.jp. A 198.18.0.99"])?;
     let found = ask(&lab, &binary, &[])?;
     found.insist("hostname", "careful", "198.18.0.99")?;
     found.insist("PTR of 198.18.0.10", "careful", "none")?;

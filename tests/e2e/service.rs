@@ -39,13 +39,13 @@ fn setting(name: &str) -> Result<Vec<String>> {
 }
 
 /// The edge's host, with the service installed.
-struct Service {
-    lab: Lab,
+pub(crate) struct Service {
+    pub(crate) lab: Lab,
 }
 
 impl Service {
     /// Installs it as README says, and makes a configuration as a new operator does.
-    fn install(name: &str) -> Result<Self> {
+    pub(crate) fn install(name: &str) -> Result<Self> {
         let service = Self { lab: Lab::up(name)? };
         let binary = Program::Backstop.build(Profile::Dev)?;
         let commands = block_behind("Install it as a service.")?
@@ -66,7 +66,7 @@ impl Service {
         Ok(service)
     }
 
-    fn configure(&self) -> Result<()> {
+    pub(crate) fn configure(&self) -> Result<()> {
         self.root(&format!(
             "backstop init --domain example.jp --upstream {MTA}:25 --listen {EDGE}:25 --hostname edge.example.jp
              sed -i -e 's/^#\\[xdp]/[xdp]/' -e 's/^#interface = .*/interface = \"{EDGE_INTERFACE}\"/' \\
@@ -105,7 +105,7 @@ impl Service {
     }
 
     /// `ExecStart`, after what systemd does before it; `environment` in the form NAME=VALUE.
-    fn start(&self, environment: &[&str]) -> Result<Process> {
+    pub(crate) fn start(&self, environment: &[&str]) -> Result<Process> {
         self.root(
             "install -d -o backstop -g backstop -m 0755 /run/backstop
              install -d -o backstop -g backstop -m 0700 /var/lib/backstop

@@ -2,7 +2,7 @@
 
 use crate::source::{files, read};
 
-const DOCUMENTS: [&str; 3] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"];
+const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/when-mail-is-missing.md"];
 
 /// The commands that a text names in code: the words after `program`, up to the first that is no command's name.
 fn commands<'a>(text: &'a str, program: &str) -> Vec<Vec<&'a str>> {

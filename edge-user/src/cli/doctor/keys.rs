@@ -1,5 +1,6 @@
 //! The signing keys: there, readable by the edge alone, young enough; and a fingerprint to compare two edges by.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use edge_core::signature::Key;
 use edge_core::time::UnixMillis;
 use hmac::{Hmac, Mac as _};
+use nix::unistd::{Uid, User, getgrouplist};
 use sha2::Sha256;
 
 use super::Subject;
@@ -27,8 +29,8 @@ struct Facts {
     /// How long a retired key verifies.
     max_age: Duration,
     loaded: Result<Vec<Row>, Refusal>,
-    /// The user that the edge runs, or is to run, as; and the files that are not this user's: path, owner.
-    foreign: Option<(u32, Vec<(PathBuf, u32)>)>,
+    /// The user that the edge runs, or is to run, as, and what that user cannot read.
+    unreadable: Option<(u32, Vec<PathBuf>)>,
 }
 
 enum Refusal {
@@ -54,24 +56,52 @@ pub(super) fn ask(subject: &Subject, findings: &mut Findings) {
         Err(error) => Err(Refusal::Wrong(error.to_string())),
     };
     let user = process::daemon(subject).map(|(_, uid)| uid).or_else(unit::user);
-    let foreign = user.filter(|user| *user != 0).map(|user| (user, not_of(user, dir)));
+    let user = user.filter(|user| *user != 0);
+    let unreadable = user.map(|user| (user, Reader::of(user).cannot_read(dir)));
     let facts = Facts {
         dir: dir.clone(),
         now: system_now(),
         max_age: subject.config.token_age_max(),
         loaded,
-        foreign,
+        unreadable,
     };
     judge(&facts, findings);
 }
 
-/// The key files that do not belong to a user.
-fn not_of(user: u32, dir: &Path) -> Vec<(PathBuf, u32)> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let keys = entries.filter(|entry| entry.path().extension().is_some_and(|kind| kind == "key"));
-    keys.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.uid())))
-        .filter(|(_, owner)| *owner != user)
-        .collect()
+/// A user, as the kernel asks who may read a file.
+struct Reader {
+    uid: u32,
+    groups: Vec<u32>,
+}
+
+impl Reader {
+    fn of(uid: u32) -> Self {
+        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+        let groups = user.and_then(|user| getgrouplist(&CString::new(user.name).ok()?, user.gid).ok());
+        Self { uid, groups: groups.into_iter().flatten().map(|group| group.as_raw()).collect() }
+    }
+
+    /// Whether a file of this owner, group and mode gives it the rights (4: to read, 1: to go through a directory).
+    fn has(&self, rights: u32, owner: u32, group: u32, mode: u32) -> bool {
+        let theirs = match (owner == self.uid, self.groups.contains(&group)) {
+            (true, _) => mode >> 6,
+            (false, true) => mode >> 3,
+            (false, false) => mode,
+        };
+        theirs & rights == rights
+    }
+
+    /// What of a directory of keys it cannot read.
+    fn cannot_read(&self, dir: &Path) -> Vec<PathBuf> {
+        let lacks = |path: &Path, rights| {
+            fs::metadata(path).is_ok_and(|file| !self.has(rights, file.uid(), file.gid(), file.mode()))
+        };
+        if lacks(dir, 5) {
+            return vec![dir.to_owned()];
+        }
+        let paths = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        paths.filter(|path| path.extension().is_some_and(|kind| kind == "key") && lacks(path, 4)).collect()
+    }
 }
 
 fn row(key: &Key) -> Row {
@@ -84,13 +114,13 @@ fn row(key: &Key) -> Row {
 
 fn judge(facts: &Facts, findings: &mut Findings) {
     let dir = facts.dir.display();
-    if let Some((user, files)) = &facts.foreign
-        && let Some((path, owner)) = files.first()
+    if let Some((user, paths)) = &facts.unreadable
+        && let Some(path) = paths.first()
     {
         findings.bad(
-            "owner",
-            format!("{} belongs to user {owner}, and the edge runs as user {user}", path.display()),
-            format!("chown -R {user} {dir}, or its next start cannot read its keys"),
+            "readable",
+            format!("not {}, for user {user}, which the edge runs as", path.display()),
+            "its next start fails: systemd-tmpfiles --create backstop.conf lets its group read them",
         );
     }
     let rows = match &facts.loaded {
@@ -161,10 +191,8 @@ mod tests {
     #[test]
     fn keys_are_judged_by_age_owner_and_whether_they_can_be_read() {
         let future = Row { created: UnixMillis::from_secs(1_900_000_000), ..made(0, None) };
-        let foreign = |owner| Some((900, vec![(PathBuf::from("/k/001.key"), owner)]));
-        type Row2 =
-            (Result<Vec<Row>, Refusal>, Option<(u32, Vec<(PathBuf, u32)>)>, Vec<(State, &'static str)>);
-        let rows: Vec<Row2> = vec![
+        type Case = (Result<Vec<Row>, Refusal>, Option<(u32, Vec<PathBuf>)>, Vec<(State, &'static str)>);
+        let rows: Vec<Case> = vec![
             (
                 Ok(vec![made(3, None)]),
                 None,
@@ -192,18 +220,36 @@ mod tests {
             ),
             (
                 Ok(vec![made(3, None)]),
-                foreign(0),
-                vec![(Bad, "owner"), (Good, "directory"), (Good, "signing key"), (Good, "fingerprints")],
+                Some((900, vec!["/k/001.key".into()])),
+                vec![(Bad, "readable"), (Good, "directory"), (Good, "signing key"), (Good, "fingerprints")],
             ),
             (Err(Refusal::Untold("no".into())), None, vec![(Careful, "directory")]),
             (Err(Refusal::Wrong("mode 0644 ...; run: chmod 600".into())), None, vec![(Bad, "directory")]),
         ];
-        for (loaded, foreign, expected) in rows {
+        for (loaded, unreadable, expected) in rows {
             let mut findings = Findings::of("keys");
             let max_age = Duration::from_secs(16 * DAY);
-            judge(&Facts { dir: "/k".into(), now: NOW, max_age, loaded, foreign }, &mut findings);
+            judge(&Facts { dir: "/k".into(), now: NOW, max_age, loaded, unreadable }, &mut findings);
             assert_eq!(findings.states(), expected, "{}", findings.text());
         }
+    }
+
+    #[test]
+    fn who_may_read_a_key_is_known_by_owner_group_and_mode() {
+        let reader = Reader { uid: 900, groups: vec![901, 902] };
+        for (rights, owner, group, mode, expected) in [
+            (4, 900, 0, 0o400, true),
+            (4, 900, 901, 0o040, false),
+            (4, 0, 902, 0o640, true),
+            (4, 0, 903, 0o640, false),
+            (5, 0, 901, 0o750, true),
+            (5, 0, 901, 0o740, false),
+            (4, 0, 0, 0o604, true),
+        ] {
+            assert_eq!(reader.has(rights, owner, group, mode), expected, "{rights} {owner} {group} {mode:o}");
+        }
+        let root = Reader::of(0);
+        assert_eq!((root.uid, root.groups.contains(&0)), (0, true));
     }
 
     #[test]

@@ -4,22 +4,22 @@ use std::path::PathBuf;
 
 use super::Subject;
 use super::finding::Findings;
-use super::process;
+use super::{process, unit};
 use crate::dataplane::{self, PinDir};
 
 struct Facts {
     dir: PathBuf,
     pins: PinDir,
-    /// The running daemon's user.
-    daemon_uid: Option<u32>,
+    /// The user that the edge runs, or is to run, as.
+    user: Option<u32>,
 }
 
 pub(super) fn ask(subject: &Subject, findings: &mut Findings) {
     let Some(xdp) = &subject.config.xdp else { return };
     match dataplane::look_at_pins(&xdp.pin_dir) {
         Ok(pins) => {
-            let daemon_uid = process::daemon(subject).map(|(_, uid)| uid);
-            judge(&Facts { dir: xdp.pin_dir.clone(), pins, daemon_uid }, findings);
+            let user = process::daemon(subject).map(|(_, uid)| uid).or_else(unit::user);
+            judge(&Facts { dir: xdp.pin_dir.clone(), pins, user }, findings);
         }
         Err(error) => findings.untold("xdp.pin_dir", format!("{}: {error}", xdp.pin_dir.display())),
     }
@@ -43,11 +43,11 @@ fn judge(facts: &Facts, findings: &mut Findings) {
         }
         return;
     };
-    match facts.daemon_uid {
-        Some(daemon) if daemon != 0 && daemon != uid => findings.bad(
+    match facts.user {
+        Some(user) if user != 0 && user != uid => findings.bad(
             "owner",
-            format!("user {uid} owns {dir}, and the daemon runs as user {daemon}"),
-            format!("chown -R {daemon} {dir}, or what is pinned cannot be taken over"),
+            format!("user {uid} owns {dir}, and the edge runs as user {user}"),
+            format!("chown -R {user} {dir}, or what is pinned cannot be taken over"),
         ),
         _ if mode & 0o022 != 0 => findings.careful(
             "owner",
@@ -94,10 +94,10 @@ mod tests {
             (true, Some((0, 0o777)), Some(vec![]), None, vec![Good, Careful, Good]),
             (true, Some((0, 0o700)), Some(vec![own, 77]), None, vec![Good, Good, Careful]),
         ];
-        for (on_bpf_fs, owner, versions, daemon_uid, expected) in rows {
+        for (on_bpf_fs, owner, versions, user, expected) in rows {
             let mut findings = Findings::of("pins");
             let pins = PinDir { on_bpf_fs, owner, versions };
-            judge(&Facts { dir: "/sys/fs/bpf/backstop".into(), pins, daemon_uid }, &mut findings);
+            judge(&Facts { dir: "/sys/fs/bpf/backstop".into(), pins, user }, &mut findings);
             let states: Vec<_> = findings.states().into_iter().map(|(state, _)| state).collect();
             assert_eq!(states, expected, "{}", findings.text());
         }
