@@ -4,6 +4,7 @@
 mod command_line;
 mod crash;
 mod deploy;
+mod docs;
 mod doctor;
 mod forged_bounce;
 mod forwarders;

@@ -14,7 +14,7 @@ use lab::{Host, Lab};
 use crate::message;
 
 const PATIENCE: Duration = Duration::from_secs(90);
-const FAR: Far = Far { software: Software::Postfix };
+pub(crate) const FAR: Far = Far { software: Software::Postfix };
 
 /// The first block of code in README behind `words`.
 pub(crate) fn block_behind(words: &str) -> Result<String> {
@@ -36,11 +36,16 @@ pub(crate) fn settings(next_hop: &str) -> Settings {
 }
 
 /// A relay that takes the operator's mail, for servers that do not deliver themselves.
-fn relay(lab: &Lab) -> Result<MailServer> {
+pub(crate) fn relay(lab: &Lab) -> Result<MailServer> {
     lab.operator(&Operator { behind_edge: false, ..Operator::default() })
 }
 
-fn a_bounce_comes_back_through(lab: &Lab, server: &MailServer, next_hop: &str, port: u16) -> Result<()> {
+pub(crate) fn a_bounce_comes_back_through(
+    lab: &Lab,
+    server: &MailServer,
+    next_hop: &str,
+    port: u16,
+) -> Result<()> {
     let far = lab.far(FAR, lab::EDGE.into())?;
     let mut edge = Edge::start(lab, &settings(next_hop), Profile::Dev)?;
     let to = format!("nobody-here@{}", FAR.domain());

@@ -101,6 +101,16 @@ impl Settings {
         self
     }
 
+    /// Takes over the tables and fields at the top of a text, whole.
+    ///
+    /// # Panics
+    /// Where the text is no TOML.
+    #[must_use]
+    pub fn merge(mut self, text: &str) -> Self {
+        self.0.extend(text.parse::<toml::Table>().expect("what is merged is TOML"));
+        self
+    }
+
     /// Takes a field or a table out, as in `without("xdp")`.
     #[must_use]
     pub fn without(mut self, field: &str) -> Self {

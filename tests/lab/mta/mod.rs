@@ -11,6 +11,7 @@ mod forwarder;
 mod opensmtpd;
 mod postfix;
 mod sendmail;
+mod stunnel;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

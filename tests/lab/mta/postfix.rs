@@ -114,8 +114,8 @@ default_transport = error:5.4.4 the lab has no route to this domain
             if let Some((_, master)) = instance.etc.iter_mut().find(|(path, _)| *path == "postfix/master.cf")
             {
                 *master = master.replacen(
-                    "25 inet n - n - - smtpd",
-                    &format!("25 inet n - n - - smtpd{filter}"),
+                    "smtp inet n - n - - smtpd",
+                    &format!("smtp inet n - n - - smtpd{filter}"),
                     1,
                 );
             }
@@ -235,7 +235,7 @@ exec /usr/lib/postfix/sbin/master -i
 }
 
 /// Debian's `master.cf`, without chroot.
-const MASTER: &str = "25 inet n - n - - smtpd
+const MASTER: &str = "smtp inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr

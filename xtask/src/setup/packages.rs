@@ -3,7 +3,7 @@
 
 /// Programs that the lab and its tests call, each with the package that brings it: the same on Debian and Ubuntu.
 /// Nothing that starts a service when it is installed: that is unpacked (`servers.rs`).
-pub(super) const PROGRAMS: [(&str, &str); 11] = [
+pub(super) const PROGRAMS: [(&str, &str); 12] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
@@ -11,6 +11,7 @@ pub(super) const PROGRAMS: [(&str, &str); 11] = [
     ("mount", "mount"),
     ("bash", "bash"),
     ("ldd", "libc-bin"),
+    ("openssl", "openssl"),
     ("useradd", "passwd"),
     ("flock", "util-linux"),
     // `cargo xtask deploy` calls it too.

@@ -1,0 +1,326 @@
+//! The pages of `docs/`, word for word: their blocks are read from the file and carried out on real servers in the lab,
+//! the documentation's addresses replaced by the lab's. What cannot be run here (PowerShell) must be called so.
+//!
+//! There is no systemd in the lab: a server starts after its steps, where the page says to restart it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::client::{Client, submit};
+use lab::edge::{Edge, Settings};
+use lab::mta::{MailServer, Operator, Software};
+use lab::program::Profile;
+use lab::{EDGE, EDGE_INSIDE, Host, Lab};
+
+use crate::message;
+use crate::readme::{FAR, a_bounce_comes_back_through, relay, settings};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+const SHAPE: [&str; 5] =
+    ["What you get", "Steps", "What the upstream must be told", "How to check", "How to undo"];
+/// Each page, with its blocks of `sh`, `toml` and `ini`: all of them are run below.
+const PAGES: [(&str, [usize; 3]); 5] = [
+    ("postfix", [4, 0, 0]),
+    ("exim", [3, 0, 0]),
+    ("upstream", [2, 0, 0]),
+    ("exchange", [1, 1, 0]),
+    ("microsoft-365", [4, 1, 1]),
+];
+
+struct Page(String);
+
+impl Page {
+    fn read(name: &str) -> Result<Self> {
+        let path = lab::program::root().join(format!("docs/{name}.md"));
+        Ok(Self(std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?))
+    }
+
+    /// The blocks of a language, in order, each with what stands before it up to the block before.
+    fn blocks(&self, language: &str) -> Vec<(String, String)> {
+        let parts: Vec<&str> = self.0.split("```").collect();
+        let pairs = parts.chunks_exact(2);
+        let blocks = pairs.filter_map(|pair| {
+            let (first, block) = pair[1].split_once('\n')?;
+            (first == language).then(|| (pair[0].to_owned(), block.to_owned()))
+        });
+        blocks.collect()
+    }
+
+    fn block(&self, language: &str, place: usize) -> Result<String> {
+        let block = self.blocks(language).into_iter().nth(place);
+        Ok(block.with_context(|| format!("the page has no block {place} of {language}"))?.1)
+    }
+}
+
+#[test]
+fn every_page_has_the_same_shape_and_every_block_is_run_or_said_not_to_be() -> Result<()> {
+    for (name, counts) in PAGES {
+        let page = Page::read(name)?;
+        let headings: Vec<&str> = page.0.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        assert_eq!(headings, SHAPE, "{name}");
+        assert_eq!(["sh", "toml", "ini"].map(|language| page.blocks(language).len()), counts, "{name}");
+        for (before, _) in page.blocks("powershell") {
+            assert!(before.contains("(not run)"), "{name}: PowerShell that seems to be run, after {before}");
+        }
+    }
+    assert!(Page::read("upstream")?.0.contains("SpamAssassin and Rspamd were not run"));
+    Ok(())
+}
+
+/// Runs the page's commands under "How to check", which all must say yes.
+fn check(page: &Page, edge: &Edge, lab: &Lab, place: usize) -> Result<()> {
+    let block = page.block("sh", place)?;
+    ensure!(block.lines().count() == 2, "commands to check by: {block}");
+    for line in block.lines() {
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        let said = edge.command(lab, &words, b"")?;
+        ensure!(said.status.success(), "{line}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+    Ok(())
+}
+
+/// The steps, undone, and done again: `state` prints what must be as before after the undoing.
+fn done_undone_and_done(steps: &str, undo: &str, state: &str) -> String {
+    format!(
+        "state() {{ {state}; }}
+mkdir -p /var/backups
+before=$(state)
+{steps}
+[ \"$before\" != \"$(state)\" ] || {{ echo 'the steps change nothing'; exit 1; }}
+{undo}
+[ \"$before\" = \"$(state)\" ] || {{ echo 'not undone:'; state; exit 1; }}
+rm -r /var/backups/*-before-backstop
+{steps}
+"
+    )
+}
+
+/// What a Postfix on the Internet has: a submission service; and, for want of a DNS, the way to the far server.
+fn on_the_internet() -> String {
+    format!(
+        "postconf -Me 'submission/inet = submission inet n - n - - smtpd'
+postconf -e 'transport_maps = inline:{{ {}=smtp:[{}] }}' 'smtp_dns_support_level = disabled'
+",
+        FAR.domain(),
+        FAR.address(),
+    )
+}
+
+const POSTFIX_STATE: &str = "postconf -n; postconf -M; postconf -P";
+
+#[test]
+fn the_page_for_postfix_does_what_it_says() -> Result<()> {
+    let page = Page::read("postfix")?;
+    let lab = Lab::up("docs-postfix")?;
+    let steps = page.block("sh", 0)? + &page.block("sh", 1)?;
+    let server = lab.with_changes(
+        Software::Postfix,
+        &(on_the_internet() + &done_undone_and_done(&steps, &page.block("sh", 3)?, POSTFIX_STATE)),
+    )?;
+    a_bounce_comes_back_through(&lab, &server, "127.0.0.1:10026", 587)?;
+    let mut edge = Edge::start(&lab, &settings("127.0.0.1:10026"), Profile::Dev)?;
+    check(&page, &edge, &lab, 2)?;
+    edge.stop()
+}
+
+#[test]
+fn the_page_for_exim_does_what_it_says() -> Result<()> {
+    let page = Page::read("exim")?;
+    let lab = Lab::up("docs-exim")?;
+    let relay = relay(&lab)?;
+    let state =
+        "cat /etc/exim4/update-exim4.conf.conf /etc/exim4/exim4.conf.template /etc/exim4/conf.d/router/*";
+    let changes = done_undone_and_done(&page.block("sh", 0)?, &page.block("sh", 2)?, state);
+    let server = lab.with_changes(Software::Exim, &changes)?;
+    let next_hop = relay.listens().to_string();
+    a_bounce_comes_back_through(&lab, &server, &next_hop, 25)?;
+    let mut edge = Edge::start(&lab, &settings(&next_hop), Profile::Dev)?;
+    check(&page, &edge, &lab, 1)?;
+    edge.stop()
+}
+
+/// A stranger's message through the edge: the reply that ended it.
+fn stranger(lab: &Lab, sender: &str, recipient: &str) -> Result<lab::client::Reply> {
+    let mut client = Client::connect(lab, Host::Internet, Some(lab::client(7)), (EDGE, 25).into())?;
+    client.command("EHLO stranger.example")?;
+    Ok(client.transaction(sender, recipient, "Subject: hello\n\nHello.\n")?.1)
+}
+
+/// Postfix refuses whom its blocklist names, which here is everybody that it does not trust; Exim the same.
+#[test]
+fn an_upstream_that_was_told_asks_no_blocklist_about_the_edge() -> Result<()> {
+    let page = Page::read("upstream")?;
+    let elsewhere = |block: String| block.replace("192.0.2.25", &EDGE_INSIDE.to_string());
+    let postfix = elsewhere(page.block("sh", 0)?);
+    let asks = "reject_rbl_client zen.spamhaus.org";
+    ensure!(postfix.contains(asks), "{postfix}");
+    let postfix = postfix.replace(asks, "check_client_access static:REJECT");
+    let exim = elsewhere(page.block("sh", 1)?);
+    // Postfix hears two addresses of the host, the edge comes from the one that the page names.
+    let here = format!("postconf -e 'inet_interfaces = 127.0.0.1, {EDGE_INSIDE}'\n");
+    let configured =
+        format!("grep -q 'MAIN_RELAY_NETS.*{EDGE_INSIDE}' /var/lib/exim4/config.autogenerated || exit 1\n");
+    for (software, changes, upstream) in [
+        (Software::Postfix, postfix + &here, format!("{EDGE_INSIDE}:25")),
+        (Software::Exim, format!("mkdir -p /var/lib/exim4\n{exim}{configured}"), "127.0.0.1:25".to_owned()),
+    ] {
+        let lab = Lab::up("docs-upstream")?;
+        let server = lab.with_changes(software, &changes)?;
+        let settings = settings("127.0.0.1:10026").set("domain.0.upstream", upstream);
+        let mut edge = Edge::start(&lab, &settings, Profile::Dev)?;
+        let reply = stranger(&lab, "somebody@elsewhere.example", "root@example.jp")?;
+        ensure!(reply.code == 250, "{software:?}: {reply}\n{}", server.log());
+        if software == Software::Postfix {
+            // Whom it does not trust it refuses: the order is what spares the edge.
+            let mut client = Client::connect(&lab, Host::Mta, None, (EDGE_INSIDE, 25).into())?;
+            client.command("EHLO stranger.example")?;
+            let (_, reply) = client.transaction("x@elsewhere.example", "root@example.jp", "\n")?;
+            ensure!(reply.code == 554, "{reply}");
+        }
+        edge.stop()?;
+    }
+    Ok(())
+}
+
+/// Sends from the operator's side to an unknown address, and waits for the bounce, proven.
+fn a_bounce_comes_back(edge: &Edge, what: &dyn Fn() -> String) -> Result<()> {
+    let bounce = edge
+        .wait_for_verdict(|line| line["direction"] == "inbound" && line["sender"] == "", PATIENCE)
+        .with_context(what)?;
+    ensure!(bounce["proof"] == "token" && bounce["reply"] == 250, "{bounce}\n{}", what());
+    Ok(())
+}
+
+#[test]
+fn the_edges_half_of_the_page_for_exchange_works() -> Result<()> {
+    let page = Page::read("exchange")?;
+    let lab = Lab::up("docs-exchange")?;
+    let relay = relay(&lab)?;
+    let far = lab.far(FAR, EDGE.into())?;
+    let outbound = page
+        .block("toml", 0)?
+        .replace("192.0.2.25", &EDGE_INSIDE.to_string())
+        .replace("198.51.100.10", &lab::MTA.to_string())
+        .replace("127.0.0.1:10026", &relay.listens().to_string());
+    let mut edge = Edge::start(&lab, &Settings::default().merge(&outbound), Profile::Dev)?;
+    check(&page, &edge, &lab, 0)?;
+    let to = format!("nobody-here@{}", FAR.domain());
+    submit(&lab, Host::Mta, (EDGE_INSIDE, 10025).into(), "alice@example.jp", &to, &message("exchange"))?;
+    a_bounce_comes_back(&edge, &|| format!("{}\n{}", edge.process().tail(20), far.log()))?;
+    edge.stop()
+}
+
+/// Certificates in a folder of the lab: the edge's, and clients' of the right and of other names and issuers.
+const CERTIFICATES: &str = r#"set -eu
+cd /run/lab && mkdir -p certificates && cd certificates
+key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1.key"; }
+ca() { key "$1"; openssl req -x509 -new -key "$1.key" -subj "/CN=$1" -days 2 -out "$1.crt"; }
+leaf() { key "$1"; openssl req -new -key "$1.key" -subj "/CN=$2" |
+    openssl x509 -req -CA "$3.crt" -CAkey "$3.key" -CAcreateserial -days 2 -out "$1.crt" \
+        -extfile <(echo "subjectAltName = DNS:$2"); }
+ca ours; ca foreign
+leaf edge edge-out.example.jp ours
+leaf microsoft mail.protection.outlook.com ours
+leaf other mail.protection.example ours
+leaf forged mail.protection.outlook.com foreign
+cat edge.key edge.crt >edge.pem
+"#;
+
+/// What a client hears that says all this over TLS with a certificate, or without one.
+fn over_tls(lab: &Lab, certificate: Option<&str>, header: &str) -> Result<String> {
+    let dialogue = format!(
+        "EHLO outlook.example\r\nMAIL FROM:<alice@example.jp>\r\nRCPT TO:<nobody-here@{}>\r\nDATA\r\n{header}{}.\r\nQUIT\r\n",
+        FAR.domain(),
+        message("microsoft").replace('\n', "\r\n"),
+    );
+    let address = format!("{EDGE_INSIDE}:25");
+    let mut argv = vec!["openssl", "s_client", "-quiet", "-starttls", "smtp", "-connect", &address];
+    let files =
+        certificate.map(|name| ["crt", "key"].map(|end| format!("/run/lab/certificates/{name}.{end}")));
+    if let Some([certificate, key]) = &files {
+        argv.extend(["-cert", certificate, "-key", key]);
+    }
+    let said = lab.run_with_input(Host::Mta, &argv, dialogue.as_bytes())?;
+    Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+}
+
+#[test]
+fn the_edges_half_of_the_page_for_microsoft_365_works() -> Result<()> {
+    let page = Page::read("microsoft-365")?;
+    let lab = Lab::up("docs-microsoft-365")?;
+    // In Microsoft's place: a server that knows its mailboxes, at the name that Postfix was given.
+    let microsoft = lab.operator(&Operator { behind_edge: false, ..Operator::default() })?;
+    let far = lab.far(FAR, EDGE.into())?;
+    let steps = page.block("sh", 0)?.replace(
+        "example.jp=smtp:[example-jp.mail.protection.outlook.com]",
+        &format!("example.jp=smtp:[{}], {}=smtp:[{}]", lab::MTA, FAR.domain(), FAR.address()),
+    );
+    let no_dns = "postconf -e 'smtp_dns_support_level = disabled' 'myhostname = relay.example.jp'\n";
+    let changes = done_undone_and_done(&steps, &page.block("sh", 3)?, POSTFIX_STATE);
+    let postfix = lab.with_changes(Software::Postfix, &format!("{no_dns}{changes}"))?;
+
+    let secret_file = "/run/lab/tenant.secret";
+    let secret = page.block("sh", 1)?.replace("/etc/backstop/tenant.secret", secret_file);
+    let secret = secret.replace("chgrp backstop", "chgrp root"); // The lab's edge runs as root.
+    let made = lab.run(Host::Edge, &["bash", "-euc", &secret])?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let secret = std::fs::read_to_string(lab.path("tenant.secret"))?.trim().to_owned();
+
+    let outbound = page.block("toml", 0)?.replace("/etc/backstop/tenant.secret", secret_file);
+    let settings = Settings::default()
+        .set("inbound.listen", vec![format!("{EDGE}:25")])
+        .set("domain.0.upstream", "127.0.0.1:25")
+        .merge(&outbound);
+    let mut edge = Edge::start(&lab, &settings, Profile::Dev)?;
+    check(&page, &edge, &lab, 2)?;
+
+    // The way in: known mailboxes are taken, others refused in the session.
+    let said = |edge: &Edge| format!("{}\n{}", edge.process().tail(20), postfix.log());
+    let reply = stranger(&lab, "somebody@elsewhere.example", "alice@example.jp")?;
+    ensure!(reply.code == 250, "{reply}\n{}", said(&edge));
+    microsoft.mailbox("alice@example.jp").wait_for_one("Subject: hello", PATIENCE)?;
+    let reply = stranger(&lab, "somebody@elsewhere.example", "unknown@example.jp")?;
+    ensure!(reply.code == 550, "{reply}\n{}", said(&edge));
+
+    // The way out, through stunnel: the right certificate and the right secret, both.
+    let stunnel = tls(&lab, &page)?;
+    let field = format!("Backstop-Tenant: {secret}\r\n");
+    for (certificate, header, answer) in [
+        (Some("microsoft"), "", Some("550 5.7.1 Many share your network")),
+        (Some("microsoft"), "Backstop-Tenant: 0123456789abcdef0123456789abcdef\r\n", Some("550 5.7.1 Many")),
+        (Some("other"), &field, None),
+        (Some("forged"), &field, None),
+        (None, &field, None),
+        (Some("microsoft"), &field, Some("250 2.0.0 Ok: queued")),
+    ] {
+        let heard = over_tls(&lab, certificate, header)?;
+        match answer {
+            Some(answer) => {
+                ensure!(heard.contains(answer), "{certificate:?} {header}: {heard}\n{}", stunnel.log())
+            }
+            // Nobody gets as far as a word of the edge's over TLS.
+            None => {
+                ensure!(!heard.contains("edge.example.jp"), "{certificate:?}: {heard}\n{}", stunnel.log())
+            }
+        }
+    }
+    a_bounce_comes_back(&edge, &|| format!("{}\n{}", said(&edge), far.log()))?;
+    let bounce = microsoft.mailbox("alice@example.jp").wait_for_one("X-Returned: microsoft", PATIENCE)?;
+    ensure!(!bounce.contains("Backstop-Tenant") && !bounce.contains(&secret), "the secret leaked: {bounce}");
+    let counters = edge.json(&lab, &["status"])?["counters"].clone();
+    assert_eq!((&counters["refused_tenants"], &counters["signed"]), (&2.into(), &1.into()));
+    edge.stop()
+}
+
+/// The page's stunnel, with certificates of a CA of our own.
+fn tls(lab: &Lab, page: &Page) -> Result<MailServer> {
+    let made = lab.run(Host::Edge, &["bash", "-c", CERTIFICATES])?;
+    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+    let file = |name: &str| std::fs::read_to_string(lab.path(format!("certificates/{name}")));
+    let conf = page
+        .block("ini", 0)?
+        .replace("192.0.2.26:25", &format!("{EDGE_INSIDE}:25"))
+        .replace("/etc/ssl/certs/ca-certificates.crt", "/etc/stunnel/ours.crt");
+    let files = vec![("stunnel/edge.pem", file("edge.pem")?), ("stunnel/ours.crt", file("ours.crt")?)];
+    lab.stunnel(&conf, (EDGE_INSIDE, 25).into(), files)
+}
