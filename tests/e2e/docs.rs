@@ -324,3 +324,19 @@ fn tls(lab: &Lab, page: &Page) -> Result<MailServer> {
     let files = vec![("stunnel/edge.pem", file("edge.pem")?), ("stunnel/ours.crt", file("ours.crt")?)];
     lab.stunnel(&conf, (EDGE_INSIDE, 25).into(), files)
 }
+
+/// What README says of a user's other mailbox: the setting is one, and the command says that it holds.
+#[test]
+fn readmes_trusted_forwarder_is_a_setting_and_holds() -> Result<()> {
+    let readme = Page(std::fs::read_to_string(lab::program::root().join("README.md"))?);
+    let blocks = readme.blocks("toml");
+    let (_, forwarder) =
+        blocks.iter().find(|(_, block)| block.contains("trusted_forwarder")).context("README's block")?;
+    let command = "`backstop filter test --recipient ann@example.jp --from 198.51.100.7`";
+    ensure!(readme.0.contains(command), "README has another command");
+    let lab = Lab::up("docs-forwarder")?;
+    let mut edge = Edge::start(&lab, &Settings::default().merge(forwarder), Profile::Dev)?;
+    let words: Vec<&str> = command.trim_matches('`').split_whitespace().skip(1).collect();
+    assert_eq!(edge.json(&lab, &words)?["reason"], "trusted_forwarder");
+    edge.stop()
+}

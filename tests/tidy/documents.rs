@@ -2,7 +2,17 @@
 
 use crate::source::{files, read};
 
-const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/when-mail-is-missing.md"];
+const DOCUMENTS: [&str; 9] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "docs/postfix.md",
+    "docs/exim.md",
+    "docs/exchange.md",
+    "docs/microsoft-365.md",
+    "docs/upstream.md",
+    "docs/when-mail-is-missing.md",
+];
 
 /// The commands that a text names in code: the words after `program`, up to the first that is no command's name.
 fn commands<'a>(text: &'a str, program: &str) -> Vec<Vec<&'a str>> {
