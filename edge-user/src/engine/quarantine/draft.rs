@@ -69,28 +69,28 @@ impl Draft {
     }
 
     async fn write_out(&mut self) -> Result<(), NotKept> {
-        let mut file = self.file.take().ok_or(NotKept::Broken)?;
+        let file = self.file.take().ok_or(NotKept::Broken)?;
         let mut chunk = std::mem::take(&mut self.chunk);
-        let work = move || {
+        let work = move |mut file: DraftFile| {
             file.append(&chunk)?;
             chunk.clear();
             Ok((file, chunk))
         };
-        let (file, chunk) = self.quarantine.on_disk(work).await?;
+        let (file, chunk) = self.quarantine.on_disk(file, work).await?;
         (self.file, self.chunk) = (Some(file), chunk);
         Ok(())
     }
 
     /// The message is whole: brings it to disk.
     pub(crate) async fn seal(mut self) -> Result<Sealed, NotKept> {
-        let mut file = self.file.take().ok_or(NotKept::Broken)?;
+        let file = self.file.take().ok_or(NotKept::Broken)?;
         let (id, chunk) = (self.id, std::mem::take(&mut self.chunk));
-        let work = move || {
+        let work = move |mut file: DraftFile| {
             file.append(&chunk)?;
             file.settle()?;
             Ok(Sealed { id, file })
         };
-        self.quarantine.on_disk(work).await
+        self.quarantine.on_disk(file, work).await
     }
 }
 
@@ -130,7 +130,7 @@ impl Sealed {
 
 /// The file of a message on its way in; dropped, it is removed.
 #[derive(Debug)]
-struct DraftFile {
+pub(super) struct DraftFile {
     /// Where it is.
     path: PathBuf,
     /// Where it is to be when it is whole.
@@ -145,7 +145,7 @@ impl DraftFile {
     }
 
     /// Lets go of it without removing it.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.file = None;
     }
 

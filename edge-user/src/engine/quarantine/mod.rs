@@ -34,12 +34,14 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 pub(crate) use self::draft::Draft;
+use self::draft::DraftFile;
 pub use self::head::{Head, Opened, open};
 pub use self::list::{PART_BYTES, Part, Row, Which, list, read};
 pub(crate) use self::release::{Released, release};
 use self::room::Rooms;
 pub use self::shelf::{Id, Item, NotAnId, Shelf};
 pub(crate) use self::sweep::sweep_hourly;
+use super::clock::Deadline;
 use super::{Edge, locked};
 use crate::config;
 use crate::state::{StateDir, StateError};
@@ -226,23 +228,30 @@ impl Quarantine {
         Duration::from_secs(u64::from(self.settings.days) * 86_400)
     }
 
-    /// Runs what touches the disk on a thread that may wait for it.
+    /// Works on a file on a thread that may wait for the disk.
     async fn on_disk<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, NotKept> + Send + 'static,
+        mut file: DraftFile,
+        work: impl FnOnce(DraftFile) -> Result<T, NotKept> + Send + 'static,
     ) -> Result<T, NotKept> {
-        let disk = Arc::clone(&self.disk);
-        let turn_and_work = async move {
-            let turn = disk.acquire_owned().await.map_err(|_| NotKept::Broken)?;
-            let working = tokio::task::spawn_blocking(move || {
-                let done = work();
-                drop(turn);
-                done
-            });
-            working.await.map_err(|_| NotKept::Broken)?
+        let too_slow = || NotKept::TooSlow(self.patience);
+        let by = Deadline::after(self.patience);
+        let Ok(Ok(turn)) = timeout(self.patience, Arc::clone(&self.disk).acquire_owned()).await else {
+            // To remove it here would be to wait for the same disk, on a worker's thread: the sweep does it.
+            file.leave();
+            return Err(too_slow());
         };
-        // Past the time the work goes on by itself, and takes back what it did: its result is dropped.
-        timeout(self.patience, turn_and_work).await.unwrap_or(Err(NotKept::TooSlow(self.patience)))
+        let working = tokio::task::spawn_blocking(move || {
+            let done = work(file);
+            drop(turn);
+            done
+        });
+        match timeout(by.left(), working).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_panicked)) => Err(NotKept::Broken),
+            // The work goes on by itself, and takes back what it did: its result is dropped there.
+            Err(_) => Err(too_slow()),
+        }
     }
 
     #[cfg(test)]

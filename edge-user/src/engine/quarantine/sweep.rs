@@ -7,8 +7,8 @@ use std::time::Duration;
 use edge_core::time::UnixMillis;
 
 use super::{Quarantine, locked, secs};
-use crate::engine::Edge;
-use crate::telemetry::Event;
+use crate::engine::{Edge, worker};
+use crate::telemetry::{Event, Level};
 
 /// How often the daemon looks by itself.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -69,18 +69,16 @@ pub(crate) async fn sweep_hourly(edge: Arc<Edge>) {
                 edge.log.event(Event::QuarantineExpired { messages });
             }
             Ok(Err(error)) => {
-                let error = format!("cannot sweep {}: {error}", edge_dir(&edge));
-                edge.log.event(Event::QuarantineFailed { error });
+                let dir =
+                    edge.quarantine.as_ref().map(|quarantine| quarantine.shelf.dir().display().to_string());
+                edge.log.event(Event::Diagnostic {
+                    level: Level::Error,
+                    target: module_path!().to_owned(),
+                    message: format!("cannot sweep {}: {error}", dir.unwrap_or_default()),
+                });
             }
-            Err(fault) => super::super::worker::note_panic(&edge, Err(fault)),
+            Err(fault) => worker::note_panic(&edge, Err(fault)),
         }
         tokio::time::sleep(EVERY).await;
     }
-}
-
-fn edge_dir(edge: &Edge) -> String {
-    edge.quarantine
-        .as_ref()
-        .map(|quarantine| quarantine.shelf.dir().display().to_string())
-        .unwrap_or_default()
 }

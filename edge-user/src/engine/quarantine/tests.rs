@@ -85,6 +85,27 @@ async fn what_the_disk_did_too_late_is_taken_back() {
 }
 
 #[tokio::test]
+async fn who_gets_no_turn_on_the_disk_in_time_waits_for_it_no_longer() {
+    let place = place();
+    let mut quarantine = Arc::into_inner(place.open()).unwrap();
+    quarantine.patience = Duration::from_millis(5);
+    let quarantine = Arc::new(quarantine);
+    let mut draft = Draft::begin(&quarantine, Id::of(1), &head(1, HEAD_AT)).unwrap();
+    draft.take(&[b'x'; 40_000]).await.unwrap();
+    assert_eq!(place.files().len(), 1);
+    let all = u32::try_from(DISK_THREADS_MAX).unwrap();
+    let turns = Arc::clone(&quarantine.disk).acquire_many_owned(all).await.unwrap();
+    let error = draft.seal().await.unwrap_err();
+    assert!(matches!(error, NotKept::TooSlow(_)), "{error}");
+    assert_eq!((quarantine.load().messages, quarantine.load().bytes), (0, 0));
+    // Nobody waited to remove it: the sweep does.
+    drop(turns);
+    assert_eq!(place.files().len(), 1);
+    quarantine.recount().unwrap();
+    assert!(place.files().is_empty());
+}
+
+#[tokio::test]
 async fn a_start_counts_what_is_there_and_removes_what_is_half_written() {
     let place = place();
     let before = place.open();

@@ -219,3 +219,24 @@ async fn a_disk_that_does_not_answer_stalls_nobody_else() {
     waiting.expect("250").await;
     assert_eq!(items(&lab).len(), 1);
 }
+
+#[tokio::test]
+async fn the_edge_deletes_by_itself_what_is_older_than_it_is_kept() {
+    let lab = lab(|config| config.quarantine.days = 7).await;
+    assert_eq!(&send(&lab, &message(3)).await[..3], "250");
+    let young = items(&lab).remove(0);
+    let named = young.path.to_str().expect("text");
+    let week_ago = young.secs - 7 * 86_400 - 2;
+    fs::copy(
+        &young.path,
+        named.replace(&young.secs.to_string(), &week_ago.to_string()).replace(&young.id.to_string(), "1"),
+    )
+    .expect("a file");
+    assert_eq!(items(&lab).len(), 2);
+    tokio::spawn(crate::engine::quarantine::sweep_hourly(Arc::clone(&lab.edge)));
+    while lab.edge.metrics.quarantine_expired.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(items(&lab), [young]);
+    assert!(lab.logged().contains("quarantine_expired"));
+}
