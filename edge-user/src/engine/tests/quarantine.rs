@@ -36,6 +36,17 @@ fn load(lab: &Lab) -> (usize, u64) {
     (load.messages, load.bytes)
 }
 
+/// Waits until the disk's threads have done so.
+async fn until(done: impl Fn() -> bool) {
+    for _ in 0..20_000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("it never happens");
+}
+
 /// A message of `lines` lines, some with a dot in front, as a client sends it.
 fn message(lines: usize) -> String {
     let body = ["..hidden\r\n", "plain line of text that is longer than the others\r\n", "\r\n", "...\r\n"];
@@ -113,14 +124,10 @@ async fn a_client_that_breaks_off_in_the_middle_leaves_nothing() {
     let mut talk = lab.greeted().await;
     talk.envelope("", "user@ours.example").await;
     talk.send(message(20_000)).await;
-    while unfinished(&lab).is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until(|| !unfinished(&lab).is_empty()).await;
     assert_eq!(load(&lab).0, 1, "it has its place while it comes");
     drop(talk);
-    while !unfinished(&lab).is_empty() || load(&lab) != (0, 0) {
-        tokio::task::yield_now().await;
-    }
+    until(|| unfinished(&lab).is_empty() && load(&lab) == (0, 0)).await;
     assert!(items(&lab).is_empty());
 }
 
@@ -130,9 +137,7 @@ async fn a_bare_line_ending_or_a_loop_behind_the_hold_is_refused_and_leaves_noth
     let loops = "Received: x\r\n".repeat(4000);
     for (message, code) in [(format!("{}a\nb\r\n", message(3000)), "550 5.6.11"), (loops, "554 5.4.6")] {
         assert_eq!(&send(&lab, &message).await[..code.len()], code);
-        while !unfinished(&lab).is_empty() || load(&lab) != (0, 0) {
-            tokio::task::yield_now().await;
-        }
+        until(|| unfinished(&lab).is_empty() && load(&lab) == (0, 0)).await;
         assert!(items(&lab).is_empty());
     }
     assert_eq!(lab.edge.metrics.bounces_quarantined.get(), 0);
@@ -234,9 +239,7 @@ async fn the_edge_deletes_by_itself_what_is_older_than_it_is_kept() {
     .expect("a file");
     assert_eq!(items(&lab).len(), 2);
     tokio::spawn(crate::engine::quarantine::sweep_hourly(Arc::clone(&lab.edge)));
-    while lab.edge.metrics.quarantine_expired.get() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| lab.edge.metrics.quarantine_expired.get() > 0).await;
     assert_eq!(items(&lab), [young]);
     assert!(lab.logged().contains("quarantine_expired"));
 }
