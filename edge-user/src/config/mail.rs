@@ -53,7 +53,8 @@ section! {
         pub upstream: SocketAddr,
         /// Whether outgoing mail gets a BATV tag in its envelope sender, beside the token.
         pub tag: bool = false,
-        /// When untagged bounces are refused in answer to DATA: `never`, `flood` (during one) or `always`.
+        /// When untagged bounces are refused in answer to DATA: `never`, `flood` (during one) or `always`. Their kind cannot
+        /// be known then: automatic replies and their like are refused too.
         pub require_tag: RequireTag = RequireTag::Never,
     }
 }

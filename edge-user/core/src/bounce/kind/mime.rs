@@ -208,7 +208,7 @@ pub(super) fn section(entity: &[u8]) -> (Vec<Field<'_>>, Option<&[u8]>) {
 }
 
 /// A field's name and value.
-fn split_name(field: &[u8]) -> Option<Field<'_>> {
+pub(super) fn split_name(field: &[u8]) -> Option<Field<'_>> {
     let colon = memchr::memchr(b':', field)?;
     let name = field[..colon].trim_ascii_end();
     let right = !name.is_empty() && name.iter().all(|octet| matches!(octet, 33..=57 | 59..=126));

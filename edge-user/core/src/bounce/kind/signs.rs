@@ -4,7 +4,7 @@
 //! words. The first decides. The second forbids every kind that is no bounce. The third forbids those that return no
 //! original. The fourth forbids those that only fields tell.
 
-use super::mime::{Part, lines, section};
+use super::mime::{Part, lines, split_name};
 use super::report::{DELIVERY_STATUS, all_fields};
 use super::{Kind, Told, words};
 
@@ -29,6 +29,8 @@ pub(super) struct Signs<'m> {
     returns_part: bool,
     returns_text: bool,
     has_reply_code: bool,
+    text_says_failure: bool,
+    text_says_delay: bool,
 }
 
 impl<'m> Signs<'m> {
@@ -64,6 +66,8 @@ impl<'m> Signs<'m> {
             root,
             subject: root.text_of("Subject"),
             from: root.text_of("From"),
+            text_says_failure: words::any(words::TEXT_FAILURE, &text),
+            text_says_delay: words::any(words::TEXT_DELAY, &text),
             text,
             returns_part: parts.iter().any(is_original),
             returns_text,
@@ -155,13 +159,13 @@ impl<'m> Signs<'m> {
     /// every standard, and who writes it could write the parts behind it too), or a Subject and a text that both say
     /// that a delivery failed.
     pub(super) fn looks_like_a_bounce(&self) -> bool {
-        let in_text = words::any(words::TEXT_FAILURE, &self.text) || self.has_reply_code;
+        let in_text = self.text_says_failure || self.has_reply_code;
         self.returns_text || words::any(words::SUBJECT_FAILURE, &self.subject) && in_text
     }
 
     /// Whether Subject or text say that a delivery failed.
     pub(super) fn says_failure(&self) -> bool {
-        words::any(words::SUBJECT_FAILURE, &self.subject) || words::any(words::TEXT_FAILURE, &self.text)
+        words::any(words::SUBJECT_FAILURE, &self.subject) || self.text_says_failure
     }
 
     /// Whatever makes it uncertain that it is something else.
@@ -172,8 +176,8 @@ impl<'m> Signs<'m> {
             || self.has_reply_code
             || words::any(words::SUBJECT_FAILURE, &self.subject)
             || words::any(words::SUBJECT_NOTICE, &self.subject)
-            || words::any(words::TEXT_FAILURE, &self.text)
-            || words::any(words::TEXT_DELAY, &self.text)
+            || self.text_says_failure
+            || self.text_says_delay
     }
 
     /// A challenge: TMDA's field, or words.
@@ -195,8 +199,7 @@ impl<'m> Signs<'m> {
     pub(super) fn bounce_in_words(&self) -> Option<Told> {
         let subject = |list| words::any(list, &self.subject);
         let known = self.speaks_for_a_bounce() || self.is_from_postmaster();
-        let says_failure = words::any(words::TEXT_FAILURE, &self.text);
-        let says_delay = words::any(words::TEXT_DELAY, &self.text);
+        let (says_failure, says_delay) = (self.text_says_failure, self.text_says_delay);
         let body_signs = [says_failure, self.has_reply_code, self.returns_an_original()];
         let body_signs = body_signs.iter().filter(|sign| **sign).count();
         if !known {
@@ -231,21 +234,20 @@ fn has_header_section(text: &[u8]) -> bool {
     for line in lines(text) {
         let line = line.trim_ascii_start();
         let unquoted = &line[line.iter().take_while(|octet| b"> |".contains(octet)).count()..];
-        let name = match section(unquoted) {
-            (fields, _) if !fields.is_empty() => fields[0].0.to_ascii_lowercase(),
-            _ if line.trim_ascii().is_empty() => {
+        let Some((name, value)) = split_name(unquoted) else {
+            // A line of text may be the rest of a folded field; an empty one ends a section.
+            if line.is_empty() {
                 (fields, has_id) = (0, false);
-                continue;
             }
-            // The rest of a folded field, or text.
-            _ => continue,
+            continue;
         };
-        match name.as_slice() {
-            b"received" if unquoted.len() > b"Received: from ".len() => return true,
-            b"message-id" => (fields, has_id) = (fields + 1, true),
-            b"from" | b"to" | b"subject" | b"date" | b"mime-version" | b"return-path" => fields += 1,
-            _ => {}
+        let is = |own: &str| name.eq_ignore_ascii_case(own.as_bytes());
+        if is("Received") && value.len() > " from ".len() {
+            return true;
         }
+        has_id |= is("Message-ID");
+        let others = ["Message-ID", "From", "To", "Subject", "Date", "MIME-Version", "Return-Path"];
+        fields += usize::from(others.iter().any(|own| is(own)));
         if has_id && fields >= ORIGINAL_FIELDS_MIN {
             return true;
         }
