@@ -227,6 +227,15 @@ fn a_new_operator_gets_keys_that_the_service_reads_and_cannot_change_in_whatever
     let rotated = service.as_user(&["backstop", "key", "rotate", "--dir", "/etc/backstop/keys"])?;
     assert_eq!(rotated.status.code(), Some(2), "{}", said(&rotated));
     assert!(said(&rotated).contains("run it as root"), "{}", said(&rotated));
+
+    // A disk that is full leaves no half key, and the old ones as they were.
+    service.root(
+        "mount -t tmpfs -o size=16k,mode=0750,gid=backstop tmpfs /mnt
+         backstop key new --dir /mnt && cat /dev/zero >/mnt/full 2>/dev/null || true",
+    )?;
+    let full = service.lab.run(Host::Edge, &["backstop", "key", "rotate", "--dir", "/mnt"])?;
+    assert_eq!(full.status.code(), Some(2), "{}", said(&full));
+    assert_eq!(service.root("ls -A /mnt && umount /mnt")?, "001.key\nfull\n", "{}", said(&full));
     let stranger = service.lab.run(
         Host::Edge,
         &[

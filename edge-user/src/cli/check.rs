@@ -6,7 +6,7 @@ use nix::net::if_::{if_nameindex, if_nametoindex};
 use serde_json::json;
 
 use super::{Answer, CONFIG_PATH, print, print_json};
-use crate::config::{Config, ConfigError, Level, Loaded, Machine, Problem, keys, read};
+use crate::config::{Config, ConfigError, Level, Loaded, Machine, Places, Problem, keys, read};
 use crate::control::check_groups;
 use crate::engine::clock::system_now;
 
@@ -25,8 +25,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     super::must_exist(&args.config)?;
     let (config, problems) = match read(&args.config) {
-        Ok(Loaded { config, mut warnings }) => {
-            warnings.extend(beyond_the_file(&config)?);
+        Ok(Loaded { config, mut warnings, places }) => {
+            warnings.extend(beyond_the_file(&config, &places)?);
             (Some(config), warnings)
         }
         Err(ConfigError::Invalid(problems)) => (None, problems.problems),
@@ -52,8 +52,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     Ok(answer)
 }
 
-/// What is wrong with the keys and with this machine.
-fn beyond_the_file(config: &Config) -> anyhow::Result<Vec<Problem>> {
+/// What is wrong with the keys and with this machine, at the settings that ask for it.
+fn beyond_the_file(config: &Config, places: &Places) -> anyhow::Result<Vec<Problem>> {
     let error = |key: &str, text| Problem { level: Level::Error, line: 0, column: 0, key: key.into(), text };
     let mut problems = Machine::here()?.problems(config);
     if let Some(xdp) = &config.xdp
@@ -80,6 +80,9 @@ fn beyond_the_file(config: &Config) -> anyhow::Result<Vec<Problem>> {
             problems.push(error("signature.keys", text));
         }
         Err(fault) => problems.push(error("signature.keys", fault.to_string())),
+    }
+    for problem in &mut problems {
+        (problem.line, problem.column) = places.of(&problem.key).unwrap_or((0, 0));
     }
     Ok(problems)
 }
@@ -152,7 +155,7 @@ mod tests {
         );
         std::fs::write(&file, text).unwrap();
         let problems = match read(&file) {
-            Ok(loaded) => beyond_the_file(&loaded.config).unwrap(),
+            Ok(loaded) => beyond_the_file(&loaded.config, &loaded.places).unwrap(),
             Err(error) => panic!("{error}"),
         };
         (run(Args { config: file, json: true }).unwrap(), problems)
@@ -166,6 +169,8 @@ mod tests {
         assert_eq!(answer, Answer::No);
         assert!(problems[0].text.contains("there is no interface nosuch0; there are"), "{problems:?}");
         assert!(problems[1].text.contains("backstop key new"), "{problems:?}");
+        let places: Vec<_> = problems.iter().map(|problem| (problem.line, problem.column)).collect();
+        assert_eq!(places, [(9, 13), (3, 18)], "the settings that ask for it");
     }
 
     #[test]

@@ -232,7 +232,10 @@ fn next_steps(config: &Config, upstream: SocketAddr, output: &Path) -> Vec<Strin
         ),
         "Protect the network card: take the # off [xdp] and its interface; it begins by watching only."
             .to_owned(),
-        format!("Run it: backstop run --config {output}"),
+        format!(
+            "Run it: systemctl enable --now backstop, where the service is installed (contrib/systemd); in the \
+             foreground:\n  backstop run --config {output}"
+        ),
         format!(
             "Watch for two weeks (backstop status --config {output}): send through the edge what looks like yours and \
              could not be proven. After 14 clean days let the filter reject:\n  \

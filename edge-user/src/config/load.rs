@@ -5,7 +5,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::problem::{ConfigError, Level, Problem, Problems};
-use super::reader::Reader;
+use super::reader::{Places, Reader};
 use super::section::Section as _;
 use super::{Config, validate};
 
@@ -16,6 +16,8 @@ pub struct Loaded {
     pub config: Config,
     /// Warnings, in the file's order.
     pub warnings: Vec<Problem>,
+    /// Where its keys stand, for problems that only the machine shows.
+    pub places: Places,
 }
 
 /// Reads the configuration at `path`.
@@ -44,9 +46,9 @@ pub fn parse(text: &str, file: &Path) -> Result<Loaded, Problems> {
     let mut reader = Reader::new(text, Config::FIELDS);
     let config = table(text, &mut reader);
     let failed = reader.has_errors();
-    let problems = reader.into_problems();
+    let (problems, places) = reader.finish();
     match config {
-        Some(config) if !failed => Ok(Loaded { config, warnings: problems }),
+        Some(config) if !failed => Ok(Loaded { config, warnings: problems, places }),
         Some(_) | None => Err(Problems { file: file.to_owned(), problems }),
     }
 }

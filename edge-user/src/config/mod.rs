@@ -31,6 +31,7 @@ pub use mail::{
 };
 pub use manual::Answers;
 pub use problem::{ConfigError, Level, Problem, Problems};
+pub use reader::Places;
 pub use section::{Field, Kind};
 pub use sources::{Flood, Reputation, Xdp, XdpMode};
 pub use tenants::{SecretError, TenantSecret};

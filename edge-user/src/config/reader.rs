@@ -22,10 +22,12 @@ impl<'t> Reader<'t> {
         Self { text, schema, places: HashMap::new(), problems: Vec::new() }
     }
 
-    /// What is wrong, in the file's order.
-    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+    /// What is wrong, in the file's order, and where each key stands.
+    pub(super) fn finish(mut self) -> (Vec<Problem>, Places) {
         self.problems.sort_by_key(|problem| (problem.line, problem.column, problem.level));
-        self.problems
+        let places = self.places.iter().map(|(key, place)| (key.clone(), self.line_and_column(place.start)));
+        let places = Places(places.collect());
+        (self.problems, places)
     }
 
     pub(super) fn has_errors(&self) -> bool {
@@ -102,30 +104,44 @@ impl<'t> Reader<'t> {
     }
 
     fn problem(&mut self, level: Level, path: &str, text: String) {
-        let mut around = path;
-        let place = loop {
-            if let Some(place) = self.places.get(around) {
-                break place.clone();
-            }
-            match around.rfind(['.', '[']) {
-                Some(end) => around = &around[..end],
-                None => break 0..0,
-            }
-        };
+        let place = nearest_place(&self.places, path).cloned().unwrap_or(0..0);
         self.problem_at(level, place, path.to_owned(), text);
     }
 
     /// A problem at octets of the file.
     pub(super) fn problem_at(&mut self, level: Level, place: Range<usize>, key: String, text: String) {
-        let before = self.text.get(..place.start).unwrap_or(self.text);
+        let (line, column) = self.line_and_column(place.start);
+        self.problems.push(Problem { level, line, column, key, text });
+    }
+
+    /// Both from 1.
+    fn line_and_column(&self, octet: usize) -> (usize, usize) {
+        let before = self.text.get(..octet).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        self.problems.push(Problem {
-            level,
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-            key,
-            text,
-        });
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+}
+
+/// Where keys stand in the file: line and column, from 1.
+#[derive(Clone, Debug, Default)]
+pub struct Places(HashMap<String, (usize, usize)>);
+
+impl Places {
+    /// Of a key, or of what is nearest around it where the file leaves the key to its default.
+    #[must_use]
+    pub fn of(&self, key: &str) -> Option<(usize, usize)> {
+        nearest_place(&self.0, key).copied()
+    }
+}
+
+/// The place of `path`, or of the nearest around it that has one.
+fn nearest_place<'p, P>(places: &'p HashMap<String, P>, path: &str) -> Option<&'p P> {
+    let mut around = path;
+    loop {
+        if let Some(place) = places.get(around) {
+            return Some(place);
+        }
+        around = &around[..around.rfind(['.', '['])?];
     }
 }
 

@@ -140,7 +140,7 @@ fn finish(edit: config::Edit, change: &Change, file: &Path) -> anyhow::Result<An
     if let (Some(early), false) = (&early, change.force) {
         return early.refuse(change.json);
     }
-    let Loaded { config, warnings } = edit.save()?;
+    let Loaded { config, warnings, .. } = edit.save()?;
     let in_force = reload(&config)?;
     let Change { done, place, .. } = *change;
     let filter = config.filters.get(place).filter(|_| done != "removed");

@@ -4,11 +4,13 @@
 //! `[policy]`, `require_tag`, keys and `watch` of `[xdp]` take effect at once; what else was changed is named as waiting for a
 //! restart.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use anyhow::Context as _;
 use edge_core::policy::Policy;
+use serde_json::{Map, Value};
 
 use crate::cli::watched;
 use crate::config::{self, Config, keys};
@@ -83,15 +85,32 @@ pub(super) fn warn_if_early(edge: &Edge, before: &Policy) {
     }
 }
 
-/// The sections that differ in what a reload does not apply.
+/// The keys that differ in what a reload does not apply.
 fn waits_for_a_restart(running: &Config, new: &Config) -> anyhow::Result<Vec<String>> {
     let (running, new) = (fixed_part(running)?, fixed_part(new)?);
-    let names: std::collections::BTreeSet<&String> = running.keys().chain(new.keys()).collect();
-    Ok(names.into_iter().filter(|name| running.get(*name) != new.get(*name)).cloned().collect())
+    let mut names = Vec::new();
+    differences("", &running, &new, &mut names);
+    Ok(names)
+}
+
+/// Names what differs, as narrowly as both sides have it: a key of a section, a section that one of them lacks, a list.
+fn differences(path: &str, one: &Value, other: &Value, names: &mut Vec<String>) {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            for key in keys {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let of = |side: &Map<String, Value>| side.get(key).cloned().unwrap_or_default();
+                differences(&path, &of(one), &of(other), names);
+            }
+        }
+        (one, other) if one != other => names.push(path.to_owned()),
+        (_, _) => {}
+    }
 }
 
 /// A configuration by sections, without what a reload applies.
-fn fixed_part(config: &Config) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
+fn fixed_part(config: &Config) -> anyhow::Result<Value> {
     let mut config = config.clone();
     config.filters.clear();
     config.trusted_forwarders.clear();
@@ -104,10 +123,7 @@ fn fixed_part(config: &Config) -> anyhow::Result<serde_json::Map<String, serde_j
     if let Some(xdp) = &mut config.xdp {
         xdp.watch = true;
     }
-    match serde_json::to_value(&config).context("a configuration is an object")? {
-        serde_json::Value::Object(sections) => Ok(sections),
-        other => anyhow::bail!("a configuration is no object: {other}"),
-    }
+    serde_json::to_value(&config).context("a configuration is an object")
 }
 
 #[cfg(test)]
@@ -185,9 +201,9 @@ mod tests {
 
     #[test]
     fn what_it_does_not_apply_is_named() {
-        assert_eq!(waiting("127.0.0.1:25", "127.0.0.1:26"), ["inbound"]);
+        assert_eq!(waiting("127.0.0.1:25", "127.0.0.1:26"), ["inbound.listen"]);
         assert_eq!(waiting("edge.example.jp", "mx.example.jp"), ["hostname"]);
-        assert_eq!(waiting("eth0", "eth1"), ["xdp"]);
-        assert_eq!(waiting("[xdp]", "[kinds]\nmailboxes_max = 5\n[xdp]"), ["kinds"]);
+        assert_eq!(waiting("eth0", "eth1"), ["xdp.interface"]);
+        assert_eq!(waiting("[xdp]", "[kinds]\nmailboxes_max = 5\n[xdp]"), ["kinds.mailboxes_max"]);
     }
 }
