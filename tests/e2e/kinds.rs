@@ -165,7 +165,12 @@ fn an_auto_reply_arrives_outside_a_flood_and_in_one_it_is_refused() -> Result<()
         let (stage, reply) = client.transaction("", "alice@example.jp", bounce)?;
         assert!(stage == Stage::Dot && reply.code == 550, "bounce {nth}: {stage:?} {reply}");
     }
-    assert!(edge.events()?.iter().any(|event| event["event"] == "flood_begin"), "no flood began");
+    // The log is written beside the sessions.
+    let deadline = Instant::now() + PATIENCE;
+    while !edge.events()?.iter().any(|event| event["event"] == "flood_begin") {
+        ensure!(Instant::now() < deadline, "no flood began:\n{}", edge.process().tail(40));
+        std::thread::sleep(Duration::from_millis(20));
+    }
 
     let vito = format!("vito@{FORWARD_DOMAIN}");
     hand_in(&lab, Forwarder::socket(), &vito, "", &forged(&vito, "flood"))?;
