@@ -4,5 +4,11 @@ mod parser;
 mod scanner;
 mod signature;
 
-criterion::criterion_group!(benches, parser::bench, scanner::bench, signature::bench);
+criterion::criterion_group!(
+    benches,
+    parser::bench,
+    scanner::bench,
+    scanner::bench_message_ids,
+    signature::bench
+);
 criterion::criterion_main!(benches);

@@ -1,11 +1,12 @@
-//! The scanner on bounces without and with a token, in pieces as large as the engine's buffers.
+//! The scanner on bounces without and with a token, in pieces as large as the engine's buffers; and the search for the
+//! Message-IDs that they answer, which goes over each of them too.
 
 use std::hint::black_box;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use criterion::{Criterion, Throughput};
-use edge_core::bounce::Scanner;
+use edge_core::bounce::{MessageIds, Scanner};
 
 /// Octets of a piece.
 const PIECE_BYTES: usize = 16 << 10;
@@ -32,6 +33,40 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| bencher.iter(|| scan(black_box(text.as_bytes()))));
     }
     group.finish();
+}
+
+/// The same for Message-IDs, beside the scanner's rows of the same name.
+pub(crate) fn bench_message_ids(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("message_ids");
+    let part = "Subject: failed\r\nContent-Transfer-Encoding: base64\r\n\r\n";
+    let original = "From: a\r\nDate: b\r\nMessage-ID: <a@b>\r\n\r\n";
+    let rows = [
+        ("plain, 4 KB, none", plain(4 << 10), 0),
+        ("plain, 4 KB, one at the end", plain(4 << 10) + "\r\n" + original, 1),
+        ("plain, 64 KB, none", plain(64 << 10), 0),
+        ("HTML, 64 KB, none", html(64 << 10), 0),
+        ("quoted-printable Japanese, 64 KB, none", japanese(64 << 10), 0),
+        ("base64, 64 KB, an attachment", base64(&plain(48 << 10)), 0),
+        (
+            "base64, 64 KB, one at the end",
+            part.to_owned() + &base64(&(plain(48 << 10) + "\r\n" + original)),
+            1,
+        ),
+    ];
+    for (name, text, ids) in rows {
+        assert_eq!(message_ids(text.as_bytes()), ids, "{name}");
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_function(name, |bencher| bencher.iter(|| message_ids(black_box(text.as_bytes()))));
+    }
+    group.finish();
+}
+
+/// How many Message-IDs were found.
+fn message_ids(message: &[u8]) -> usize {
+    let (mut ids, mut count) = (MessageIds::new(), 0);
+    message.chunks(PIECE_BYTES).for_each(|piece| ids.scan(piece, &mut |_, _| count += 1));
+    ids.finish(&mut |_, _| count += 1);
+    count
 }
 
 /// How many candidates were found.
