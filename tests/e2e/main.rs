@@ -19,6 +19,7 @@ mod record;
 mod relay;
 mod servers_alone;
 mod service;
+mod watch_to_enforce;
 
 /// A user's message, told from others by its subject; the field `X-Returned` names it inside a bounce.
 fn message(subject: &str) -> String {

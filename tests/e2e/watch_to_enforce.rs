@@ -1,0 +1,240 @@
+//! From watching to enforcing: a web shop sends mail of ours past the edge, signed with DKIM by OpenDKIM. Watching says so,
+//! and enforcing is refused until it sends through the edge and 14 clean days have passed. And the commands of
+//! `docs/from-watch-to-enforce.md`, read from the page.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lab::client::submit;
+use lab::edge::{Edge, Settings};
+use lab::mta::{Far, Operator, SUBMISSION, Software};
+use lab::program::Profile;
+use lab::{Host, Lab};
+use serde_json::{Value, json};
+
+use crate::message;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const FAR: Far = Far { software: Software::Postfix };
+/// Where the edge of the lab keeps what outlives it.
+const LEDGER: &str = "edge/state/watch.json";
+
+/// What a program prints to `input`.
+fn printed(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    child.stdin.take().context("its input is piped")?.write_all(input)?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
+}
+
+/// The web shop's key, as a file's content and as its record in the DNS.
+fn dkim_key() -> Result<(Vec<u8>, String)> {
+    use base64::Engine as _;
+    let private = printed(Command::new("openssl").args(["genrsa", "-traditional", "1024"]), b"")?;
+    let public = printed(Command::new("openssl").args(["rsa", "-pubout", "-outform", "DER"]), &private)?;
+    let public = base64::engine::general_purpose::STANDARD.encode(public);
+    Ok((private, format!(r#"shop._domainkey.example.jp. TXT "v=DKIM1; k=rsa; p={public}""#)))
+}
+
+/// The message as OpenDKIM signs it for `example.jp` with the selector `shop`.
+fn signed_by_the_shop(private: &[u8], message: &str) -> Result<String> {
+    let package = Software::OpenDkim.package()?;
+    let folder = tempfile::tempdir()?;
+    let key = folder.path().join("key.pem");
+    std::fs::write(&key, private)?;
+    let libraries = format!("{0}/usr/lib/x86_64-linux-gnu:{0}/usr/lib", package.display());
+    let mut sign = Command::new(package.join(Software::OpenDkim.landmark()));
+    sign.env("LD_LIBRARY_PATH", libraries).args(["-d", "example.jp", "-s", "shop", "-k"]).arg(&key);
+    // It signs nothing without a date.
+    let dated = format!("Date: Tue, 24 Nov 2026 00:00:00 +0000\n{message}");
+    let signed = printed(&mut sign, dated.replace('\n', "\r\n").as_bytes())?;
+    Ok(String::from_utf8(signed)?.replace("\r\n", "\n"))
+}
+
+/// Runs `backstop` and insists on its exit code.
+fn backstop(edge: &Edge, lab: &Lab, arguments: &[&str], code: i32) -> Result<String> {
+    let output = edge.command(lab, arguments, b"")?;
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(code),
+        "backstop {arguments:?} ended with {}, not {code}: {said}",
+        output.status
+    );
+    Ok(said)
+}
+
+/// Waits until `found` is so.
+fn wait_for<T>(what: &str, edge: &Edge, found: impl Fn() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = found()? {
+            return Ok(found);
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{what}: not in time; the edge said:\n{}",
+            edge.process().tail(40)
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The ledger on disk, as if 14 days had passed since, each watched whole and clean.
+fn fourteen_clean_days_later(lab: &Lab) -> Result<()> {
+    let path = lab.path(LEDGER);
+    let mut book: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    let days = book["ledger"]["days"]["days"].as_array_mut().context("a ledger has days")?;
+    let today = days.last().and_then(|day| day["day"].as_u64()).context("today is among them")?;
+    let day = |day, ours| {
+        let watched_ms = 86_400_000;
+        json!({ "day": day, "watched_ms": watched_ms, "let_through": 1, "ours": ours, "unclear": 0, "missed": 0 })
+    };
+    *days = (0..=15).map(|ago| day(today - 15 + ago, u64::from(ago == 0))).collect();
+    std::fs::write(&path, serde_json::to_vec(&book)?)?;
+    Ok(())
+}
+
+#[test]
+fn a_web_shop_that_sends_past_the_edge_is_found_before_its_bounces_are_lost() -> Result<()> {
+    let lab = Lab::up("web-shop")?;
+    let (private, record) = dkim_key()?;
+    let _dns = lab.dns(&[&record])?;
+    let operator = lab.operator(&Operator::default())?;
+    let far_server = lab.far(FAR, lab::EDGE.into())?;
+    let settings = Settings::default().set("filter.0.action", "monitor");
+    let mut edge = Edge::start(&lab, &settings, Profile::Dev)?;
+    let refused = backstop(&edge, &lab, &["filter", "edit", "0", "--action", "reject"], 1)?;
+    assert!(
+        refused.contains("0 of 14 clean days") && refused.contains("nothing was signed yet"),
+        "{refused}"
+    );
+
+    // The shop sends in the user's name, straight to the far server.
+    let to = format!("nobody-here@{}", FAR.domain());
+    let order = signed_by_the_shop(&private, &message("order"))?;
+    assert!(order.contains("DKIM-Signature:") && order.contains("s=shop"), "{order}");
+    submit(&lab, Host::Internet, FAR.socket(), "alice@example.jp", &to, &order)?;
+    operator.mailbox("alice@example.jp").wait_for_one("X-Returned: order", PATIENCE).with_context(|| {
+        format!("the edge said:\n{}\nfar:\n{}", edge.process().tail(40), far_server.log())
+    })?;
+    let ours = wait_for("the shop is found", &edge, || {
+        let status = edge.json(&lab, &["status"])?;
+        Ok(status["watch"]["ours"].get(0).cloned())
+    })?;
+    assert_eq!(
+        (&ours["evidence"], &ours["domain"], &ours["selector"], &ours["verified"], &ours["count"]),
+        (&json!("dkim"), &json!("example.jp"), &json!("shop"), &json!("message"), &json!(1)),
+        "{ours:#}"
+    );
+    assert_eq!(ours["example"]["source"], FAR.address().to_string(), "{ours:#}");
+    let status = backstop(&edge, &lab, &["status"], 0)?;
+    for part in ["LOOKS LIKE OURS", "selector shop", "verifies over the whole message", "kind failure"] {
+        assert!(status.contains(part), "{part} is not in:\n{status}");
+    }
+
+    // With the daemon and without, the list is the same; it was on disk within seconds.
+    let on_disk = || Ok(std::fs::read_to_string(lab.path(LEDGER))?.contains("\"shop\"").then_some(()));
+    wait_for("the ledger is written", &edge, on_disk)?;
+    let refused = backstop(&edge, &lab, &["filter", "edit", "0", "--action", "reject"], 1)?;
+    edge.kill9()?;
+    let down = backstop(&edge, &lab, &["filter", "edit", "0", "--action", "discard"], 1)?;
+    for refused in [&refused, &down] {
+        assert!(refused.contains("selector shop") && refused.contains("--force"), "{refused}");
+        assert!(refused.contains(&FAR.address().to_string()), "{refused}");
+    }
+    assert!(backstop(&edge, &lab, &["status"], 1)?.contains("selector shop"), "also while none runs");
+
+    // The shop sends through the edge now: what bounces is proven, and nothing new looks like ours.
+    edge.start_again(&lab)?;
+    submit(&lab, Host::Mta, SUBMISSION, "alice@example.jp", &to, &message("second-order"))?;
+    let proven = edge.wait_for_verdict(
+        |verdict| verdict["direction"] == "inbound" && !verdict["proof"].is_null(),
+        PATIENCE,
+    );
+    assert_eq!(proven?["proof"], "token");
+    assert_eq!(edge.json(&lab, &["status"])?["watch"]["ours"][0]["count"], 1, "as before the crash");
+    edge.stop()?;
+    fourteen_clean_days_later(&lab)?;
+    edge.start_again(&lab)?;
+    assert_eq!(edge.json(&lab, &["status"])?["watch"]["clean_days"], 14);
+    let done = backstop(&edge, &lab, &["filter", "edit", "0", "--action", "reject"], 0)?;
+    assert!(done.contains("the edge has taken it over") && !done.contains("clean days"), "{done}");
+    submit(&lab, Host::Internet, FAR.socket(), "alice@example.jp", &to, &message("forged"))?;
+    let rejected = edge.wait_for_verdict(|verdict| verdict["reply"] == 550, PATIENCE)?;
+    assert_eq!(
+        (&rejected["action"], &rejected["reason"]),
+        (&json!("reject"), &json!("unproven")),
+        "{rejected}"
+    );
+    edge.stop()
+}
+
+#[test]
+fn a_key_that_cannot_be_asked_for_is_no_no_and_a_file_changed_by_hand_is_warned_of() -> Result<()> {
+    let lab = Lab::up("no-dns")?;
+    let (private, record) = dkim_key()?;
+    let mut dns = lab.dns(&[&record])?;
+    dns.stop()?;
+    let _operator = lab.operator(&Operator::default())?;
+    let _far_server = lab.far(FAR, lab::EDGE.into())?;
+    // By hand: no command was asked.
+    let mut edge = Edge::start(&lab, &Settings::default().set("policy.grace_days", 16), Profile::Dev)?;
+    let warning = wait_for("the warning", &edge, || {
+        Ok(edge.events()?.into_iter().find(|event| event["event"] == "early_to_enforce"))
+    })?;
+    assert_eq!((&warning["level"], &warning["clean_days"]), (&json!("warn"), &json!(0)), "{warning}");
+    assert_eq!(warning["newly_stopped"], json!(["example.jp"]), "{warning}");
+
+    // Nothing was signed yet: grace holds, and the filter's reject waits.
+    let to = format!("nobody-here@{}", FAR.domain());
+    let order = signed_by_the_shop(&private, &message("order"))?;
+    submit(&lab, Host::Internet, FAR.socket(), "alice@example.jp", &to, &order)?;
+    let verdict = edge.wait_for_verdict(|verdict| verdict["direction"] == "inbound", PATIENCE)?;
+    assert_eq!((&verdict["reason"], &verdict["reply"]), (&json!("grace"), &json!(250)), "{verdict}");
+    let watch = wait_for("that it is unclear", &edge, || {
+        let watch = edge.json(&lab, &["status"])?["watch"].clone();
+        let unclear = watch["days"].as_array().is_some_and(|days| days.iter().any(|day| day["unclear"] == 1));
+        Ok(unclear.then_some(watch))
+    })?;
+    assert_eq!((&watch["ours"], &watch["grace"]), (&json!([]), &json!(true)), "{watch:#}");
+    assert_eq!(watch["filters"][0]["what"]["would"], "reject", "{watch:#}");
+    edge.stop()
+}
+
+/// The commands of the page, in order: the lines of its blocks that begin with `backstop`, less their comments.
+fn commands() -> Result<Vec<String>> {
+    let path = lab::program::root().join("docs/from-watch-to-enforce.md");
+    let page = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let blocks = page.split("```").skip(1).step_by(2);
+    let lines = blocks.flat_map(|block| block.lines().skip(1)).filter(|line| line.starts_with("backstop "));
+    Ok(lines.map(|line| line.split('#').next().unwrap_or(line).trim().to_owned()).collect())
+}
+
+#[test]
+fn the_commands_of_the_page_do_what_it_says() -> Result<()> {
+    let lab = Lab::up("watch-page")?;
+    let settings = Settings::default().set("filter.0.action", "monitor").set("policy.grace_days", 16);
+    let mut edge = Edge::start(&lab, &settings, Profile::Dev)?;
+    let commands = commands()?;
+    ensure!(commands.len() >= 6, "the page has only these commands: {commands:?}");
+    let mut refused = 0;
+    for command in &commands {
+        let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+        // A new installation: all works, and enforcing is refused unless it is forced.
+        let early = words.starts_with(&["filter", "edit"]) && !words.contains(&"--force");
+        refused += usize::from(early);
+        let said = backstop(&edge, &lab, &words, i32::from(early))?;
+        assert!(!early || said.contains("--force"), "{command}: {said}");
+    }
+    ensure!(refused > 0, "the page does not say how to enforce: {commands:?}");
+    edge.stop()
+}
