@@ -288,7 +288,7 @@ fn as_its_own_user_it_protects_the_network_card_and_keeps_no_capability() -> Res
 
     // A reload takes a rotated key and a changed file.
     service.root("backstop key rotate --dir /etc/backstop/keys")?;
-    service.root("backstop filter add --covers sales@example.jp --action discard --memo shop")?;
+    service.root("backstop filter add --covers sales@example.jp --action discard --memo shop --force")?;
     edge.signal(Signal::SIGHUP)?;
     edge.wait_for_line("2 keys", PATIENCE)?;
     service.root("sed -i 's/^watch = false/watch = true/' /etc/backstop/backstop.toml")?;

@@ -59,8 +59,6 @@ pub enum Software {
     Nsd,
     /// OpenSSH's server ([`crate::ssh`]).
     OpenSsh,
-    /// OpenDKIM's tools, which sign a message as a web shop does.
-    OpenDkim,
 }
 
 impl Software {
@@ -78,7 +76,6 @@ impl Software {
             Self::Stunnel => "stunnel",
             Self::Nsd => "nsd",
             Self::OpenSsh => "openssh",
-            Self::OpenDkim => "opendkim",
         }
     }
 
@@ -96,7 +93,6 @@ impl Software {
             Self::Stunnel => "usr/bin/stunnel4",
             Self::Nsd => "usr/sbin/nsd",
             Self::OpenSsh => "usr/sbin/sshd",
-            Self::OpenDkim => "usr/sbin/opendkim-testmsg",
         }
     }
 
@@ -157,8 +153,7 @@ impl Far {
             | Software::Mlmmj
             | Software::Stunnel
             | Software::Nsd
-            | Software::OpenSsh
-            | Software::OpenDkim => 5,
+            | Software::OpenSsh => 5,
         })
     }
 
@@ -382,8 +377,7 @@ impl Lab {
             | Software::Mlmmj
             | Software::Stunnel
             | Software::Nsd
-            | Software::OpenSsh
-            | Software::OpenDkim => bail!("no test needs {} as far side", far.software.name()),
+            | Software::OpenSsh => bail!("no test needs {} as far side", far.software.name()),
         };
         MailServer::start(self, instance)
     }
@@ -412,8 +406,7 @@ impl Lab {
             | Software::Mlmmj
             | Software::Stunnel
             | Software::Nsd
-            | Software::OpenSsh
-            | Software::OpenDkim => bail!("no test needs {} with its defaults", software.name()),
+            | Software::OpenSsh => bail!("no test needs {} with its defaults", software.name()),
         };
         instance.prepare.insert_str(0, changes);
         MailServer::start(self, instance)

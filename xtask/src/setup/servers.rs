@@ -15,7 +15,7 @@ use super::command::{run, run_in};
 
 /// One row a server: the packages to unpack, whether this machine has them installed or not; the first is the one whose
 /// dependencies are looked up.
-const SERVERS: [(Software, &[&str]); 11] = [
+const SERVERS: [(Software, &[&str]); 10] = [
     (Software::Postfix, &["postfix"]),
     (Software::Exim, &["exim4-daemon-light", "exim4-base", "exim4-config"]),
     (Software::OpenSmtpd, &["opensmtpd"]),
@@ -26,7 +26,6 @@ const SERVERS: [(Software, &[&str]); 11] = [
     (Software::Stunnel, &["stunnel4"]),
     (Software::Nsd, &["nsd"]),
     (Software::OpenSsh, &["openssh-server"]),
-    (Software::OpenDkim, &["opendkim-tools"]),
 ];
 
 /// For messages.
