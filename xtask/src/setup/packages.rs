@@ -16,8 +16,6 @@ pub(super) const PROGRAMS: [(&str, &str); 12] = [
     ("flock", "util-linux"),
     // `cargo xtask deploy` calls it too.
     ("ssh", "openssh-client"),
-    // Makes a DKIM key.
-    ("openssl", "openssl"),
     // Checks the service in `contrib/systemd`. Without `systemd-sysv` it does not become the machine's init.
     ("systemd-analyze", "systemd"),
 ];
