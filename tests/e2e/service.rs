@@ -113,7 +113,12 @@ impl Service {
         )?;
         let start = setting("ExecStart")?.join(" ");
         let calls = self.allowed_calls()?;
-        let confined = ["env"].iter().chain(environment).copied().chain(["backstop-confine", &calls]);
+        // An error is to be seen in the last lines, not its backtrace.
+        let confined = ["env", "RUST_BACKTRACE=0"]
+            .iter()
+            .chain(environment)
+            .copied()
+            .chain(["backstop-confine", &calls]);
         let words = Self::command(&confined.chain(start.split(' ')).collect::<Vec<_>>())?;
         let sandbox = ["unshare", "--mount", "--propagation", "slave", "bash", "-euc", SANDBOX, "sandbox"];
         let writes = format!("/var/lib/backstop /run/backstop {}", setting("ReadWritePaths")?.join(" "));
