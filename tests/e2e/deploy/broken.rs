@@ -1,5 +1,6 @@
 //! Releases that are broken, each in its way: the first host is as it was, and the second was not touched.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -19,12 +20,7 @@ struct Row {
 fn a_broken_release_is_taken_back_on_the_first_host_and_reaches_no_other() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path();
-    let passes_for_one = path.join("passes-for-one");
-    let source = lab::program::root().join("tests/e2e/deploy/broken_program.rs");
-    let compiled =
-        Command::new("rustc").args(["--edition", "2024", "-o"]).arg(&passes_for_one).arg(source).output()?;
-    ensure!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
-    let passes_for_one = std::fs::read(passes_for_one)?;
+    let passes_for_one = passes_for_one(path)?;
     let real = std::fs::read(program()?)?;
 
     let row = |name, program: &[u8], says, code| -> Result<Row> {
@@ -116,6 +112,16 @@ fn expect(fleet: &Fleet, before: &[String], release: &Made, says: &str, code: i3
         ensure!(is_healthy(host)?, "{} is not healthy: {words}", host.name());
     }
     Ok(())
+}
+
+/// The program that passes for Backstop at a first look; its last octets may name what is broken.
+pub(crate) fn passes_for_one(folder: &Path) -> Result<Vec<u8>> {
+    let program = folder.join("passes-for-one");
+    let source = lab::program::root().join("tests/e2e/deploy/broken_program.rs");
+    let compiled =
+        Command::new("rustc").args(["--edition", "2024", "-o"]).arg(&program).arg(source).output()?;
+    ensure!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    std::fs::read(program).context("rustc made no program")
 }
 
 /// The same octets but for some.

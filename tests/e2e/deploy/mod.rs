@@ -3,5 +3,6 @@
 //! No systemd runs in the lab; a stand-in for `systemctl` starts and stops the daemon (`tests/lab/ssh/systemctl.sh`).
 
 mod broken;
+mod faults;
 mod fleet;
 mod rollout;

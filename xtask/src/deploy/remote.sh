@@ -141,25 +141,33 @@ lock() {
 
 # When the deployer is gone: what it brought goes too, unless a switch is at work with it.
 leave() {
+    # First: what comes in now, or is still coming in, removes itself.
+    rm -f "$run/holder"
     exec 8>>"$run/switch.lock"
     if flock -n 8; then
         rm -rf "$lib/.incoming-$token"
         rmdir "$lib" 2>/dev/null || :
     fi
-    rm -f "$run/holder"
+}
+
+is_holder() {
+    read -r holder _ 2>/dev/null <"$run/holder" || holder=
+    [ "$holder" = "$1" ]
 }
 
 # Nothing is done for a deployer that no longer has the lock (it was silent for too long, say).
 holds() {
-    read -r holder _ 2>/dev/null <"$run/holder" || holder=
-    if [ "$holder" != "$1" ] || flock -n "$run/lock" true; then
+    if ! is_holder "$1" || flock -n "$run/lock" true; then
         refuse "the lock is lost: the deployer was silent for too long, or its connection broke"
     fi
 }
 
 put() {
     holds "$1"
-    incoming=$lib/.incoming-$1
+    token=$1
+    incoming=$lib/.incoming-$token
+    trap 'is_holder "$token" || rm -rf "$incoming"' EXIT
+    trap 'exit 1' HUP INT TERM PIPE
     mkdir -p "$lib"
     if [ ! -e "$incoming" ]; then mkdir -m 0700 "$incoming"; fi
     mkdir -p "$(dirname "$incoming/$2")"
