@@ -43,17 +43,7 @@ impl Fleet {
         let lab = Lab::up(name)?;
         let hosts = lab.ssh_hosts(&HOSTS)?;
         let folder = tempfile::tempdir()?;
-        std::fs::create_dir(folder.path().join("config"))?;
-        for (name, _, address) in HOSTS {
-            let config = format!(
-                "hostname = \"{name}.example.jp\"\ninbound.listen = [\"{address}:25\"]\n\
-                 signature.keys = \"/etc/backstop/keys\"\nlimits.sessions_max = 100\n[[domain]]\nname = \"example.jp\"\nupstream = \"198.19.0.2:26\"\n"
-            );
-            std::fs::write(folder.path().join(format!("config/{name}.toml")), config)?;
-        }
-        let keys = folder.path().join("keys");
-        let made = Command::new(program()?).args(["key", "new", "--dir"]).arg(&keys).output()?;
-        ensure!(made.status.success(), "backstop key new: {}", String::from_utf8_lossy(&made.stderr));
+        configure(folder.path())?;
         Ok(Self { lab, hosts, folder, xtask })
     }
 
@@ -67,7 +57,7 @@ impl Fleet {
 
     /// `cargo xtask deploy` of a release to hosts; what it says with `--json`.
     pub(crate) fn deploy(&self, release: &Made, hosts: &[&str], more: &[&str]) -> Result<(Output, Value)> {
-        let (config, keys) = (self.folder.path().join("config"), self.folder.path().join("keys"));
+        let (config, keys) = (self.folder.path().join("edges"), self.folder.path().join("edges/keys"));
         let arguments = [
             &["--binary", shown(&release.binary), "--units", shown(&release.units)][..],
             &["--config", shown(&config), "--keys", shown(&keys), "--wait", "4"],
@@ -103,6 +93,35 @@ impl Fleet {
     }
 }
 
+/// Configurations and keys for the hosts, made by the commands of `docs/deploy.md`.
+fn configure(folder: &Path) -> Result<()> {
+    let page = std::fs::read_to_string(lab::program::root().join("docs/deploy.md"))?;
+    let block = page.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
+    let block = block.context("docs/deploy.md has a block of commands")?;
+    let mut commands = String::new();
+    for line in block.lines().filter(|line| !line.starts_with("cargo xtask deploy")) {
+        // The page has two hosts, the lab a third.
+        if line.contains("mx1") {
+            commands +=
+                &format!("{}\n", line.replace("mx1", "mx3").replace("192.0.2.25", &HOSTS[2].2.to_string()));
+        }
+        commands += &format!("{line}\n");
+    }
+    commands = commands
+        .replace("192.0.2.25", &HOSTS[0].2.to_string())
+        .replace("192.0.2.26", &HOSTS[1].2.to_string())
+        .replace("backstop init", &format!("{} init", shown(program()?)));
+    let output = Command::new("sh").args(["-euc", &commands]).current_dir(folder).output()?;
+    ensure!(output.status.success(), "{commands}: {}", String::from_utf8_lossy(&output.stderr));
+    for (name, ..) in HOSTS {
+        ensure!(
+            folder.join(format!("edges/{name}.toml")).exists(),
+            "the page makes no configuration of {name}"
+        );
+    }
+    Ok(())
+}
+
 /// All that a deployment may change on a host, in text that can be compared.
 pub(crate) fn state(host: &SshHost) -> Result<String> {
     host.read(
@@ -114,7 +133,6 @@ pub(crate) fn state(host: &SshHost) -> Result<String> {
          pid=$(systemctl show --property MainPID --value backstop.service)
          [ \"$pid\" = 0 ] || sha256sum </proc/$pid/exe
          grep -h ^Description /run/standin/loaded 2>/dev/null
-         test ! -e /run/backstop-deploy/holder || echo somebody holds the lock
          for lock in lock switch.lock; do
              test ! -e /run/backstop-deploy/$lock || flock -w 5 /run/backstop-deploy/$lock true || echo $lock is held
          done",

@@ -79,11 +79,14 @@ field() { tr ' ' '\n' <"$1" | sed -n "s/^$2=//p"; }
 
 releases() { find "$lib" -mindepth 1 -maxdepth 1 -type d ! -name '.*' -printf '%T@ %f\n' 2>/dev/null | sort -rn | cut -d ' ' -f 2; }
 
-facts() {
+needs() {
     for tool in sha256sum systemctl flock timeout find; do
         command -v "$tool" >/dev/null || refuse "there is no $tool here: deploy needs coreutils, util-linux, findutils and systemd"
     done
     [ "$(id -u)" = 0 ] || refuse "this is not root: log in as root, or give --sudo"
+}
+
+facts() {
     fact machine "$(uname -m)"
     fact glibc "$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d ' ' -f 2)"
     now=$(current)
@@ -107,8 +110,10 @@ facts() {
 # The deployer's presence. The kernel lets go of the lock however this process ends.
 attend() {
     token=$2
-    facts
+    needs
+    # First: an earlier switch may have to be taken back.
     if [ "$1" = lock ]; then lock "$token" "$3"; fi
+    facts
     echo ready
     while timeout "$silence_secs" sh -c 'read -r line' 8>&- 9>&-; do :; done
 }
@@ -239,6 +244,7 @@ work() {
     mv -f "$journal" "$last"
     trap - EXIT
     step "$new is healthy"
+    rm -rf "$incoming" || echo "say $incoming could not be removed"
     prune || echo "say older releases could not be removed from $lib"
 }
 
@@ -411,7 +417,7 @@ wait_until_healthy() {
 finish() {
     trap - EXIT
     set +e
-    rm -f "$journal.tmp"
+    rm -rf "$journal.tmp" "$incoming"
     if [ ! -e "$journal" ] || take_back; then exit 1; else exit 5; fi
 }
 
