@@ -2,10 +2,11 @@
 
 use crate::source::{files, read};
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/deploy.md",
     "docs/postfix.md",
     "docs/exim.md",
     "docs/exchange.md",
