@@ -160,9 +160,10 @@ section! {
         pub tls_report: KindRule = KindRule::Deliver,
         /// What shows no structure of any kind.
         pub unknown: KindRule = KindRule::Bounce,
-        /// How many messages an hour these rules let through to one mailbox (`deliver`, `mark`, `monitor`).
+        /// How many messages of each kind these rules let through to one mailbox in an hour (`deliver`, `mark`,
+        /// `monitor`). A mailbox for reports may get all of them at once: name it in `exempt_recipients`.
         pub per_mailbox_per_hour: u32 = 60,
-        /// Of how many mailboxes this is counted at once; those that nothing came for longest make room.
+        /// For how many mailboxes and kinds this is counted at once; those that nothing came for longest make room.
         pub mailboxes_max: usize = 100_000,
     }
 }

@@ -49,7 +49,7 @@ use self::domains::Domains;
 use self::doubt::Doubts;
 pub use self::liveness::Liveness;
 use self::mailboxes::Mailboxes;
-use self::outbound::tenants::Tenants;
+pub(crate) use self::outbound::tenants::Tenants;
 use self::pool::Pool;
 use self::quarantine::Quarantine;
 use self::registry::Registry;
@@ -89,7 +89,7 @@ pub struct Edge {
     pub flood: Mutex<Detector>,
     /// Uses of tokens, tags and messages of the record.
     pub uses: Mutex<Uses>,
-    /// What the rules of kinds let through to mailboxes.
+    /// What the rules of kinds let through to mailboxes, for each kind.
     pub by_kind: Mutex<Allowances>,
     /// What was sent.
     pub record: RwLock<Record>,
@@ -121,7 +121,7 @@ pub struct Edge {
     pub orders: Notify,
     blocks: Blocks,
     domains: Domains,
-    tenants: Tenants,
+    tenants: RwLock<Arc<Tenants>>,
     upstreams: Upstreams,
     mailboxes: Mailboxes,
     /// When the flood began, in milliseconds since 1970; 0: there is none.
@@ -177,7 +177,7 @@ impl Edge {
             liveness: Liveness::new(),
             orders: Notify::new(),
             blocks: Blocks::of(&config),
-            tenants: Tenants::of(&config)?,
+            tenants: RwLock::new(Arc::new(Tenants::of(&config)?)),
             upstreams: Upstreams::new(&config),
             mailboxes: Mailboxes::new(limits.mailbox_cache_max, &domains),
             domains,
@@ -219,6 +219,16 @@ impl Edge {
 
     pub(crate) fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Networks that many share, and their secrets.
+    pub(crate) fn tenants(&self) -> Arc<Tenants> {
+        Arc::clone(&self.tenants.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Mail that comes from now on must bring the secret of one of these.
+    pub(crate) fn set_tenants(&self, tenants: Tenants) {
+        *self.tenants.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tenants);
     }
 
     pub(crate) fn max_age(&self) -> Duration {

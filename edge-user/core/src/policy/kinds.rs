@@ -48,7 +48,7 @@ const KINDS_PER_HOUR: u32 = 60;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KindRules {
     rules: [KindRule; Kind::ALL.len()],
-    /// How many messages an hour they let through to one mailbox.
+    /// How many messages of each kind they let through to one mailbox in an hour.
     pub per_hour: u32,
 }
 

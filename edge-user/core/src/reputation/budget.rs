@@ -35,6 +35,11 @@ impl Bucket {
         there
     }
 
+    /// Puts one token back that was taken.
+    pub(super) fn give_back(&mut self) {
+        self.spent = (self.spent - 1.0).max(0.0);
+    }
+
     /// The tokens left.
     pub(super) fn left(&self, rate: Rate, now: UnixMillis) -> f64 {
         (rate.burst - self.spent_at(rate, now)).max(0.0)

@@ -35,7 +35,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use allowance::Allowances;
+pub use allowance::{Allowances, Taken};
 pub use ban::{Ban, BanRefused, Cause};
 pub use correspondents::Correspondents;
 pub use event::{Answer, Event};

@@ -1,8 +1,8 @@
 //! Reading filters and keys anew, while the edge serves.
 //!
 //! All or nothing: where the file or a key has a fault, everything stays as it was. Filters, trusted forwarders,
-//! `[policy]`, `require_tag`, keys and `watch` of `[xdp]` take effect at once; what else was changed is named as waiting for a
-//! restart.
+//! `[policy]`, `[kinds]`, `require_tag`, tenants and their secrets, `own_hosts`, keys and `watch` of `[xdp]` take effect at
+//! once; what else was changed is named as waiting for a restart.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::watched;
 use crate::config::{self, Config, keys};
-use crate::engine::{Edge, clock};
+use crate::engine::{Edge, Tenants, clock};
 use crate::telemetry::Event;
 
 /// Reads them anew; says how many filters and keys there are now. Both outcomes are logged.
@@ -51,6 +51,8 @@ fn apply(edge: &Edge, path: &Path) -> anyhow::Result<(usize, usize)> {
     let config = config::load(path)?;
     // Another directory waits for a restart, as all of [signature].
     let keys = keys::load_signing(&edge.config.signature.keys, clock::system_now())?;
+    // Without the section there is nothing to take over: that waits for a restart.
+    let tenants = config.outbound.as_ref().map(|_| Tenants::of(&config)).transpose()?;
     if let (Some(dataplane), Some(xdp)) = (&edge.dataplane, &config.xdp) {
         dataplane.set_watch(xdp.watch).context("cannot switch watch mode")?;
     }
@@ -61,6 +63,10 @@ fn apply(edge: &Edge, path: &Path) -> anyhow::Result<(usize, usize)> {
         &mut *edge.policy.write().unwrap_or_else(PoisonError::into_inner),
         Arc::new(policy),
     );
+    if let Some(tenants) = tenants {
+        edge.set_tenants(tenants);
+    }
+    edge.watch.set_hosts(&config);
     warn_if_early(edge, &before);
     let waiting = waits_for_a_restart(&edge.config, &config)?;
     if !waiting.is_empty() {
@@ -117,6 +123,10 @@ fn fixed_part(config: &Config) -> anyhow::Result<Value> {
     config.policy = config::Policy::default();
     let mailboxes_max = config.kinds.mailboxes_max;
     config.kinds = config::Kinds { mailboxes_max, ..config::Kinds::default() };
+    config.watch.own_hosts.clear();
+    if let Some(outbound) = &mut config.outbound {
+        outbound.tenants.clear();
+    }
     for domain in &mut config.domains {
         domain.require_tag = edge_core::policy::RequireTag::default();
     }
@@ -183,6 +193,51 @@ mod tests {
         assert_eq!(signer(&edge), Some(2), "a broken key");
     }
 
+    #[test]
+    fn a_changed_secret_of_a_tenant_is_taken_over_and_one_that_cannot_be_used_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (keys, secret) = (folder.path().join("keys"), folder.path().join("secret"));
+        let file = folder.path().join("backstop.toml");
+        keys::create(&keys, clock::system_now()).unwrap();
+        let edge = edge(&keys);
+        let tenant = format!(
+            "[outbound]\nlisten = [\"127.0.0.1:10026\"]\nnetworks = [\"127.0.0.1\"]\nnext_hop = \"127.0.0.1:10027\"\n\
+             [[outbound.tenant]]\nnetworks = [\"192.0.2.0/24\"]\nheader = \"Our-Tenant\"\nsecret_file = {secret:?}\n"
+        );
+        let text = TEXT.replace("/etc/backstop/keys", keys.to_str().unwrap());
+        std::fs::write(&file, format!("{text}{tenant}")).unwrap();
+        let own = |secret: &str| {
+            let section = format!("Our-Tenant: {secret}\r\n");
+            edge.tenants().own("192.0.2.1".parse().unwrap(), section.as_bytes())
+        };
+        let write = |text: &str| {
+            std::fs::write(&secret, text).unwrap();
+            std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        };
+        write("0123456789abcdef\n");
+        apply(&edge, &file).unwrap();
+        assert!(own("0123456789abcdef") && !own("fedcba9876543210"));
+        write("fedcba9876543210\n");
+        apply(&edge, &file).unwrap();
+        assert!(own("fedcba9876543210") && !own("0123456789abcdef"));
+        write("short\n");
+        assert!(apply(&edge, &file).is_err());
+        assert!(own("fedcba9876543210") && !own("0123456789abcdef"));
+    }
+
+    #[test]
+    fn a_host_of_ours_that_is_named_while_it_runs_is_known_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (keys, file) = (folder.path().join("keys"), folder.path().join("backstop.toml"));
+        keys::create(&keys, clock::system_now()).unwrap();
+        let edge = edge(&keys);
+        let text = TEXT.replace("/etc/backstop/keys", keys.to_str().unwrap());
+        std::fs::write(&file, format!("{text}[watch]\nown_hosts = [\"shop.example.jp\"]\n")).unwrap();
+        assert!(!edge.watch.knows_host("shop.example.jp"));
+        apply(&edge, &file).unwrap();
+        assert!(edge.watch.knows_host("shop.example.jp"));
+    }
+
     fn waiting(from: &str, to: &str) -> Vec<String> {
         let parse = |text: &str| config::parse(text, Path::new("test.toml")).unwrap().config;
         waits_for_a_restart(&parse(TEXT), &parse(&TEXT.replace(from, to))).unwrap()
@@ -193,6 +248,7 @@ mod tests {
         assert!(waiting(r#"action = "monitor""#, r#"action = "reject""#).is_empty());
         assert!(waiting(r#"interface = "eth0""#, "interface = \"eth0\"\nwatch = false").is_empty());
         assert!(waiting("[xdp]", "[kinds]\nlist = \"bounce\"\nper_mailbox_per_hour = 5\n[xdp]").is_empty());
+        assert!(waiting("[xdp]", "[watch]\nown_hosts = [\"shop.example.jp\"]\n[xdp]").is_empty());
         assert!(
             waiting(r#"name = "example.jp""#, "name = \"example.jp\"\ntag = true\nrequire_tag = \"flood\"")
                 == ["domain"]

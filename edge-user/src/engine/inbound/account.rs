@@ -26,6 +26,8 @@ impl Inbound {
         }
         if outcome.code / 100 == 4 {
             self.edge.metrics.deferred.add(1);
+        } else if let Some(allowance) = self.message.as_mut().and_then(|message| message.allowance.take()) {
+            allowance.spend();
         }
         let overused =
             self.message.as_ref().and_then(|message| message.token).is_some_and(|token| token.overused);

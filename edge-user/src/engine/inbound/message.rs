@@ -8,16 +8,17 @@ use edge_core::policy::{Action, Facts, Situation, Verdict};
 use edge_core::signature::Proof;
 use edge_core::smtp::EndOfData;
 
+use super::allowance::Allowance;
 use super::envelope::Tag;
 use super::evidence::{Evidence, SentUse, TokenProof};
 use super::{Inbound, Transaction};
+use crate::engine::Edge;
 use crate::engine::doubt::Doubt;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
 use crate::engine::pool::Held;
 use crate::engine::quarantine::Draft;
 use crate::engine::upstream::Stage;
 use crate::engine::watch::Sample;
-use crate::engine::{Edge, locked};
 use std::sync::Arc;
 
 /// How far in, in octets, the proof of a real bounce may lie.
@@ -43,6 +44,8 @@ pub(super) struct Message {
     pub(super) token: Option<TokenProof>,
     /// The message of the record that it answers, if that proved it.
     pub(super) sent: Option<SentUse>,
+    /// Its place within the rate by which it is let through unproven.
+    pub(super) allowance: Option<Allowance>,
     /// What the policy said, if it was asked.
     pub(super) verdict: Option<Verdict>,
     /// A copy, to be looked at when it is answered.
@@ -77,6 +80,7 @@ impl Message {
             proof: None,
             token: None,
             sent: None,
+            allowance: None,
             verdict: None,
             sample: None,
             reading: None,
@@ -192,10 +196,9 @@ impl Inbound {
         let Situation { flood, grace } = self.edge.situation();
         let policy = self.edge.policy();
         let forwarder = policy.trusted_forwarder(self.client.peer.ip(), &recipient.mailbox);
-        let forwarded = forwarder.filter(|_| message.proof.is_none()).is_some_and(|forwarder| {
-            let now = self.edge.now();
-            locked(&self.edge.forwarded).take(&recipient.mailbox, forwarder.per_hour, now)
-        });
+        message.allowance = forwarder
+            .filter(|_| message.proof.is_none())
+            .and_then(|forwarder| Allowance::forwarded(&self.edge, &recipient.mailbox, forwarder.per_hour));
         let held = || message.held.pieces(self.client.input.buffer());
         let reading = message.reading.get_or_insert_with(|| read(held()));
         let mut facts = Facts {
@@ -207,12 +210,13 @@ impl Inbound {
             grace,
             kind: reading.kind,
             over_rate: false,
-            forwarded,
+            forwarded: message.allowance.is_some(),
         };
         let mut verdict = policy.judge(&facts);
         if verdict.by_kind_lets_through() {
-            let (per_hour, now) = (policy.kinds.per_hour, self.edge.now());
-            facts.over_rate = !locked(&self.edge.by_kind).take(&recipient.mailbox, per_hour, now);
+            message.allowance =
+                Allowance::by_kind(&self.edge, &recipient.mailbox, reading.kind, policy.kinds.per_hour);
+            facts.over_rate = message.allowance.is_none();
             verdict = policy.judge(&facts);
         }
         message.sample = self.edge.watch.sample(self.client.peer.ip(), &recipient.mailbox, verdict, &held());

@@ -10,6 +10,7 @@
 //! - [`account`]: what is counted, logged and told to reputation when a message is over.
 
 mod account;
+mod allowance;
 mod envelope;
 mod evidence;
 mod keeping;

@@ -84,11 +84,19 @@ impl Outbound {
             return;
         };
         let (section, body) = collector.octets().split_at(len.unwrap_or(collector.octets().len()));
-        if !self.edge.tenants.own(self.client.peer.ip().to_canonical(), section) {
+        let tenants = self.edge.tenants();
+        // Whoever came in as a tenant's neighbour is no more at home here when a reload took the tenant away.
+        let may_enter = self
+            .edge
+            .config
+            .outbound
+            .as_ref()
+            .is_some_and(|settings| super::may_enter(&tenants, settings, &self.client));
+        if !may_enter || !tenants.own(self.client.peer.ip().to_canonical(), section) {
             self.edge.metrics.refused_tenants.add(1);
             return self.refuse_message(Answer::Ours(NOT_YOUR_TENANT), Why::ForeignTenant);
         }
-        let section = &*self.edge.tenants.without_secrets(section);
+        let section = &*tenants.without_secrets(section);
         let front = match self.fields_in_front(section) {
             Ok((front, why)) => {
                 self.message = Some(Message::Streaming(why));

@@ -23,6 +23,7 @@ use edge_core::smtp::{Enhanced, Event, Limits, Reply, Session};
 
 use self::envelope::Transaction;
 use self::message::Message;
+use self::tenants::Tenants;
 use super::Edge;
 use super::client::{Client, Read};
 use super::clock::Deadline;
@@ -67,7 +68,8 @@ enum Ending {
 
 /// Serves one session.
 pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
-    let Some(settings) = edge.config.outbound.as_ref().filter(|settings| may_enter(&edge, settings, &client))
+    let Some(settings) =
+        edge.config.outbound.as_ref().filter(|settings| may_enter(&edge.tenants(), settings, &client))
     else {
         edge.metrics.refused_outsiders.add(1);
         NOT_YOU.write(&mut client.out);
@@ -106,9 +108,9 @@ pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
     outbound.close(ending).await;
 }
 
-fn may_enter(edge: &Edge, settings: &config::Outbound, client: &Client) -> bool {
+fn may_enter(tenants: &Tenants, settings: &config::Outbound, client: &Client) -> bool {
     let address = client.peer.ip().to_canonical();
-    settings.networks.iter().any(|network| network.contains(&address)) || edge.tenants.share(address)
+    settings.networks.iter().any(|network| network.contains(&address)) || tenants.share(address)
 }
 
 impl Outbound {

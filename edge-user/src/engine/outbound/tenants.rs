@@ -1,19 +1,22 @@
 //! Networks that many share: mail from them is the operator's own only where it brings a secret.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use edge_core::message::secret_field::without;
-use std::borrow::Cow;
 
 use crate::config::{Config, TenantSecret};
 
-/// The tenants of the outbound listener.
+/// The tenants of the outbound listener. A reload replaces them.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Tenants(Vec<TenantSecret>);
+pub(crate) struct Tenants(Vec<TenantSecret>);
 
 impl Tenants {
     /// Reads their secrets.
-    pub(in crate::engine) fn of(config: &Config) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// A secret cannot be used.
+    pub(crate) fn of(config: &Config) -> anyhow::Result<Self> {
         config
             .tenant_secrets()
             .map(Self)
@@ -27,7 +30,7 @@ impl Tenants {
 
     /// Whether a message with this header section is the operator's own: it comes from a network of his alone, or brings
     /// the secret of a tenant of its network.
-    pub(super) fn own(&self, client: IpAddr, section: &[u8]) -> bool {
+    pub(crate) fn own(&self, client: IpAddr, section: &[u8]) -> bool {
         !self.share(client) || self.at(client).any(|tenant| tenant.field.is_in(section))
     }
 

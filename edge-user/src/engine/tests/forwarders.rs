@@ -2,6 +2,7 @@
 
 use edge_core::policy::RequireTag;
 
+use super::scripted::Act;
 use super::*;
 use crate::config::TrustedForwarder;
 
@@ -37,6 +38,19 @@ async fn it_is_delivered_unproven_within_its_rate_and_to_its_recipients_only() {
     let log = lab.logged();
     assert_eq!(log.matches("\"reason\":\"trusted_forwarder\"").count(), 2, "{log}");
     assert!(log.contains("\"reason\":\"unproven\""), "{log}");
+}
+
+#[tokio::test]
+async fn what_was_deferred_takes_nothing_from_its_rate() {
+    let deferring = |number| match number {
+        1 => Script::at("DOT", Act::Say("451 4.3.0 later")),
+        _ => Script::default(),
+    };
+    let script = Script { by_connection: Some(deferring), ..Script::default() };
+    let lab = Lab::with(script, |config| trusting(config, 1)).await;
+    for reply in ["451", "250", "550 5.7.1"] {
+        assert!(send(&lab, "user@ours.example").await.starts_with(reply), "{reply}");
+    }
 }
 
 #[tokio::test]

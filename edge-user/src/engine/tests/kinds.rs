@@ -2,6 +2,7 @@
 
 use edge_core::policy::KindRule;
 
+use super::scripted::Act;
 use super::*;
 
 const AUTO_REPLY: &str =
@@ -57,6 +58,32 @@ async fn a_mailbox_gets_so_many_and_the_next_is_judged_as_a_bounce() {
     let proven = format!("{}\r\n{AUTO_REPLY}", lab.token("user@ours.example", 1));
     assert_eq!(&send(&lab, &proven).await[..3], "250");
     assert_eq!(metrics.bounces_token.get(), 1);
+}
+
+#[tokio::test]
+async fn each_kind_has_a_rate_of_its_own() {
+    const LIST: &str = "From: bob@far.example\r\nList-Id: <talk.far.example>\r\n\r\nHello.\r\n";
+    let lab = Lab::with(Script::default(), |config| config.kinds.per_mailbox_per_hour = 1).await;
+    for (message, reply) in
+        [(AUTO_REPLY, "250"), (AUTO_REPLY, "550 5.7.1"), (LIST, "250"), (LIST, "550 5.7.1")]
+    {
+        assert!(send(&lab, message).await.starts_with(reply), "{message}{reply}");
+    }
+    assert_eq!(lab.edge.metrics.delivered_list.get(), 1);
+}
+
+#[tokio::test]
+async fn what_was_deferred_or_never_ended_takes_nothing_from_the_rate() {
+    let deferring = |number| match number {
+        1 => Script::at("MAIL", Act::Say("451 4.3.0 later")),
+        2 => Script::at("DOT", Act::Say("451 4.3.0 later")),
+        _ => Script::default(),
+    };
+    let script = || Script { by_connection: Some(deferring), ..Script::default() };
+    let lab = Lab::with(script(), |config| config.kinds.per_mailbox_per_hour = 1).await;
+    for reply in ["451", "451", "250", "550 5.7.1"] {
+        assert!(send(&lab, AUTO_REPLY).await.starts_with(reply), "{reply}");
+    }
 }
 
 #[tokio::test]

@@ -42,12 +42,17 @@ impl OwnHosts {
             [&oldest.by, &oldest.from, &oldest.helo].into_iter().flatten().filter_map(|host| match host {
                 Host::Name(name) => {
                     let name = name.trim_end_matches('.').to_ascii_lowercase();
-                    self.names.contains(&name).then_some(name)
+                    self.has(&name).then_some(name)
                 }
                 Host::IpAddr(ip) => self.address(*ip),
             });
         let address = oldest.from_ip.and_then(|ip| self.address(ip));
         hosts.chain(address).next()
+    }
+
+    /// Whether a host of ours has this name, in lowercase.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|ours| ours == name)
     }
 
     fn address(&self, ip: IpAddr) -> Option<String> {

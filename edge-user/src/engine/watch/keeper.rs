@@ -91,8 +91,11 @@ impl Eyes {
             let mut only = JoinSet::new();
             only.spawn(async move {
                 let watch = &shared.watch;
-                let looking =
-                    Looking { domains: &shared.domains, hosts: &watch.hosts, hasher: watch.hasher.as_ref() };
+                let looking = Looking {
+                    domains: &shared.domains,
+                    hosts: &watch.hosts(),
+                    hasher: watch.hasher.as_ref(),
+                };
                 looking.look(&sample, &mut *verifier.lock().await).await
             });
             only.join_next().await

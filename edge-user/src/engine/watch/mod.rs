@@ -16,8 +16,8 @@ mod original;
 mod samples;
 
 use std::net::IpAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use edge_core::mailbox::Mailbox;
@@ -48,7 +48,7 @@ pub struct Watch {
     /// Something is in the ledger that is not on disk.
     changed: AtomicBool,
     samples: Samples,
-    hosts: OwnHosts,
+    hosts: RwLock<Arc<OwnHosts>>,
     /// Where the log's addresses are hashed, those in findings are too.
     hasher: Option<AddressHasher>,
 }
@@ -63,7 +63,7 @@ impl Watch {
             ledger: Mutex::new(ledger),
             changed: AtomicBool::new(true),
             samples: Samples::new(),
-            hosts: OwnHosts::of(config),
+            hosts: RwLock::new(Arc::new(OwnHosts::of(config))),
             hasher: secret.map(|secret| AddressHasher::from_secret(secret)),
         }
     }
@@ -71,6 +71,20 @@ impl Watch {
     /// The first signature of this installation; `None`: nothing was signed yet.
     pub(super) fn first_signature(&self) -> Option<UnixMillis> {
         Some(self.first_signature.load(Ordering::Relaxed)).filter(|first| *first != 0).map(UnixMillis)
+    }
+
+    fn hosts(&self) -> Arc<OwnHosts> {
+        Arc::clone(&self.hosts.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over the operator's hosts as `config` names them.
+    pub(crate) fn set_hosts(&self, config: &Config) {
+        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(OwnHosts::of(config));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn knows_host(&self, name: &str) -> bool {
+        self.hosts().has(name)
     }
 
     /// Samples that wait to be looked at.

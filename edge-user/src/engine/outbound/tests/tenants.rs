@@ -1,6 +1,7 @@
 //! Networks that many share.
 
 use super::*;
+use crate::engine::Tenants;
 
 const SECRET: &str = "0123456789abcdef0123";
 
@@ -65,6 +66,28 @@ fn mail_without_it_is_refused_and_nothing_of_it_leaves() {
     }
     let metrics = &server.edge.metrics;
     assert_eq!((metrics.refused_tenants.get(), metrics.signed.get()), (8, 0));
+}
+
+#[test]
+fn a_secret_that_is_taken_over_counts_from_the_next_message_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let hop = Hop::start(PLAIN, &[]);
+    let server = Server::start(hop.address, "192.0.2.0/24", &tenant("127.0.0.0/8", &dir));
+    let mut client = server.client();
+    let mut reply_to = |secret: &str| {
+        client.begin("user@example.jp", &["a@far.example"]);
+        client.send(format!("Our-Tenant: {secret}\r\n{MESSAGE}").as_bytes());
+        client.say(".")
+    };
+    assert!(reply_to(SECRET).starts_with("250"));
+    let new = "a-secret-of-another-day";
+    std::fs::write(dir.path().join("secret"), new).unwrap();
+    server.edge.set_tenants(Tenants::of(&server.edge.config).unwrap());
+    assert!(reply_to(SECRET).starts_with("550 5.7.1"));
+    assert!(reply_to(new).starts_with("250"));
+    // Whoever came in by a tenant that is no more is not at home here for that.
+    server.edge.set_tenants(Tenants::default());
+    assert!(reply_to(new).starts_with("550 5.7.1"));
 }
 
 #[test]
