@@ -24,7 +24,15 @@ pub(super) fn summary(config: &Config) -> anyhow::Result<Option<Summary>> {
     match Client::connect(&config.control.socket) {
         Ok(mut edge) => match edge.ask(&Request::Watched)? {
             Reply::Watched(summary) => Ok(Some(*summary)),
-            _ => Err(edge.unexpected().into()),
+            Reply::Version { .. }
+            | Reply::Status(_)
+            | Reply::Bans { .. }
+            | Reply::Banned(_)
+            | Reply::Unbanned { .. }
+            | Reply::Explained(_)
+            | Reply::Quarantine(_)
+            | Reply::Reloaded { .. }
+            | Reply::Failed { .. } => Err(edge.unexpected().into()),
         },
         Err(ClientError::NotRunning(_)) => on_disk(config, usize::MAX),
         Err(error) => Err(error.into()),
@@ -143,8 +151,7 @@ fn counts(text: &mut String, summary: &Summary) {
 
 /// A kind by the word that it has in the log.
 fn kind_word(row: &edge_core::watch::Row<edge_core::bounce::Kind>) -> String {
-    let word = serde_json::to_value(row.what).unwrap_or_default();
-    word.as_str().unwrap_or_default().replace('_', " ")
+    row.what.name().replace('_', " ")
 }
 
 fn findings(text: &mut String, summary: &Summary, most: usize) {

@@ -9,6 +9,9 @@ use super::section::{defaults, section};
 /// Octets of a session's read buffer: a command line must fit into it.
 pub const READ_BUFFER_BYTES: usize = 16 << 10;
 
+/// Mailboxes whose rate of forwarded mail is counted at once.
+pub const FORWARDED_MAILBOXES_MAX: usize = 65_536;
+
 section! {
     /// `[limits]`
     pub struct Limits {

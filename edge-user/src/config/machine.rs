@@ -1,7 +1,7 @@
 //! Whether this machine allows what the configuration asks for.
 
 use super::problem::{Level, Problem};
-use super::{Config, READ_BUFFER_BYTES};
+use super::{Config, FORWARDED_MAILBOXES_MAX, READ_BUFFER_BYTES};
 
 /// Descriptors besides those of sessions: listeners, the control socket, maps, the log, the runtime's own.
 const DESCRIPTORS_BESIDES: u64 = 256;
@@ -9,17 +9,29 @@ const DESCRIPTORS_BESIDES: u64 = 256;
 /// What a session keeps in memory besides what it holds, in octets: its read and write buffers and its state.
 const SESSION_BYTES: u64 = 40 << 10;
 
+/// What a session keeps besides while it looks for a proof in a bounce (the window of the search for tokens, a field and
+/// a line of that for Message-IDs), or while it brings one into the quarantine (a piece on its way to the disk).
+const UNDECIDED_BYTES: u64 = 20 << 10;
+const DRAFT_BYTES: u64 = 16 << 10;
+
+/// Copies of bounces that watching looks at, and as much again for the one that is parsed.
+const SAMPLES_BYTES: u64 = 2 * (16 << 20);
+
 /// What an entry of a table takes, in octets: a source (or a ban, here or in the kernel), a token's uses, a
-/// correspondent's domain, a mailbox.
+/// correspondent's domain, a mailbox, a mailbox's rate.
 const SOURCE_BYTES: u64 = 256;
 const USES_BYTES: u64 = 64;
 const CORRESPONDENT_BYTES: u64 = 64;
 const MAILBOX_BYTES: u64 = 256;
+const RATE_BYTES: u64 = 64;
 /// An entry of the record: a day that is over, and today, whose table may have grown just now.
 const RECORDED_BYTES: u64 = 5;
 const RECORDED_TODAY_BYTES: u64 = 20;
-/// What is known in memory of a quarantined message.
+/// What is known in memory of a quarantined message; and a row of the list that a caller of the control socket asks for.
 const QUARANTINED_BYTES: u64 = 64;
+const ROW_BYTES: u64 = 1 << 10;
+/// Callers at once, as `control` admits them.
+const CALLERS_MAX: u64 = 16;
 
 /// What the machine allows. [`Machine::here`] asks it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,7 +144,10 @@ fn memory_needed(config: &Config) -> u64 {
     let in_kernel = config.xdp.as_ref().map_or([0, 0], |xdp| [xdp.bans_max, xdp.sources_max]);
     let tables = [
         (limits.hold_total_bytes_max as u64, 1),
-        (limits.sessions_max as u64, SESSION_BYTES),
+        (limits.sessions_max as u64, SESSION_BYTES + UNDECIDED_BYTES + DRAFT_BYTES),
+        (1, SAMPLES_BYTES),
+        (config.kinds.mailboxes_max as u64 + FORWARDED_MAILBOXES_MAX as u64, RATE_BYTES),
+        (config.quarantine.messages_max as u64, ROW_BYTES * CALLERS_MAX),
         (reputation.newcomers_max as u64, SOURCE_BYTES),
         (reputation.credited_max as u64, SOURCE_BYTES),
         // The operator's own have as much room again.

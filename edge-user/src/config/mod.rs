@@ -22,7 +22,9 @@ mod tests;
 mod validate;
 mod value;
 
-pub use daemon::{Control, Limits, Log, LogFormat, Quarantine, READ_BUFFER_BYTES, State};
+pub use daemon::{
+    Control, FORWARDED_MAILBOXES_MAX, Limits, Log, LogFormat, Quarantine, READ_BUFFER_BYTES, State,
+};
 pub use edit::{Edit, EditError};
 pub use load::{Loaded, load, parse, read};
 pub use machine::Machine;

@@ -354,8 +354,19 @@ fn what_the_machine_does_not_allow_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
+fn drafts_searches_samples_and_rates_count_in_the_machines_memory() {
+    let needed = |more: &str| super::Machine::memory_needed(&config(&(LEAST.to_owned() + more)));
+    let least = needed("");
+    // A session: its buffers, what it searches, and a piece on its way to the disk.
+    assert_eq!(least - needed("[limits]\nsessions_max = 8191\n"), (40 + 20 + 16) << 10);
+    assert_eq!(needed("[kinds]\nmailboxes_max = 100001\n") - least, 64);
+    // What is known of a quarantined message, and its row in the lists of sixteen callers.
+    assert_eq!(needed("[quarantine]\nmessages_max = 10001\n") - least, 64 + 16 * 1024);
+}
+
+#[test]
 fn header_sections_of_outgoing_mail_count_in_the_machines_memory() {
-    let machine = super::Machine { descriptors: 16_640, memory_bytes: Some(2 << 30) };
+    let machine = super::Machine { descriptors: 16_640, memory_bytes: Some(3 << 30) };
     assert_eq!(machine.problems(&config(LEAST)), []);
     let outbound =
         "[outbound]\nlisten = [\"[::1]:10025\"]\nnetworks = [\"::1/128\"]\nnext_hop = \"127.0.0.1:26\"\n";

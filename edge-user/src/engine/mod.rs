@@ -58,16 +58,13 @@ use self::upstreams::Upstreams;
 use self::watch::Keeper;
 pub use self::watch::Watch;
 pub use self::worker::Listeners;
-use crate::config::Config;
+use crate::config::{Config, FORWARDED_MAILBOXES_MAX};
 use crate::dataplane::Dataplane;
 use crate::state::StateDir;
 use crate::telemetry::{Event, EventLog, Metrics};
 
 /// Most idle read buffers that are kept (16 KiB each).
 const IDLE_BUFFERS_MAX: usize = 4096;
-
-/// Mailboxes that trusted forwarders pass mail on to, whose budgets are kept at once.
-const FORWARDED_MAILBOXES_MAX: usize = 65_536;
 
 /// How long the first question to the upstreams may hold up the start.
 const ASK_PATIENCE: Duration = Duration::from_secs(1);

@@ -181,7 +181,15 @@ fn reload(config: &config::Config) -> anyhow::Result<bool> {
     };
     match client.ask(&Request::Reload).context(refused)? {
         Reply::Reloaded { .. } => Ok(true),
-        _ => Err(client.unexpected()).context(refused),
+        Reply::Version { .. }
+        | Reply::Status(_)
+        | Reply::Bans { .. }
+        | Reply::Banned(_)
+        | Reply::Unbanned { .. }
+        | Reply::Explained(_)
+        | Reply::Watched(_)
+        | Reply::Quarantine(_)
+        | Reply::Failed { .. } => Err(client.unexpected()).context(refused),
     }
 }
 

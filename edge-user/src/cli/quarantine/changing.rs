@@ -31,7 +31,20 @@ pub(super) fn release(ids: &[Id], config: &Config, json: bool) -> anyhow::Result
             Reply::Quarantine(QuarantineReply::NotThere { .. }) => {
                 (false, "it is not in the quarantine".into())
             }
-            _other => return Err(daemon.unexpected().into()),
+            Reply::Quarantine(
+                QuarantineReply::Messages { .. }
+                | QuarantineReply::Part { .. }
+                | QuarantineReply::Deleted { .. },
+            )
+            | Reply::Version { .. }
+            | Reply::Status(_)
+            | Reply::Bans { .. }
+            | Reply::Banned(_)
+            | Reply::Unbanned { .. }
+            | Reply::Explained(_)
+            | Reply::Watched(_)
+            | Reply::Reloaded { .. }
+            | Reply::Failed { .. } => return Err(daemon.unexpected().into()),
         };
         if !delivered {
             all = Answer::No;
@@ -60,7 +73,20 @@ pub(super) fn delete(ids: &[Id], config: &Config, json: bool) -> anyhow::Result<
                 match daemon.ask(&Request::Quarantine(request))? {
                     Reply::Quarantine(QuarantineReply::Deleted { messages }) => messages > 0,
                     Reply::Quarantine(QuarantineReply::NotThere { .. }) => false,
-                    _other => return Err(daemon.unexpected().into()),
+                    Reply::Quarantine(
+                        QuarantineReply::Messages { .. }
+                        | QuarantineReply::Part { .. }
+                        | QuarantineReply::Released { .. },
+                    )
+                    | Reply::Version { .. }
+                    | Reply::Status(_)
+                    | Reply::Bans { .. }
+                    | Reply::Banned(_)
+                    | Reply::Unbanned { .. }
+                    | Reply::Explained(_)
+                    | Reply::Watched(_)
+                    | Reply::Reloaded { .. }
+                    | Reply::Failed { .. } => return Err(daemon.unexpected().into()),
                 }
             }
             Place::Disk(there) => there.delete_by_id(*id).with_context(|| format!("cannot delete {id}"))?,
@@ -88,7 +114,21 @@ pub(super) fn expire(older: Option<Duration>, config: &Config, json: bool) -> an
             let older_than_secs = older.map(|older| older.as_secs());
             match daemon.ask(&Request::Quarantine(QuarantineRequest::Expire { older_than_secs }))? {
                 Reply::Quarantine(QuarantineReply::Deleted { messages }) => messages,
-                _other => return Err(daemon.unexpected().into()),
+                Reply::Quarantine(
+                    QuarantineReply::Messages { .. }
+                    | QuarantineReply::Part { .. }
+                    | QuarantineReply::Released { .. }
+                    | QuarantineReply::NotThere { .. },
+                )
+                | Reply::Version { .. }
+                | Reply::Status(_)
+                | Reply::Bans { .. }
+                | Reply::Banned(_)
+                | Reply::Unbanned { .. }
+                | Reply::Explained(_)
+                | Reply::Watched(_)
+                | Reply::Reloaded { .. }
+                | Reply::Failed { .. } => return Err(daemon.unexpected().into()),
             }
         }
         Place::Disk(there) => {

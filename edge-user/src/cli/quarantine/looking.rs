@@ -62,7 +62,21 @@ pub(super) fn list(list: List, config: &Config, json: bool) -> anyhow::Result<An
             let request = QuarantineRequest::List { recipient, since_ms };
             match daemon.ask(&Request::Quarantine(request))? {
                 Reply::Quarantine(QuarantineReply::Messages { messages }) => messages,
-                _other => return Err(daemon.unexpected().into()),
+                Reply::Quarantine(
+                    QuarantineReply::Part { .. }
+                    | QuarantineReply::Released { .. }
+                    | QuarantineReply::Deleted { .. }
+                    | QuarantineReply::NotThere { .. },
+                )
+                | Reply::Version { .. }
+                | Reply::Status(_)
+                | Reply::Bans { .. }
+                | Reply::Banned(_)
+                | Reply::Unbanned { .. }
+                | Reply::Explained(_)
+                | Reply::Watched(_)
+                | Reply::Reloaded { .. }
+                | Reply::Failed { .. } => return Err(daemon.unexpected().into()),
             }
         }
         Place::Disk(shelf) => {
@@ -107,9 +121,8 @@ fn table(messages: &[Row]) -> String {
 
 /// What it is and what its report says, in a few words.
 fn says(head: &Head) -> String {
-    let kind = serde_json::to_value(head.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
     let report = head.report.iter().flat_map(|report| [&report.status, &report.reporting_mta]);
-    let words = kind.into_iter().chain(report.flatten().cloned());
+    let words = std::iter::once(head.kind.name()).chain(report.flatten().map(String::as_str));
     words.collect::<Vec<_>>().join(", ")
 }
 
@@ -163,7 +176,20 @@ fn part(place: &mut Place, id: Id, offset: u64) -> anyhow::Result<Option<Part>> 
                     Ok(Some(Part { head: *head, total, octets }))
                 }
                 Reply::Quarantine(QuarantineReply::NotThere { .. }) => Ok(None),
-                _other => Err(daemon.unexpected().into()),
+                Reply::Quarantine(
+                    QuarantineReply::Messages { .. }
+                    | QuarantineReply::Released { .. }
+                    | QuarantineReply::Deleted { .. },
+                )
+                | Reply::Version { .. }
+                | Reply::Status(_)
+                | Reply::Bans { .. }
+                | Reply::Banned(_)
+                | Reply::Unbanned { .. }
+                | Reply::Explained(_)
+                | Reply::Watched(_)
+                | Reply::Reloaded { .. }
+                | Reply::Failed { .. } => Err(daemon.unexpected().into()),
             }
         }
         Place::Disk(shelf) => {
