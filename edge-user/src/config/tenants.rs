@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use edge_core::message::secret_field::{SECRET_BYTES_MAX, SECRET_BYTES_MIN, SecretField};
@@ -76,8 +76,12 @@ fn read(tenant: &Tenant) -> Result<TenantSecret, SecretError> {
 
 fn octets(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let io = |cause| SecretError::Io { path: path.to_owned(), cause };
-    let file = File::open(path).map_err(io)?;
+    // A FIFO would wait for somebody who writes.
+    let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(SecretError::Malformed { path: path.to_owned() });
+    }
     let owned = [0, nix::unistd::geteuid().as_raw()].contains(&metadata.uid());
     if !owned || metadata.permissions().mode() & 0o027 != 0 {
         return Err(SecretError::Exposed { path: path.to_owned() });
@@ -98,6 +102,15 @@ mod tests {
             header: "Our-Tenant".into(),
             secret_file: secret_file.into(),
         }
+    }
+
+    #[test]
+    fn a_fifo_or_a_directory_is_no_secret_and_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
+        assert!(matches!(read(&tenant(&fifo)), Err(SecretError::Malformed { .. })));
+        assert!(matches!(read(&tenant(dir.path())), Err(SecretError::Malformed { .. })));
     }
 
     #[test]
