@@ -207,6 +207,11 @@ fn the_unit_is_well_formed_and_exposes_at_most_two() -> Result<()> {
         .find_map(|word| word.parse().ok())
         .with_context(|| format!("no score in {security:?}"))?;
     assert!(score <= 2.0, "{security}");
+    // One that could not start five times, for want of an address, is tried again all the same.
+    let restarts = ["StartLimitIntervalSec", "StartLimitBurst", "Restart", "RestartSec"].map(setting);
+    let restarts: Vec<String> =
+        restarts.into_iter().map(|values| Ok(values?.join(" "))).collect::<Result<_>>()?;
+    assert_eq!(restarts, ["0", "", "on-failure", "5"]);
     Ok(())
 }
 
