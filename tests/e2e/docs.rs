@@ -1,7 +1,5 @@
 //! The pages of `docs/`, word for word: their blocks are read from the file and carried out on real servers in the lab,
 //! the documentation's addresses replaced by the lab's. What cannot be run here (PowerShell) must be called so.
-//!
-//! There is no systemd in the lab: a server starts after its steps, where the page says to restart it.
 
 use std::time::Duration;
 
@@ -13,7 +11,10 @@ use lab::program::Profile;
 use lab::{EDGE, EDGE_INSIDE, Host, Lab};
 
 use crate::message;
-use crate::readme::{FAR, a_bounce_comes_back_through, relay, settings};
+use crate::readme::{
+    FAR, SUBMISSION, a_bounce_comes_back_through, exim_on_the_internet, in_the_lab, postfix_on_the_internet,
+    relay, settings,
+};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const SHAPE: [&str; 5] =
@@ -22,8 +23,8 @@ const SHAPE: [&str; 5] =
 const PAGES: [(&str, [usize; 3]); 5] = [
     ("postfix", [4, 0, 0]),
     ("exim", [3, 0, 0]),
-    ("upstream", [2, 0, 0]),
-    ("exchange", [1, 1, 0]),
+    ("upstream", [4, 0, 0]),
+    ("exchange", [3, 1, 0]),
     ("microsoft-365", [4, 1, 1]),
 ];
 
@@ -81,6 +82,9 @@ fn check(page: &Page, edge: &Edge, lab: &Lab, place: usize) -> Result<()> {
 
 /// The steps, undone, and done again: `state` prints what must be as before after the undoing.
 fn done_undone_and_done(steps: &str, undo: &str, state: &str) -> String {
+    let steps = in_the_lab(steps);
+    // No server runs yet, whose queue it would be.
+    let undo = in_the_lab(undo).replace("postsuper -r ALL\n", "");
     format!(
         "state() {{ {state}; }}
 mkdir -p /var/backups
@@ -89,20 +93,9 @@ before=$(state)
 [ \"$before\" != \"$(state)\" ] || {{ echo 'the steps change nothing'; exit 1; }}
 {undo}
 [ \"$before\" = \"$(state)\" ] || {{ echo 'not undone:'; state; exit 1; }}
-rm -r /var/backups/*-before-backstop
+rm -r /var/backups/*-before-*
 {steps}
 "
-    )
-}
-
-/// What a Postfix on the Internet has: a submission service; and, for want of a DNS, the way to the far server.
-fn on_the_internet() -> String {
-    format!(
-        "postconf -Me 'submission/inet = submission inet n - n - - smtpd'
-postconf -e 'transport_maps = inline:{{ {}=smtp:[{}] }}' 'smtp_dns_support_level = disabled'
-",
-        FAR.domain(),
-        FAR.address(),
     )
 }
 
@@ -113,14 +106,28 @@ fn the_page_for_postfix_does_what_it_says() -> Result<()> {
     let page = Page::read("postfix")?;
     let lab = Lab::up("docs-postfix")?;
     let steps = page.block("sh", 0)? + &page.block("sh", 1)?;
-    let server = lab.with_changes(
-        Software::Postfix,
-        &(on_the_internet() + &done_undone_and_done(&steps, &page.block("sh", 3)?, POSTFIX_STATE)),
-    )?;
-    a_bounce_comes_back_through(&lab, &server, "127.0.0.1:10026", 587)?;
+    let undo = page.block("sh", 3)?;
+    let changes = postfix_on_the_internet() + &done_undone_and_done(&steps, &undo, POSTFIX_STATE);
+    let server = lab.with_changes(Software::Postfix, &changes)?;
+    a_bounce_comes_back_through(&lab, &server, "127.0.0.1:10026", SUBMISSION)?;
     let mut edge = Edge::start(&lab, &settings("127.0.0.1:10026"), Profile::Dev)?;
     check(&page, &edge, &lab, 2)?;
-    edge.stop()
+    edge.stop()?;
+
+    // What was handed in meanwhile waits for the edge. It goes out without it once all is undone.
+    let _far = lab.far(FAR, EDGE.into())?;
+    let (host, hand_in) = SUBMISSION;
+    let to = format!("later@{}", FAR.domain());
+    submit(&lab, host, hand_in, "root@example.jp", &to, &message("later"))?;
+    let waits =
+        server.process().wait_for_line("status=deferred (connect to 127.0.0.1[127.0.0.1]:10025", PATIENCE)?;
+    ensure!(waits.contains(&to), "{waits}");
+    let restart = "systemctl restart postfix\n";
+    ensure!(undo.contains(restart), "{undo}");
+    // A restart in the lab would begin with the steps again.
+    server.run(&in_the_lab(&undo.replace(restart, "postfix reload\n")))?;
+    server.process().wait_for_line(&format!("to=<{to}>, relay={}[", FAR.address()), PATIENCE)?;
+    Ok(())
 }
 
 #[test]
@@ -131,9 +138,9 @@ fn the_page_for_exim_does_what_it_says() -> Result<()> {
     let state =
         "cat /etc/exim4/update-exim4.conf.conf /etc/exim4/exim4.conf.template /etc/exim4/conf.d/router/*";
     let changes = done_undone_and_done(&page.block("sh", 0)?, &page.block("sh", 2)?, state);
-    let server = lab.with_changes(Software::Exim, &changes)?;
+    let server = lab.with_changes(Software::Exim, &(exim_on_the_internet() + &changes))?;
     let next_hop = relay.listens().to_string();
-    a_bounce_comes_back_through(&lab, &server, &next_hop, 25)?;
+    a_bounce_comes_back_through(&lab, &server, &next_hop, SUBMISSION)?;
     let mut edge = Edge::start(&lab, &settings(&next_hop), Profile::Dev)?;
     check(&page, &edge, &lab, 1)?;
     edge.stop()
@@ -150,19 +157,26 @@ fn stranger(lab: &Lab, sender: &str, recipient: &str) -> Result<lab::client::Rep
 #[test]
 fn an_upstream_that_was_told_asks_no_blocklist_about_the_edge() -> Result<()> {
     let page = Page::read("upstream")?;
-    let elsewhere = |block: String| block.replace("192.0.2.25", &EDGE_INSIDE.to_string());
-    let postfix = elsewhere(page.block("sh", 0)?);
-    let asks = "reject_rbl_client zen.spamhaus.org";
-    ensure!(postfix.contains(asks), "{postfix}");
-    let postfix = postfix.replace(asks, "check_client_access static:REJECT");
-    let exim = elsewhere(page.block("sh", 1)?);
-    // Postfix hears two addresses of the host, the edge comes from the one that the page names.
-    let here = format!("postconf -e 'inet_interfaces = 127.0.0.1, {EDGE_INSIDE}'\n");
-    let configured =
-        format!("grep -q 'MAIN_RELAY_NETS.*{EDGE_INSIDE}' /var/lib/exim4/config.autogenerated || exit 1\n");
+    let block = |place| anyhow::Ok(page.block("sh", place)?.replace("192.0.2.25", &EDGE_INSIDE.to_string()));
+    let postfix = done_undone_and_done(&block(0)?, &block(2)?, POSTFIX_STATE);
+    let exim = done_undone_and_done(&block(1)?, &block(3)?, "cat /etc/exim4/update-exim4.conf.conf");
+    // What the operators have already, and keep. Postfix hears two addresses of the host, the edge comes from the one
+    // that the page names.
+    let postfix = format!(
+        "postconf -e 'inet_interfaces = 127.0.0.1, {EDGE_INSIDE}' 'mynetworks = 127.0.0.0/8 10.9.0.0/16' \\
+    'smtpd_client_restrictions = check_client_access static:REJECT'
+{postfix}postconf -xh mynetworks | grep -q '10.9.0.0/16 {EDGE_INSIDE}/32'
+"
+    );
+    let exim = format!(
+        "mkdir -p /var/lib/exim4
+echo \"dc_relay_nets='10.9.0.0/16'\" >>/etc/exim4/update-exim4.conf.conf
+{exim}grep -q 'MAIN_RELAY_NETS.*{EDGE_INSIDE} ; 10.9.0.0/16' /var/lib/exim4/config.autogenerated
+"
+    );
     for (software, changes, upstream) in [
-        (Software::Postfix, postfix + &here, format!("{EDGE_INSIDE}:25")),
-        (Software::Exim, format!("mkdir -p /var/lib/exim4\n{exim}{configured}"), "127.0.0.1:25".to_owned()),
+        (Software::Postfix, postfix, format!("{EDGE_INSIDE}:25")),
+        (Software::Exim, exim, "127.0.0.1:25".to_owned()),
     ] {
         let lab = Lab::up("docs-upstream")?;
         let server = lab.with_changes(software, &changes)?;
@@ -195,18 +209,20 @@ fn a_bounce_comes_back(edge: &Edge, what: &dyn Fn() -> String) -> Result<()> {
 fn the_edges_half_of_the_page_for_exchange_works() -> Result<()> {
     let page = Page::read("exchange")?;
     let lab = Lab::up("docs-exchange")?;
-    let relay = relay(&lab)?;
+    let steps = done_undone_and_done(&page.block("sh", 0)?, &page.block("sh", 2)?, POSTFIX_STATE);
+    let delivers = lab.with_changes(Software::Postfix, &(postfix_on_the_internet() + &steps))?;
+    let _exchange = relay(&lab)?;
     let far = lab.far(FAR, EDGE.into())?;
     let outbound = page
         .block("toml", 0)?
         .replace("192.0.2.25", &EDGE_INSIDE.to_string())
-        .replace("198.51.100.10", &lab::MTA.to_string())
-        .replace("127.0.0.1:10026", &relay.listens().to_string());
+        .replace("198.51.100.10", &lab::MTA.to_string());
     let mut edge = Edge::start(&lab, &Settings::default().merge(&outbound), Profile::Dev)?;
-    check(&page, &edge, &lab, 0)?;
+    check(&page, &edge, &lab, 1)?;
     let to = format!("nobody-here@{}", FAR.domain());
     submit(&lab, Host::Mta, (EDGE_INSIDE, 10025).into(), "alice@example.jp", &to, &message("exchange"))?;
-    a_bounce_comes_back(&edge, &|| format!("{}\n{}", edge.process().tail(20), far.log()))?;
+    let said = || format!("{}\n{}\n{}", edge.process().tail(20), delivers.log(), far.log());
+    a_bounce_comes_back(&edge, &said)?;
     edge.stop()
 }
 
@@ -250,6 +266,9 @@ fn the_edges_half_of_the_page_for_microsoft_365_works() -> Result<()> {
     let lab = Lab::up("docs-microsoft-365")?;
     // In Microsoft's place: a server that knows its mailboxes, at the name that Postfix was given.
     let microsoft = lab.operator(&Operator { behind_edge: false, ..Operator::default() })?;
+    // It answers Postfix at the address that the page has it come from.
+    let route = ["ip", "route", "add", &EDGE.to_string(), "via", &EDGE_INSIDE.to_string()];
+    ensure!(lab.run(Host::Mta, &route)?.status.success(), "{route:?}");
     let far = lab.far(FAR, EDGE.into())?;
     let steps = page.block("sh", 0)?.replace(
         "example.jp=smtp:[example-jp.mail.protection.outlook.com]",
@@ -257,11 +276,12 @@ fn the_edges_half_of_the_page_for_microsoft_365_works() -> Result<()> {
     );
     let no_dns = "postconf -e 'smtp_dns_support_level = disabled' 'myhostname = relay.example.jp'\n";
     let changes = done_undone_and_done(&steps, &page.block("sh", 3)?, POSTFIX_STATE);
-    let postfix = lab.with_changes(Software::Postfix, &format!("{no_dns}{changes}"))?;
+    let before = format!("{}{no_dns}", postfix_on_the_internet());
+    let postfix = lab.with_changes(Software::Postfix, &format!("{before}{changes}"))?;
 
     let secret_file = "/run/lab/tenant.secret";
     let secret = page.block("sh", 1)?.replace("/etc/backstop/tenant.secret", secret_file);
-    let secret = secret.replace("chgrp backstop", "chgrp root"); // The lab's edge runs as root.
+    let secret = secret.replace("-g backstop", "-g root"); // The lab's edge runs as root.
     let made = lab.run(Host::Edge, &["bash", "-euc", &secret])?;
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let secret = std::fs::read_to_string(lab.path("tenant.secret"))?.trim().to_owned();
@@ -278,7 +298,9 @@ fn the_edges_half_of_the_page_for_microsoft_365_works() -> Result<()> {
     let said = |edge: &Edge| format!("{}\n{}", edge.process().tail(20), postfix.log());
     let reply = stranger(&lab, "somebody@elsewhere.example", "alice@example.jp")?;
     ensure!(reply.code == 250, "{reply}\n{}", said(&edge));
-    microsoft.mailbox("alice@example.jp").wait_for_one("Subject: hello", PATIENCE)?;
+    let hello = microsoft.mailbox("alice@example.jp").wait_for_one("Subject: hello", PATIENCE)?;
+    // By the address that the page tells Microsoft, of the several that the host has.
+    ensure!(hello.contains(&format!("[{EDGE}]")), "{hello}");
     let reply = stranger(&lab, "somebody@elsewhere.example", "unknown@example.jp")?;
     ensure!(reply.code == 550, "{reply}\n{}", said(&edge));
 

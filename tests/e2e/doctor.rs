@@ -71,12 +71,12 @@ fn prepared(lab: &Lab, settings: &Settings) -> Result<PathBuf> {
 
 /// A mail server on the edge's host as README sets it up, which moreover trusts nobody at port 25.
 fn readme_postfix() -> Result<String> {
-    let commands = readme::block_behind("\nPostfix:\n")?.replace("postfix reload\n", "");
+    let commands = readme::in_the_lab(&readme::block_behind("\nPostfix:\n")?);
     Ok(format!(
         "postconf -Me 'submission/inet = submission inet n - n - - smtpd'
 postconf -e 'smtp_dns_support_level = disabled'
 {commands}
-postconf -P '25/inet/smtpd_relay_restrictions=reject_unauth_destination'
+postconf -P '127.0.0.1:25/inet/smtpd_relay_restrictions=reject_unauth_destination'
 "
     ))
 }

@@ -2,6 +2,7 @@
 //! a server as its Debian package sets it up. Then a message goes out through it, signed, and the far server's bounce
 //! comes back into it, proven.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -40,17 +41,48 @@ pub(crate) fn relay(lab: &Lab) -> Result<MailServer> {
     lab.operator(&Operator { behind_edge: false, ..Operator::default() })
 }
 
+/// Where users outside hand in their mail: at the public address, beside the edge.
+pub(crate) const SUBMISSION: (Host, SocketAddr) =
+    (Host::Internet, SocketAddr::new(IpAddr::V4(lab::EDGE), 587));
+
+/// Commands as they are run in the lab: at its addresses, and without those that need systemd. A server starts after
+/// its steps, where they say to restart it.
+pub(crate) fn in_the_lab(commands: &str) -> String {
+    let lines = commands.lines().filter(|line| !line.starts_with("systemctl "));
+    let lines: String = lines.flat_map(|line| [line, "\n"]).collect();
+    lines.replace("192.0.2.25", &lab::EDGE.to_string())
+}
+
+/// What a Postfix on the Internet has: port 25 at every address, and a submission service (which trusts its network: the
+/// lab's users have no passwords); and, for want of a DNS, the way to the far server.
+pub(crate) fn postfix_on_the_internet() -> String {
+    format!(
+        "postconf -e 'inet_interfaces = all'
+postconf -Me 'submission/inet = submission inet n - n - - smtpd -o mynetworks=0.0.0.0/0'
+postconf -e 'transport_maps = inline:{{ {}=smtp:[{}] }}' 'smtp_dns_support_level = disabled'
+",
+        FAR.domain(),
+        FAR.address(),
+    )
+}
+
+/// What an Exim on the Internet has: every address, and a network of users (who have no passwords in the lab).
+pub(crate) fn exim_on_the_internet() -> String {
+    let conf = "/etc/exim4/update-exim4.conf.conf";
+    format!("printf \"dc_local_interfaces=''\\ndc_relay_nets='{}'\\n\" >>{conf}\n", lab::GATEWAY)
+}
+
+/// Hands in a message for the far server as a user does, and waits for its bounce, proven.
 pub(crate) fn a_bounce_comes_back_through(
     lab: &Lab,
     server: &MailServer,
     next_hop: &str,
-    port: u16,
+    (host, hand_in): (Host, SocketAddr),
 ) -> Result<()> {
     let far = lab.far(FAR, lab::EDGE.into())?;
     let mut edge = Edge::start(lab, &settings(next_hop), Profile::Dev)?;
     let to = format!("nobody-here@{}", FAR.domain());
-    let hand_in = ([127, 0, 0, 1], port).into();
-    submit(lab, Host::Edge, hand_in, "root@example.jp", &to, &message("readme"))?;
+    submit(lab, host, hand_in, "root@example.jp", &to, &message("readme"))?;
     let said = || {
         format!("the edge:\n{}\nthe server:\n{}\nfar:\n{}", edge.process().tail(40), server.log(), far.log())
     };
@@ -67,26 +99,20 @@ pub(crate) fn a_bounce_comes_back_through(
 #[test]
 fn postfix_works_as_readme_says() -> Result<()> {
     let lab = Lab::up("readme-postfix")?;
-    let commands = block_behind("\nPostfix:\n")?.replace("postfix reload\n", "");
-    // What a Postfix on the Internet has: a submission service; and, for want of a DNS, the way to the far server.
-    let changes = format!(
-        "postconf -Me 'submission/inet = submission inet n - n - - smtpd'
-postconf -e 'transport_maps = inline:{{ {}=smtp:[{}] }}' 'smtp_dns_support_level = disabled'
-{commands}",
-        FAR.domain(),
-        FAR.address(),
-    );
+    let commands = block_behind("\nPostfix:\n")?;
+    assert!(commands.ends_with("systemctl restart postfix\n"), "a reload does not free port 25: {commands}");
+    let changes = postfix_on_the_internet() + &in_the_lab(&commands);
     let server = lab.with_changes(Software::Postfix, &changes)?;
-    a_bounce_comes_back_through(&lab, &server, "127.0.0.1:10026", 587)
+    a_bounce_comes_back_through(&lab, &server, "127.0.0.1:10026", SUBMISSION)
 }
 
 #[test]
 fn exim_works_as_readme_says() -> Result<()> {
     let lab = Lab::up("readme-exim")?;
     let relay = relay(&lab)?;
-    let changes = block_behind("\nExim, as Debian sets it up")?;
+    let changes = exim_on_the_internet() + &in_the_lab(&block_behind("\nExim, as Debian sets it up")?);
     let server = lab.with_changes(Software::Exim, &changes)?;
-    a_bounce_comes_back_through(&lab, &server, &relay.listens().to_string(), 25)
+    a_bounce_comes_back_through(&lab, &server, &relay.listens().to_string(), SUBMISSION)
 }
 
 #[test]
@@ -101,5 +127,6 @@ fn sendmail_works_as_readme_says() -> Result<()> {
         "cat >/tmp/lines <<'END'\n{lines}END\n{insert} /usr/share/sendmail/cf/debian/sendmail.mc >/etc/mail/sendmail.mc\n"
     );
     let server = lab.with_changes(Software::Sendmail, &changes)?;
-    a_bounce_comes_back_through(&lab, &server, &relay.listens().to_string(), 25)
+    let hand_in = (Host::Edge, ([127, 0, 0, 1], 25).into());
+    a_bounce_comes_back_through(&lab, &server, &relay.listens().to_string(), hand_in)
 }

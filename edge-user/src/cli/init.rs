@@ -211,19 +211,16 @@ fn next_steps(config: &Config, upstream: SocketAddr, output: &Path) -> Vec<Strin
     vec![
         format!("Check it: backstop check --config {output}"),
         format!(
-            "Let your mail server listen at {upstream} only. Postfix, in {}\n\
+            "Let your mail server take mail from outside at {upstream} only; where users hand in theirs stays as it \
+             is. Postfix:\n  postconf -F 'smtp/inet/service={upstream}'\n  systemctl restart postfix\n\
              The edge hands over mail for the configured domains only.",
-            match upstream.port() {
-                SMTP_PORT => "main.cf:\n  inet_interfaces = loopback-only".to_owned(),
-                _ =>
-                    format!("master.cf, in place of the line `smtp inet`:\n  {upstream} inet n - y - - smtpd"),
-            }
         ),
         "Let outgoing mail be signed: take the # off the section [outbound]. Postfix:\n  \
          postconf -P 'submission/inet/content_filter=smtp:[127.0.0.1]:10025'\n  \
          postconf -P 'pickup/unix/content_filter=smtp:[127.0.0.1]:10025'\n  \
          postconf -Me '127.0.0.1:10026/inet = 127.0.0.1:10026 inet n - n - - smtpd -o content_filter= \
-         -o smtpd_recipient_restrictions=permit_mynetworks,reject'\n\
+         -o smtpd_recipient_restrictions=permit_mynetworks,reject'\n  \
+         systemctl reload postfix\n\
          and let the milter that signs with DKIM serve port 10026, so that it signs the token too."
             .to_owned(),
         format!(

@@ -15,6 +15,7 @@ mod stunnel;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -272,6 +273,21 @@ impl MailServer {
     #[must_use]
     pub fn mailbox(&self, address: &str) -> Maildir {
         Maildir::new(self.files.join("mail").join(address))
+    }
+
+    /// Runs a shell's commands where the running server's own files and processes are.
+    ///
+    /// # Errors
+    /// When one fails, with what it said.
+    pub fn run(&self, commands: &str) -> Result<()> {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--target={}", self.process.pid()));
+        command
+            .args(["--mount", "--net", "--uts", "--pid", "--root", "--wd", "--", "bash", "-euc", commands]);
+        let output = command.output().context("cannot start nsenter")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`{commands}` ended with {}: {said}", output.status);
+        Ok(())
     }
 
     /// How many messages a Postfix has in its queue, however they came there.
