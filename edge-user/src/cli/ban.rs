@@ -11,7 +11,8 @@ use edge_core::reputation::Cause;
 use edge_core::source::Source;
 use serde::Serialize;
 
-use super::{Answer, CONFIG_PATH, configuration, print, print_json, words};
+use super::asking::configuration;
+use super::{Answer, CONFIG_PATH, print, print_json, words};
 use crate::config::Config;
 use crate::control::{BanRow, Client, ClientError, Explained, Reply, Request};
 use crate::dataplane::Dataplane;

@@ -3,6 +3,7 @@
 //! Exit codes, as scripts rely on them: 0 yes or done, 1 no (not proven, check failed, not banned), 2 could not be
 //! done; then one line on stderr says what, where and what to do. Every command that prints has `--json`.
 
+mod asking;
 mod ban;
 mod check;
 mod doctor;

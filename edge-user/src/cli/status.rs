@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::{Answer, CONFIG_PATH, ban, configuration, print, print_json, watched, words};
+use super::asking::configuration;
+use super::{Answer, CONFIG_PATH, ban, print, print_json, watched, words};
 use crate::config::Config;
 use crate::control::{Client, ClientError, QuarantineStatus, Reply, Request, Status, XdpStatus};
 use crate::dataplane::{Dataplane, DataplaneError};

@@ -60,7 +60,7 @@ enum What {
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
-    let config = super::configuration(&args.config)?;
+    let config = super::asking::configuration(&args.config)?;
     match args.what {
         What::List(list) => looking::list(list, &config, args.json),
         What::Show(show) => looking::show(&show, &config, args.json),
