@@ -60,7 +60,7 @@ impl Fleet {
         let (config, keys) = (self.folder.path().join("edges"), self.folder.path().join("edges/keys"));
         let arguments = [
             &["--binary", shown(&release.binary), "--units", shown(&release.units)][..],
-            &["--config", shown(&config), "--keys", shown(&keys), "--wait", "4"],
+            &["--config", shown(&config), "--keys", shown(&keys), "--wait", "20"],
             hosts,
             more,
         ]

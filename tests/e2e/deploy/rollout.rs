@@ -110,6 +110,7 @@ fn two_deployers_do_not_meet_and_one_that_is_killed_leaves_no_lock() -> Result<(
     let fleet = Fleet::with_release("deploylock", &one, 2)?;
     let host = &fleet.hosts[1];
     let before = state(host)?;
+    let untouched = state(&fleet.hosts[0])?;
     // The first deployer is at the second host's upload.
     host.fault(Fault::Hangs, 0, "cat ")?;
     let (binary, units) = (two.binary.clone(), two.units.clone());
@@ -122,7 +123,7 @@ fn two_deployers_do_not_meet_and_one_that_is_killed_leaves_no_lock() -> Result<(
     assert_eq!(output.status.code(), Some(2), "{}", fleet.explain(&output));
     let error = said["hosts"][0]["error"].as_str().unwrap_or_default();
     assert!(error.contains("locked by") && error.contains("since"), "{said}");
-    assert_ne!(release_of(&fleet.hosts[0])?, "", "the first host was changed though the second is locked");
+    assert_eq!(state(&fleet.hosts[0])?, untouched, "the first host was changed though the second is locked");
     let (_, said) = fleet.xtask(&["--status", "mx2"])?;
     assert!(said["hosts"][0]["locked_by"].as_str().is_some_and(|by| by.contains('@')), "{said}");
 
@@ -163,6 +164,55 @@ fn what_was_installed_by_hand_is_kept_as_a_release_to_go_back_to() -> Result<()>
     );
     assert!(is_healthy(host)?);
     assert!(host.read("cat /run/standin/loaded")?.contains("in the lab: one"));
+    Ok(())
+}
+
+#[test]
+fn the_way_back_survives_what_was_done_by_hand_or_twice() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (one, two) = (good(folder.path(), "one")?, good(folder.path(), "two")?);
+    let fleet = Fleet::with_release("deploytwice", &one, 1)?;
+    let host = &fleet.hosts[0];
+    let first = release_of(host)?;
+    let deploy = |made| {
+        let (output, said) = fleet.deploy(made, &["mx1"], &[])?;
+        assert!(output.status.success(), "{}", fleet.explain(&output));
+        anyhow::Ok(said["hosts"][0]["release"].clone())
+    };
+    deploy(&two)?;
+    // The release in use, deployed once more because it is down, does not become the one before itself.
+    host.read("systemctl stop backstop.service")?;
+    deploy(&two)?;
+    let (output, _) = fleet.xtask(&["--rollback", "mx1"])?;
+    assert!(output.status.success(), "{}", fleet.explain(&output));
+    assert_eq!(release_of(host)?, first);
+    // A program that was copied over the link, and a release that is kept here already.
+    host.read(
+        "cp $(readlink -f /usr/local/bin/backstop) /usr/local/bin/hotfix && echo fix >>/usr/local/bin/hotfix
+         mv /usr/local/bin/hotfix /usr/local/bin/backstop && systemctl restart backstop.service",
+    )?;
+    let second = deploy(&two)?;
+    assert_eq!(release_of(host)?, second.as_str().unwrap_or_default());
+    let (output, said) = fleet.xtask(&["--rollback", "mx1"])?;
+    assert!(output.status.success(), "{}", fleet.explain(&output));
+    let back = said["hosts"][0]["release"].as_str().unwrap_or_default();
+    assert!(back.starts_with("found-"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn another_installation_is_left_alone_and_named() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let one = good(folder.path(), "one")?;
+    let fleet = Fleet::up("deployforeign")?;
+    let host = &fleet.hosts[0];
+    host.read("printf '[Service]\nExecStart=/opt/backstop run\n' >/etc/systemd/system/backstop.service")?;
+    let before = state(host)?;
+    let (output, said) = fleet.deploy(&one, &["mx1"], &[])?;
+    assert_eq!(output.status.code(), Some(1), "{}", fleet.explain(&output));
+    let words = format!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(words.contains("installed in another way"), "{words}");
+    assert_eq!(state(host)?, before);
     Ok(())
 }
 

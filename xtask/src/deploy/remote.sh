@@ -27,14 +27,15 @@ config=/etc/backstop/backstop.toml
 keys=/etc/backstop/keys
 # Locks and the last switch's words. Gone with a restart of the machine, as the processes are.
 run=/run/backstop-deploy
-# What a switch is about: `new=ID old=ID was=STATE taken=yes|no config=yes|no keys=yes|no`. Renamed to `last` when it is done.
+# What a switch is about: `new=ID old=ID was=STATE enabled=yes|no taken=yes|no config=yes|no keys=yes|no`. Renamed to `last` when it is done.
 journal=$lib/.switching
 last=$lib/.last
 
 # How long a deployer may be silent, in seconds. It sends a line every ten.
 silence_secs=60
-# A stop waits for the replies to messages that are on their way: the unit's TimeoutStopSec, and a minute.
-restart_secs=960
+# A stop waits for the replies to messages that are on their way: the unit's TimeoutStopSec (900), then its
+# TimeoutAbortSec (30), then TimeoutStartSec (90), and a minute.
+restart_secs=1080
 # How many releases are kept.
 releases_max=3
 
@@ -226,7 +227,9 @@ work() {
     exec 8>>"$run/switch.lock"
     flock -w 10 8 || refuse "another switch is at work here"
     incoming=$lib/.incoming-$token
-    if [ -f "$link" ] && [ ! -L "$link" ]; then adopt; fi
+    if [ -z "$(current)" ]; then
+        if [ -f "$link" ]; then adopt; else refuse_foreign; fi
+    fi
     trap 'finish' EXIT
     open_journal
     take
@@ -240,15 +243,35 @@ work() {
     if ! systemctl is-enabled --quiet "$unit" 2>/dev/null; then systemctl enable --quiet "$unit"; fi
     restart
     wait_until_healthy "$new" || refuse "$new is not healthy after $patience_secs s: $why"
-    # This rename is what makes it done.
-    mv -f "$journal" "$last"
+    # This is what makes it done. The release in use, deployed once more, is not the one before itself.
+    if [ "$old" = "$new" ] && [ -e "$last" ]; then rm -f "$journal"; else mv -f "$journal" "$last"; fi
     trap - EXIT
     step "$new is healthy"
     rm -rf "$incoming" || echo "say $incoming could not be removed"
     prune || echo "say older releases could not be removed from $lib"
 }
 
-# A program that was installed by hand becomes a release, so that there is a way back to it.
+# A unit whose program stands elsewhere is another installation: there would be no way back to it.
+refuse_foreign() {
+    if [ -L "$link" ]; then refuse "$link leads nowhere: remove it, or mend it"; fi
+    while read -r _ place; do
+        case $place in
+        *.service)
+            if [ -e "$place" ]; then
+                refuse "$place is here without $link: this Backstop was installed in another way; put its program there, or remove the unit"
+            fi
+            ;;
+        esac
+    done <"$(places)"
+}
+
+# Where this release's files belong: as it is here already, or as it just came.
+places() {
+    if [ -e "$lib/$new/PLACES" ]; then echo "$lib/$new/PLACES"; else echo "$incoming/release/PLACES"; fi
+}
+
+# A program that was installed by hand (or that a link of somebody else's leads to) becomes a release, so that there is a
+# way back to it.
 adopt() {
     found=found-$(sum "$link" | cut -c 1-12)
     step "keeping the program that was installed by hand, as $found"
@@ -261,7 +284,7 @@ adopt() {
             cp -p "$place" "$lib/.found/$file"
             echo "$file $place" >>"$lib/.found/PLACES"
         fi
-    done <"$incoming/release/PLACES"
+    done <"$(places)"
     (cd "$lib/.found" && find . -type f -exec sha256sum {} +) >"$lib/.found.sums"
     mv "$lib/.found.sums" "$lib/.found/MANIFEST"
     rm -rf "${lib:?}/$found"
@@ -274,11 +297,13 @@ has_keys() { for key in "$keys"/*.key; do [ -e "$key" ] && return 0; done; retur
 open_journal() {
     old=$(current)
     was=$(state)
+    enabled=no
+    if systemctl is-enabled --quiet "$unit" 2>/dev/null; then enabled=yes; fi
     taken=no config_made=no keys_made=no
     if [ ! -d "$lib/$new" ]; then taken=yes; fi
     if [ ! -e "$config" ] && [ -e "$incoming/etc/backstop.toml" ]; then config_made=yes; fi
     if ! has_keys && [ -e "$incoming/etc/keys" ]; then keys_made=yes; fi
-    echo "new=$new old=$old was=$was taken=$taken config=$config_made keys=$keys_made" >"$journal.tmp"
+    echo "new=$new old=$old was=$was enabled=$enabled taken=$taken config=$config_made keys=$keys_made" >"$journal.tmp"
     sync -f "$lib"
     mv -f "$journal.tmp" "$journal"
 }
@@ -424,6 +449,7 @@ finish() {
 # Takes back what the journal says. It can be done again, however far it came; the journal goes last.
 take_back() {
     new=$(field "$journal" new) old=$(field "$journal" old) was=$(field "$journal" was)
+    enabled=$(field "$journal" enabled)
     if [ "$touched" = yes ]; then
         if ! { if [ -n "$old" ]; then put_back; else take_off; fi; }; then
             echo "error ${old:-the host} could not be put back: what stands above says why. The next deploy tries again"
@@ -449,13 +475,22 @@ take_off() {
     remove_units "$new" /dev/null && rm -f "$link" && systemctl daemon-reload
 }
 
-# The release that is back, as its unit was before.
+# The release that is back, as its unit was before. One that was about to start again, or to reload, runs.
 bring_up() {
-    if [ "$was" != active ]; then
-        step "$old is back; its unit was $was before, and is stopped"
+    if [ "$enabled" = no ]; then systemctl disable --quiet "$unit" || :; fi
+    case $was in
+    activating)
+        # It could not before, and is left to try on.
+        step "$old is back; its unit tries to start, as before"
+        bounded start >/dev/null 2>&1 || :
+        return
+        ;;
+    inactive | failed | deactivating | unknown | '')
+        step "$old is back; its unit was ${was:-not there} before, and is stopped"
         bounded stop
         return
-    fi
+        ;;
+    esac
     patience_secs=${patience_secs:-60}
     why="it does not start"
     # In a subshell: a refusal there must not end this.
@@ -471,7 +506,7 @@ bring_up() {
 prune() {
     touch "$lib/$new"
     kept=0
-    for release in "$new" $old $(releases); do
+    for release in "$new" $(field "$last" old) $(releases); do
         case " ${seen_releases:-} " in *" $release "*) continue ;; esac
         seen_releases="${seen_releases:-} $release"
         kept=$((kept + 1))
