@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use lab::program::{Profile, Program};
 use lab::ssh::{CONFIG, SshHost};
 use lab::{EDGE, Host, Lab, MTA_OUTSIDE};
@@ -149,18 +149,23 @@ pub(crate) fn release_of(host: &SshHost) -> Result<String> {
     host.read("basename $(dirname $(readlink /usr/local/bin/backstop))")
 }
 
-/// The real program, without the symbols that a debugger wants.
+/// The real program, without the symbols that a debugger wants. Made once, however many tests ask at the same time.
 pub(crate) fn program() -> Result<&'static Path> {
-    static STRIPPED: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(program) = STRIPPED.get() {
-        return Ok(program);
-    }
+    static STRIPPED: LazyLock<Result<PathBuf, String>> =
+        LazyLock::new(|| strip().map_err(|error| format!("{error:#}")));
+    STRIPPED.as_deref().map_err(|error| anyhow!("{error}"))
+}
+
+fn strip() -> Result<PathBuf> {
     let built = Program::Backstop.build(Profile::Dev)?;
     let stripped = lab::program::target().join(format!("lab/backstop-stripped-{}", std::process::id()));
-    let status =
-        Command::new("strip").arg("-o").arg(&stripped).arg(&built).status().context("cannot run strip")?;
-    ensure!(status.success(), "strip: {status}");
-    Ok(STRIPPED.get_or_init(|| stripped))
+    if let Some(folder) = stripped.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let output =
+        Command::new("strip").arg("-o").arg(&stripped).arg(&built).output().context("cannot run strip")?;
+    ensure!(output.status.success(), "strip: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(stripped)
 }
 
 /// A release of the real program: an ELF program may have anything at its end, and `mark` makes it another one.
