@@ -1,16 +1,16 @@
 //! The quarantine: bounces that a filter keeps for the operator, a Maildir below the state directory.
 //!
-//! - [`shelf`]: folders, names and files;
-//! - [`head`]: what is known of a message besides itself, in a field in front of it;
-//! - [`draft`]: a message on its way in: written in pieces, synced, moved into place, then only acknowledged;
+//! - `shelf`: folders, names and files;
+//! - `head`: what is known of a message besides itself, in a field in front of it;
+//! - `draft`: a message on its way in: written in pieces, synced, moved into place, then only acknowledged;
 //! - [`list`]: for who looks;
-//! - [`release`]: a message on its way out, to the upstream;
-//! - [`room`]: how much there may be, and how much there is;
-//! - [`sweep`]: what has expired, and what a crash left behind.
+//! - `release`: a message on its way out, to the upstream;
+//! - `room`: how much there may be, and how much there is;
+//! - `sweep`: what has expired, and what a crash left behind.
 //!
 //! The disk is the truth: a mail reader may look into the Maildir, and the operator may delete files. What is counted in
 //! memory is brought up to date at start and by every sweep. No worker's thread ever waits for the disk: what touches it
-//! runs on the runtime's blocking threads, at most [`DISK_THREADS_MAX`] at once, and whoever waits for it reads nothing
+//! runs on the runtime's blocking threads, at most `DISK_THREADS_MAX` at once, and whoever waits for it reads nothing
 //! from his client meanwhile. Each message has at most one piece of work there, so nothing queues without bound.
 
 mod draft;

@@ -1,5 +1,5 @@
-//! The record in the daemon: the outbound side remembers, the inbound side asks, and a thread of its own ([`keeper`])
-//! brings to disk ([`files`]) what came, at most a second behind. The disk never holds up a message; a crash may forget
+//! The record in the daemon: the outbound side remembers, the inbound side asks, and a thread of its own (`keeper`)
+//! brings to disk (`files`) what came, at most a second behind. The disk never holds up a message; a crash may forget
 //! the last second's messages, whose bounces must then prove themselves by token or tag.
 
 mod files;

@@ -1,9 +1,9 @@
 //! Watching, beside the sessions: the ledger of what was let through, and the thread that keeps it on disk.
 //!
 //! - [`book`]: the ledger's file in the state directory;
-//! - [`samples`]: copies of unproven messages, on their way to be looked at;
-//! - [`keeper`]: the thread that beats, looks at samples and writes the file;
-//! - [`look`]: whether a sample looks like ours, by [`original`], [`dkim`] and [`hosts`].
+//! - `samples`: copies of unproven messages, on their way to be looked at;
+//! - `keeper`: the thread that beats, looks at samples and writes the file;
+//! - `look`: whether a sample looks like ours, by `original`, `dkim` and `hosts`.
 //!
 //! A session only counts, under a lock that nobody holds while he writes or asks the DNS.
 
