@@ -99,7 +99,7 @@ fn wait_for<T>(what: &str, edge: &Edge, found: impl Fn() -> Result<Option<T>>) -
     }
 }
 
-/// The ledger on disk, as if 14 days had passed since, each watched whole and clean.
+/// The ledger on disk, as if 14 days had passed since, each watched whole and clean, and the first signature long ago.
 fn fourteen_clean_days_later(lab: &Lab) -> Result<()> {
     let path = lab.path(LEDGER);
     let mut book: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
@@ -110,6 +110,7 @@ fn fourteen_clean_days_later(lab: &Lab) -> Result<()> {
         json!({ "day": day, "watched_ms": watched_ms, "let_through": 1, "ours": ours, "unclear": 0, "missed": 0 })
     };
     *days = (0..=15).map(|ago| day(today - 15 + ago, u64::from(ago == 0))).collect();
+    book["ledger"]["first_signature"]["at"] = json!("2020-01-01T00:00:00Z");
     std::fs::write(&path, serde_json::to_vec(&book)?)?;
     Ok(())
 }

@@ -173,8 +173,8 @@ pub(super) fn why_early(summary: Option<&Summary>) -> String {
         Some(_) => String::new(),
     };
     text += &format!(
-        "{} of {} clean days have passed, {} to go (a day is clean when the edge ran all of it, and nothing unproven \
-         looked like ours)",
+        "{} of {} clean days have passed, {} to go (a day after that of the first signature is clean when the edge \
+         ran all of it, looked at all that was unproven, and nothing of it looked like ours)",
         summary.clean_days,
         summary.clean_days_wanted,
         summary.days_left(),

@@ -43,7 +43,7 @@ enum Says {
     Clean,
     /// Something looked like ours.
     Ours,
-    /// Nothing: the edge did not run all of it, or what it saw could not be told.
+    /// Nothing: the edge did not run all of it, or what came was not all looked at, or could not be told.
     Nothing,
 }
 
@@ -51,7 +51,7 @@ impl Day {
     fn says(&self) -> Says {
         if self.ours > 0 {
             Says::Ours
-        } else if self.watched_ms >= WATCHED_MS_MIN && self.unclear == 0 {
+        } else if self.watched_ms >= WATCHED_MS_MIN && self.unclear == 0 && self.missed == 0 {
             Says::Clean
         } else {
             Says::Nothing
@@ -102,16 +102,18 @@ impl Days {
         &mut self.days[place]
     }
 
-    /// How many days were clean since the last on which something looked like ours. Today is not over, so it can only
-    /// begin the count anew.
+    /// How many days were clean since the last on which something looked like ours, and since the day of the first
+    /// signature: before it nothing could be proven, so those days say nothing of who goes round the signer. Today is not
+    /// over, so it can only begin the count anew.
     #[must_use]
-    pub fn clean(&self, now: UnixMillis) -> u32 {
+    pub fn clean(&self, first_signature: Option<UnixMillis>, now: UnixMillis) -> u32 {
         let today = now.days();
+        let Some(first) = first_signature.map(UnixMillis::days) else { return 0 };
         let mut clean = 0;
         for day in self.days.iter().rev().filter(|day| day.day <= today) {
             match day.says() {
                 Says::Ours => break,
-                Says::Clean if day.day < today => clean += 1,
+                Says::Clean if first < day.day && day.day < today => clean += 1,
                 Says::Clean | Says::Nothing => {}
             }
         }
@@ -134,6 +136,11 @@ mod tests {
         UnixMillis::from_secs(day * DAY_SECS + secs)
     }
 
+    /// Clean days, where all of them come after the first signature.
+    fn clean(days: &Days, now: UnixMillis) -> u32 {
+        days.clean(Some(at(0, 0)), now)
+    }
+
     /// The edge runs for the whole day.
     fn watched(days: &mut Days, day: u64) {
         for minute in 0..=24 * 60 {
@@ -148,25 +155,25 @@ mod tests {
         for minute in 0..18 * 60 {
             days.beat(at(100, 6 * 3600 + minute * 60));
         }
-        assert_eq!(days.clean(at(101, 0)), 0, "it began in the morning");
+        assert_eq!(clean(&days, at(101, 0)), 0, "it began in the morning");
         watched(&mut days, 101);
-        assert_eq!(days.clean(at(101, 86_399)), 0, "it is not over");
-        assert_eq!(days.clean(at(102, 0)), 1);
+        assert_eq!(clean(&days, at(101, 86_399)), 0, "it is not over");
+        assert_eq!(clean(&days, at(102, 0)), 1);
         for day in 102..=115 {
             watched(&mut days, day);
         }
-        assert_eq!(days.clean(at(116, 1)), 15);
+        assert_eq!(clean(&days, at(116, 1)), 15);
     }
 
     #[test]
     fn what_looks_like_ours_begins_the_count_anew_at_once() {
         let mut days = Days::default();
         (100..110).for_each(|day| watched(&mut days, day));
-        assert_eq!(days.clean(at(110, 0)), 10);
+        assert_eq!(clean(&days, at(110, 0)), 10);
         days.day(at(105, 5)).ours += 1;
-        assert_eq!(days.clean(at(110, 0)), 4);
+        assert_eq!(clean(&days, at(110, 0)), 4);
         days.day(at(110, 9)).ours += 1;
-        assert_eq!(days.clean(at(110, 10)), 0, "today too");
+        assert_eq!(clean(&days, at(110, 10)), 0, "today too");
     }
 
     #[test]
@@ -176,7 +183,24 @@ mod tests {
         // Off from 101 to 103.
         (104..106).for_each(|day| watched(&mut days, day));
         days.day(at(105, 7)).unclear += 1;
-        assert_eq!(days.clean(at(106, 0)), 2);
+        assert_eq!(clean(&days, at(106, 0)), 2);
+    }
+
+    #[test]
+    fn a_day_on_which_not_all_was_looked_at_does_not_count() {
+        let mut days = Days::default();
+        (100..103).for_each(|day| watched(&mut days, day));
+        days.day(at(101, 7)).missed += 1;
+        assert_eq!(clean(&days, at(103, 0)), 2);
+    }
+
+    #[test]
+    fn days_up_to_the_first_signature_do_not_count() {
+        let mut days = Days::default();
+        (100..110).for_each(|day| watched(&mut days, day));
+        assert_eq!(days.clean(None, at(110, 0)), 0, "nothing was signed");
+        assert_eq!(days.clean(Some(at(109, 5)), at(110, 0)), 0, "signed yesterday");
+        assert_eq!(days.clean(Some(at(107, 0)), at(110, 0)), 2);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct Summary {
     pub filters: Vec<Row<Decider>>,
     /// What looks like ours, the strongest evidence first.
     pub ours: Vec<Finding>,
-    /// Clean days since the last on which something looked like ours.
+    /// Clean days since the first signature, and since the last on which something looked like ours.
     pub clean_days: u32,
     /// How many are wanted.
     pub clean_days_wanted: u32,
@@ -60,7 +60,7 @@ impl Ledger {
             kinds: self.kinds.top(usize::MAX).0,
             filters: self.deciders.top(usize::MAX).0,
             ours: self.findings.list(),
-            clean_days: self.days.clean(now),
+            clean_days: self.days.clean(first_signature, now),
             clean_days_wanted: CLEAN_DAYS,
             days: self.days.iter().copied().collect(),
         }

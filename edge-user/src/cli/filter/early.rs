@@ -115,12 +115,12 @@ mod tests {
         parse(&text, std::path::Path::new("test.toml")).unwrap_or_else(|error| panic!("{error}")).config
     }
 
-    /// A ledger of so many days before today, each watched whole, that began to sign on the first.
+    /// A ledger of so many days before today, each watched whole, that began to sign on the day before.
     fn ledger(days: u32) -> Ledger {
         let today = UnixMillis::from_secs(clock::system_now().days() * 86_400);
         let begun = today.minus(DAY * days);
         let mut ledger = Ledger::begin(begun, None);
-        ledger.signed(begun);
+        ledger.signed(begun.minus(DAY));
         let mut now = begun;
         while now <= today {
             ledger.beat(now);

@@ -62,6 +62,8 @@ impl Verifier {
     ) -> Option<Signature> {
         // Not strict: a signature may leave the body's end out (`l=`).
         let mut message = AuthenticatedMessage::parse_with_opts(original, None, false)?;
+        // Signatures that cannot be parsed would come first among the results, and hide what is said of ours.
+        message.errors.clear();
         let hashes = message.body_hashes.clone();
         let signatures = std::mem::take(&mut message.dkim_headers);
         let ours = signatures.into_iter().filter(|header| is_ours(&header.header.d.to_ascii_lowercase()));

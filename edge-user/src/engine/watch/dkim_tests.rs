@@ -8,6 +8,10 @@ use mail_auth::common::headers::HeaderWriter as _;
 use mail_auth::dkim::DkimSigner;
 use tokio::net::UdpSocket;
 
+use edge_core::watch::Evidence;
+
+use super::super::look::{Looking, Seen};
+use super::super::samples::Samples;
 use super::*;
 
 const SEED: &str = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
@@ -130,6 +134,35 @@ async fn only_a_few_signatures_of_a_message_are_looked_at() {
     assert_eq!(verified(Dns::Key, &many).await, None, "the right one is the last");
     let few = broken.repeat(SIGNATURES_MAX - 1) + &message;
     assert_eq!(verified(Dns::Key, &few).await, verifies(Verified::Message));
+}
+
+#[tokio::test]
+async fn a_signature_that_cannot_be_parsed_hides_none_of_ours() {
+    let message = signed("example.jp", false);
+    for broken in ["v=2; a=rsa-sha256; d=far.example; s=s; h=From; bh=AAAA; b=AAAA", "v=1; a=none", "x"] {
+        let original = format!("DKIM-Signature: {broken}\r\n{message}");
+        assert_eq!(verified(Dns::Key, &original).await, verifies(Verified::Message), "{broken}");
+    }
+}
+
+#[tokio::test]
+async fn an_original_with_a_token_went_through_the_signer_whoever_signed_it_too() {
+    let config = crate::engine::watch::tests::config();
+    let domains = crate::engine::domains::Domains::of(&config).unwrap();
+    let hosts = crate::engine::watch::hosts::OwnHosts::of(&config);
+    let looking = Looking { domains: &domains, hosts: &hosts, hasher: None };
+    let samples = Samples::new();
+    let recipient = edge_core::mailbox::Mailbox::parse("shop@example.jp").unwrap();
+    for (token, is_found) in [("", true), ("Backstop-Token: bs1.none\r\n", false)] {
+        let original = token.to_owned() + &signed("example.jp", false);
+        let bounce = format!(
+            "From: MAILER-DAEMON@far.example\r\nMIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n\r\n{original}"
+        );
+        let from = std::net::IpAddr::from([198, 51, 100, 7]);
+        let sample = samples.take(from, &recipient, &[bounce.as_bytes()]).unwrap();
+        let seen = looking.look(&sample, &mut verifier(Dns::Key).await).await;
+        assert_eq!(matches!(seen, Seen::Ours(Evidence::Dkim { .. }, _)), is_found, "{token}{seen:?}");
+    }
 }
 
 #[tokio::test]

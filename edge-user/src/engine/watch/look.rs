@@ -42,9 +42,14 @@ impl Looking<'_> {
         let returned = octets.as_deref().and_then(|octets| MessageParser::default().parse(octets));
         let example = || self.example(sample, returned.as_ref());
         let is_ours = |domain: &str| self.is_ours(domain);
+        // What has our token went through the signer, and so says nothing of who does not, whoever else signed it. A
+        // forger who writes one only hides his own message.
+        let has_token = octets.as_deref().is_some_and(|octets| {
+            fields(header_section(octets)).any(|(name, _)| name.eq_ignore_ascii_case(b"Backstop-Token"))
+        });
         let signed = match octets.as_deref() {
-            Some(octets) => verifier.verify(octets, &is_ours).await,
-            None => None,
+            Some(octets) if !has_token => verifier.verify(octets, &is_ours).await,
+            Some(_) | None => None,
         };
         if let Some(Signature::Verifies { domain, selector, over }) = signed {
             return Seen::Ours(
@@ -56,10 +61,6 @@ impl Looking<'_> {
             let evidence = Evidence::Forwarder { source: Source::from(sample.source), mailbox_domain };
             return Seen::Ours(evidence, example());
         }
-        // What has our token went through the signer: why it proves nothing is another matter.
-        let has_token = octets.as_deref().is_some_and(|octets| {
-            fields(header_section(octets)).any(|(name, _)| name.eq_ignore_ascii_case(b"Backstop-Token"))
-        });
         if let Some(host) =
             returned.as_ref().filter(|_| !has_token).and_then(|of| self.hosts.in_first_received(of))
         {

@@ -208,7 +208,7 @@ mod tests {
     const NOW: UnixMillis = UnixMillis::from_secs(1_795_000_000);
     const DAY: Duration = Duration::from_secs(86_400);
 
-    fn config() -> Config {
+    pub(super) fn config() -> Config {
         let text = r#"
             hostname = "mx.example.jp"
             inbound.listen = ["192.0.2.25:25"]
