@@ -70,6 +70,10 @@ section! {
         pub messages_max: usize = 10_000,
         /// Most octets of all of them.
         pub bytes_max: u64 = 1 << 30,
+        /// Most messages of one source (an IPv4 address, an IPv6 /64): no stranger shuts out all others.
+        pub messages_per_source_max: usize = 500,
+        /// Most octets of them.
+        pub bytes_per_source_max: u64 = 64 << 20,
         /// How long a message is kept, in days.
         pub days: u32 = 30,
         /// So many octets of its file system stay free, whatever comes; 0: it may be filled to the last.

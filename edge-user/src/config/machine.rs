@@ -27,8 +27,8 @@ const RATE_BYTES: u64 = 64;
 /// An entry of the record: a day that is over, and today, whose table may have grown just now.
 const RECORDED_BYTES: u64 = 5;
 const RECORDED_TODAY_BYTES: u64 = 20;
-/// What is known in memory of a quarantined message; and a row of the list that a caller of the control socket asks for.
-const QUARANTINED_BYTES: u64 = 64;
+/// What is known in memory of a quarantined message and of its source; and a row of the list that a caller of the control socket asks for.
+const QUARANTINED_BYTES: u64 = 160;
 const ROW_BYTES: u64 = 1 << 10;
 /// Callers at once, as `control` admits them.
 const CALLERS_MAX: u64 = 16;

@@ -360,8 +360,8 @@ fn drafts_searches_samples_and_rates_count_in_the_machines_memory() {
     // A session: its buffers, what it searches, and a piece on its way to the disk.
     assert_eq!(least - needed("[limits]\nsessions_max = 8191\n"), (40 + 20 + 16) << 10);
     assert_eq!(needed("[kinds]\nmailboxes_max = 100001\n") - least, 64);
-    // What is known of a quarantined message, and its row in the lists of sixteen callers.
-    assert_eq!(needed("[quarantine]\nmessages_max = 10001\n") - least, 64 + 16 * 1024);
+    // What is known of a quarantined message and of its source, and its row in the lists of sixteen callers.
+    assert_eq!(needed("[quarantine]\nmessages_max = 10001\n") - least, 160 + 16 * 1024);
 }
 
 #[test]

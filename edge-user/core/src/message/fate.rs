@@ -56,8 +56,10 @@ pub enum Refusal {
     InDoubt,
     /// All sessions together hold as much as they may.
     HoldExhausted,
-    /// The quarantine has no room for it, or its disk failed.
+    /// The quarantine's disk failed, or is full.
     NotKept,
+    /// The quarantine holds as much as it may, in all or of this source.
+    QuarantineFull,
     /// More than [`super::RECEIVED_MAX`] `Received` fields.
     Loop,
     /// A CR or LF stood alone.
@@ -81,7 +83,7 @@ impl Refusal {
             Self::InDoubt => {
                 Reply::new(451, Enhanced(4, 4, 2), "The mail server behind gave no answer, try again later")
             }
-            Self::HoldExhausted | Self::NotKept => {
+            Self::HoldExhausted | Self::NotKept | Self::QuarantineFull => {
                 Reply::new(452, Enhanced(4, 3, 1), "No room now, try again later")
             }
             Self::Loop => Reply::new(554, Enhanced(5, 4, 6), "Too many hops: this message goes in circles"),
@@ -118,10 +120,19 @@ pub enum Happening {
     /// After [`Order::Seal`]: the message is in the quarantine, synced.
     Sealed,
     /// After [`Order::Keep`], [`Order::KeepPiece`] or [`Order::Seal`]: it is not, and nothing of it stays there.
-    NotKept,
+    NotKept(Unkept),
     /// The message is over. Told again after [`Order::Judge`], [`Order::Open`], [`Order::Keep`] and [`Order::Seal`]
     /// were carried out.
     End(EndOfData),
+}
+
+/// Why the quarantine did not keep a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unkept {
+    /// Its disk failed, or is full: our fault.
+    Fault,
+    /// It holds as much as it may, in all or of this source: what others sent is why.
+    Full,
 }
 
 /// When the policy is asked.
@@ -214,7 +225,7 @@ impl Fate {
                 | Happening::UpstreamLost
                 | Happening::UpstreamLostAtEnd
                 | Happening::Sealed
-                | Happening::NotKept => (self, Order::Nothing),
+                | Happening::NotKept(_) => (self, Order::Nothing),
             },
             Self::Discarding => match happening {
                 Happening::Piece { .. } => (self, Order::Skip),
@@ -227,7 +238,7 @@ impl Fate {
                 | Happening::UpstreamLost
                 | Happening::UpstreamLostAtEnd
                 | Happening::Sealed
-                | Happening::NotKept => (self, Order::Nothing),
+                | Happening::NotKept(_) => (self, Order::Nothing),
             },
             Self::Keeping | Self::Sealing | Self::Kept => self.keep(happening),
         }
@@ -257,7 +268,7 @@ impl Fate {
             | Happening::UpstreamLost
             | Happening::UpstreamLostAtEnd
             | Happening::Sealed
-            | Happening::NotKept => (self, Order::Nothing),
+            | Happening::NotKept(_) => (self, Order::Nothing),
         }
     }
 
@@ -273,20 +284,22 @@ impl Fate {
             | Happening::Ruled(_)
             | Happening::HoldExhausted
             | Happening::Sealed
-            | Happening::NotKept => (self, Order::Nothing),
+            | Happening::NotKept(_) => (self, Order::Nothing),
         }
     }
 
     /// Only what was sealed after its end is kept: whatever comes in another order is no 250.
     fn keep(self, happening: Happening) -> (Self, Order) {
-        let not_kept = (Self::Refusing(Refusal::NotKept), Order::LetGo);
+        let not_kept = |why| (Self::Refusing(why), Order::LetGo);
         match (happening, self) {
             (Happening::Piece { .. }, Self::Keeping) => (self, Order::KeepPiece),
             (Happening::End(_), Self::Keeping) => (Self::Sealing, Order::Seal),
             (Happening::Sealed, Self::Sealing) => (Self::Kept, Order::Nothing),
             (Happening::End(_), Self::Kept) => (self, Order::Accept),
             // A piece behind the end, a second end before an answer: not to happen, and surely not all of it is kept.
-            (Happening::Piece { .. } | Happening::End(_), _) | (Happening::NotKept, _) => not_kept,
+            (Happening::Piece { .. } | Happening::End(_), _) => not_kept(Refusal::NotKept),
+            (Happening::NotKept(Unkept::Fault), _) => not_kept(Refusal::NotKept),
+            (Happening::NotKept(Unkept::Full), _) => not_kept(Refusal::QuarantineFull),
             (Happening::Loop, _) => (Self::Refusing(Refusal::Loop), Order::LetGo),
             (
                 Happening::Proven

@@ -87,9 +87,19 @@ const ROWS: &[Row] = &[
         dialogue: &[
             (H::Piece { bytes: 101 }, O::Judge(JudgeWhen::TooBigToProve)),
             (H::Ruled(Action::Quarantine), O::Keep),
-            (H::NotKept, O::LetGo),
+            (H::NotKept(Unkept::Fault), O::LetGo),
             (H::Piece { bytes: 101 }, O::Skip),
             (H::End(CLEAN), O::Refuse(Refusal::NotKept)),
+        ],
+    },
+    Row {
+        name: "a quarantine that is full: 452, and it is known that no disk is at fault",
+        start: Fate::deciding(HOLD),
+        dialogue: &[
+            (H::End(CLEAN), O::Judge(JudgeWhen::AtEnd)),
+            (H::Ruled(Action::Quarantine), O::Keep),
+            (H::NotKept(Unkept::Full), O::LetGo),
+            (H::End(CLEAN), O::Refuse(Refusal::QuarantineFull)),
         ],
     },
     Row {
@@ -99,7 +109,7 @@ const ROWS: &[Row] = &[
             (H::Piece { bytes: 101 }, O::Judge(JudgeWhen::TooBigToProve)),
             (H::Ruled(Action::Quarantine), O::Keep),
             (H::Piece { bytes: 101 }, O::KeepPiece),
-            (H::NotKept, O::LetGo),
+            (H::NotKept(Unkept::Fault), O::LetGo),
             (H::Piece { bytes: 5 }, O::Skip),
             (H::End(CLEAN), O::Refuse(Refusal::NotKept)),
         ],
@@ -111,7 +121,7 @@ const ROWS: &[Row] = &[
             (H::End(CLEAN), O::Judge(JudgeWhen::AtEnd)),
             (H::Ruled(Action::Quarantine), O::Keep),
             (H::End(CLEAN), O::Seal),
-            (H::NotKept, O::LetGo),
+            (H::NotKept(Unkept::Fault), O::LetGo),
             (H::End(CLEAN), O::Refuse(Refusal::NotKept)),
         ],
     },
@@ -280,7 +290,13 @@ fn each_message_ends_as_its_row_says() {
 
 #[test]
 fn a_fault_of_ours_is_never_5xx_and_never_250() {
-    for why in [Refusal::UpstreamLost, Refusal::InDoubt, Refusal::HoldExhausted, Refusal::NotKept] {
+    for why in [
+        Refusal::UpstreamLost,
+        Refusal::InDoubt,
+        Refusal::HoldExhausted,
+        Refusal::NotKept,
+        Refusal::QuarantineFull,
+    ] {
         let code = why.reply().expect("our own words").code;
         assert_eq!(code / 100, 4, "{why:?}");
     }
@@ -295,7 +311,8 @@ const HAPPENINGS: &[Happening] = &[
     H::Ruled(Action::Mark),
     H::Ruled(Action::Quarantine),
     H::Sealed,
-    H::NotKept,
+    H::NotKept(Unkept::Fault),
+    H::NotKept(Unkept::Full),
     H::HoldExhausted,
     H::Loop,
     H::UpstreamRefused,
@@ -345,13 +362,13 @@ fn was_sealed(trail: &[Happening]) -> bool {
     let sealed = trail.iter().rposition(|h| *h == H::Sealed);
     let (Some(ruled), Some(sealed)) = (ruled, sealed) else { return false };
     let end = (ruled..sealed).find(|at| matches!(trail[*at], H::End(_)));
-    end.is_some_and(|end| !trail[end..].iter().any(|h| matches!(h, H::Piece { .. } | H::NotKept)))
+    end.is_some_and(|end| !trail[end..].iter().any(|h| matches!(h, H::Piece { .. } | H::NotKept(_))))
 }
 
 #[test]
 fn a_quarantined_message_goes_nowhere_else_and_what_failed_once_is_never_accepted() {
     let check = |_: Fate, trail: &[Happening], order: Order| {
-        let kept = trail.iter().position(|h| *h == H::NotKept);
+        let kept = trail.iter().position(|h| matches!(h, H::NotKept(_)));
         if kept.is_some() {
             assert_ne!(order, Order::Accept, "{trail:?}");
         }

@@ -9,7 +9,7 @@ mod received;
 mod received_count;
 pub mod secret_field;
 
-pub use fate::{Fate, Happening, JudgeWhen, Order, Refusal};
+pub use fate::{Fate, Happening, JudgeWhen, Order, Refusal, Unkept};
 pub use on_disk::{ToDisk, ToWire};
 pub use received::Received;
 pub use received_count::{RECEIVED_MAX, ReceivedCount};

@@ -38,6 +38,8 @@ pub(super) fn validate(config: &Config, reader: &mut Reader<'_>) {
         ("what one list can show", QUARANTINE_MESSAGES_MAX),
     );
     at_least(reader, "quarantine.bytes_max", quarantine.bytes_max, 1);
+    at_least(reader, "quarantine.messages_per_source_max", quarantine.messages_per_source_max, 1);
+    at_least(reader, "quarantine.bytes_per_source_max", quarantine.bytes_per_source_max, 1);
     at_least(reader, "quarantine.days", quarantine.days, 1);
     at_least(reader, "log.queue_lines_max", config.log.queue_lines_max, 1);
 }

@@ -85,7 +85,7 @@ impl Inbound {
 
     fn settle_unproven(&mut self, outcome: Outcome, verdict: Option<Verdict>) {
         match outcome.refusal {
-            // Nobody looked at all of it, or there was no room for it: it comes again, and that is our fault.
+            // Nobody looked at all of it, or the disk failed: it comes again, and that is our fault.
             Some(Refusal::HoldExhausted | Refusal::NotKept) => return,
             Some(
                 Refusal::Unproven
@@ -94,7 +94,9 @@ impl Inbound {
                 | Refusal::InDoubt
                 | Refusal::Loop
                 | Refusal::BareLineEnding
-                | Refusal::TooBig,
+                | Refusal::TooBig
+                // It comes again, but so may a flood: that it found no room must not hide it.
+                | Refusal::QuarantineFull,
             )
             | None => {}
         }
@@ -133,6 +135,9 @@ impl Inbound {
             }
             Action::Quarantine if outcome.refusal.is_none() => {
                 self.edge.metrics.bounces_quarantined.add(1);
+                self.observe(Conduct::UnprovenBounce);
+            }
+            Action::Quarantine if outcome.refusal == Some(Refusal::QuarantineFull) => {
                 self.observe(Conduct::UnprovenBounce);
             }
             // Broken lines, found after it was judged.

@@ -90,7 +90,7 @@ impl Inbound {
 
     fn is_not_kept(&self, error: &NotKept) -> Happening {
         self.edge.not_kept(error);
-        Happening::NotKept
+        Happening::NotKept(error.unkept())
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct Draft {
 impl Draft {
     /// Begins one; nothing is on disk yet.
     pub(super) fn begin(quarantine: &Arc<Quarantine>, id: Id, head: &Head) -> Result<Self, NotKept> {
-        let room = Room::take(quarantine, id)?;
+        let room = Room::take(quarantine, id, head.source.into())?;
         let name = name(secs(head.at), id, &quarantine.hostname);
         let mut chunk = Vec::with_capacity(CHUNK_BYTES);
         head.write(&mut chunk);

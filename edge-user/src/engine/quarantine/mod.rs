@@ -29,6 +29,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use edge_core::message::Unkept;
+use edge_core::source::Source;
 use edge_core::time::UnixMillis;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -38,7 +40,7 @@ use self::draft::DraftFile;
 pub use self::head::{Head, Opened, open};
 pub use self::list::{PART_BYTES, Part, Row, Which, list, read};
 pub(crate) use self::release::{Released, release};
-use self::room::Rooms;
+use self::room::{Rooms, Taken};
 pub use self::shelf::{Id, Item, NotAnId, Shelf};
 pub(crate) use self::sweep::sweep_hourly;
 use super::clock::Deadline;
@@ -77,6 +79,18 @@ pub(crate) enum NotKept {
         "it holds {0} octets, and `bytes_max` of [quarantine] allows no more; release, delete or expire some"
     )]
     TooBig(u64),
+    /// As many messages of one source as there may be.
+    #[error(
+        "it holds {1} messages of {0}, as many as `messages_per_source_max` of [quarantine] allows; release, delete or \
+         expire some"
+    )]
+    TooManyOfOne(Source, usize),
+    /// As many octets of one source as there may be.
+    #[error(
+        "it holds {1} octets of {0}, and `bytes_per_source_max` of [quarantine] allows no more; release, delete or \
+         expire some"
+    )]
+    TooBigOfOne(Source, u64),
     /// The file system is nearly full.
     #[error("its file system has {0} octets left, and `free_bytes_min` of [quarantine] keeps them free")]
     DiskFull(u64),
@@ -103,12 +117,26 @@ impl NotKept {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
+    /// Whose fault it is.
+    pub(crate) fn unkept(&self) -> Unkept {
+        match self {
+            Self::TooMany(_) | Self::TooBig(_) | Self::TooManyOfOne(..) | Self::TooBigOfOne(..) => {
+                Unkept::Full
+            }
+            Self::Nowhere | Self::DiskFull(_) | Self::Io { .. } | Self::TooSlow(_) | Self::Broken => {
+                Unkept::Fault
+            }
+        }
+    }
+
     /// Errors of the same sort are logged once.
     fn sort(&self) -> &'static str {
         match self {
             Self::Nowhere => "nowhere",
             Self::TooMany(_) => "messages_max",
             Self::TooBig(_) => "bytes_max",
+            Self::TooManyOfOne(..) => "messages_per_source_max",
+            Self::TooBigOfOne(..) => "bytes_per_source_max",
             Self::DiskFull(_) => "free_bytes_min",
             Self::Io { action, .. } => action,
             Self::TooSlow(_) => "slow",
@@ -163,7 +191,14 @@ impl Quarantine {
             move |source| StateError::Io { action, path, source }
         };
         let shelf = Shelf::make(&dir).map_err(failed("make"))?;
-        let quarantine = Self {
+        let quarantine = Self::at(shelf, hostname, settings);
+        quarantine.recount().map_err(failed("read"))?;
+        Ok(Arc::new(quarantine))
+    }
+
+    /// With these folders; nothing is counted yet.
+    fn at(shelf: Shelf, hostname: &str, settings: &config::Quarantine) -> Self {
+        Self {
             shelf,
             hostname: hostname.to_owned(),
             settings: settings.clone(),
@@ -174,9 +209,7 @@ impl Quarantine {
             trouble: Mutex::default(),
             #[cfg(test)]
             stuck: std::sync::atomic::AtomicBool::new(false),
-        };
-        quarantine.recount().map_err(failed("read"))?;
-        Ok(Arc::new(quarantine))
+        }
     }
 
     /// Its folders.
@@ -188,7 +221,7 @@ impl Quarantine {
     /// How much it holds.
     #[must_use]
     pub fn load(&self) -> Load {
-        let (messages, bytes) = locked(&self.rooms).taken();
+        let Taken { messages, bytes } = locked(&self.rooms).taken();
         let trouble = locked(&self.trouble).as_ref().map(|(_, words)| words.clone());
         Load { messages, bytes, trouble }
     }
@@ -252,6 +285,20 @@ impl Quarantine {
             // The work goes on by itself, and takes back what it did: its result is dropped there.
             Err(_) => Err(too_slow()),
         }
+    }
+
+    /// The same place, as the next edge finds it.
+    #[cfg(test)]
+    pub(crate) fn opened_again(&self, settings: &config::Quarantine) -> io::Result<Arc<Self>> {
+        let quarantine = Self::at(Shelf::make(self.shelf.dir())?, &self.hostname, settings);
+        quarantine.recount()?;
+        Ok(Arc::new(quarantine))
+    }
+
+    /// Whether one more message of `source` would find a place.
+    #[cfg(test)]
+    pub(crate) fn has_room_for(self: &Arc<Self>, source: std::net::IpAddr) -> Result<(), NotKept> {
+        room::Room::take(self, Id::of(u64::MAX), source.into()).map(drop)
     }
 
     #[cfg(test)]

@@ -1,32 +1,53 @@
 //! How much the quarantine holds, and what may still come in.
 //!
 //! A message on its way in has a place and as many octets as it has written so far; both are given back when it is not
-//! kept. Nothing is thrown out to make room for another: a message that got its 250 stays until it expires.
+//! kept. Nothing is thrown out to make room for another: a message that got its 250 stays until it expires. So that one
+//! stranger cannot shut out all others until then, each source has a share of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use edge_core::source::Source;
+
 use super::{Id, NotKept, Quarantine, locked};
+
+/// Messages and their octets on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Taken {
+    pub(super) messages: usize,
+    pub(super) bytes: u64,
+}
 
 /// What is taken.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
-    /// Messages that are kept, with their octets on disk.
-    kept: BTreeMap<Id, u64>,
+    /// Messages that are kept, with their octets on disk and who sent them, where their files say it.
+    kept: BTreeMap<Id, (u64, Option<Source>)>,
     /// Messages on their way in.
     coming: BTreeSet<Id>,
-    /// Octets of both.
-    bytes: u64,
+    /// All of both.
+    all: Taken,
+    /// Both, by source; no source without a message.
+    of: HashMap<Source, Taken>,
 }
 
 impl Rooms {
     /// Messages and octets.
-    pub(super) fn taken(&self) -> (usize, u64) {
-        (self.kept.len() + self.coming.len(), self.bytes)
+    pub(super) fn taken(&self) -> Taken {
+        self.all
+    }
+
+    fn taken_of(&self, source: Source) -> Taken {
+        self.of.get(&source).copied().unwrap_or_default()
     }
 
     pub(super) fn is_coming(&self, id: Id) -> bool {
         self.coming.contains(&id)
+    }
+
+    /// Whether it is counted already.
+    pub(super) fn knows(&self, id: Id) -> bool {
+        self.is_coming(id) || self.kept.contains_key(&id)
     }
 
     /// The ids of what is kept.
@@ -35,17 +56,36 @@ impl Rooms {
     }
 
     /// A message that was found on disk.
-    pub(super) fn add(&mut self, id: Id, bytes: u64) {
-        if !self.is_coming(id) {
-            let before = self.kept.insert(id, bytes).unwrap_or(0);
-            self.bytes = self.bytes.saturating_sub(before).saturating_add(bytes);
+    pub(super) fn add(&mut self, id: Id, bytes: u64, source: Option<Source>) {
+        if !self.knows(id) {
+            self.kept.insert(id, (bytes, source));
+            self.count(source, Taken { messages: 1, bytes });
         }
     }
 
     /// A message that is on disk no more.
     pub(super) fn remove(&mut self, id: Id) {
-        if let Some(bytes) = self.kept.remove(&id) {
-            self.bytes = self.bytes.saturating_sub(bytes);
+        if let Some((bytes, source)) = self.kept.remove(&id) {
+            self.discount(source, Taken { messages: 1, bytes });
+        }
+    }
+
+    fn count(&mut self, source: Option<Source>, more: Taken) {
+        let of_source = source.map(|source| self.of.entry(source).or_default());
+        for taken in of_source.into_iter().chain([&mut self.all]) {
+            taken.messages += more.messages;
+            taken.bytes = taken.bytes.saturating_add(more.bytes);
+        }
+    }
+
+    fn discount(&mut self, source: Option<Source>, less: Taken) {
+        let of_source = source.and_then(|source| self.of.get_mut(&source));
+        for taken in of_source.into_iter().chain([&mut self.all]) {
+            taken.messages = taken.messages.saturating_sub(less.messages);
+            taken.bytes = taken.bytes.saturating_sub(less.bytes);
+        }
+        if let Some(source) = source.filter(|source| self.taken_of(*source).messages == 0) {
+            self.of.remove(&source);
         }
     }
 }
@@ -55,53 +95,64 @@ impl Rooms {
 pub(super) struct Room {
     pub(super) quarantine: Arc<Quarantine>,
     id: Id,
+    source: Source,
     bytes: u64,
 }
 
 impl Room {
     /// Takes a place.
-    pub(super) fn take(quarantine: &Arc<Quarantine>, id: Id) -> Result<Self, NotKept> {
+    pub(super) fn take(quarantine: &Arc<Quarantine>, id: Id, source: Source) -> Result<Self, NotKept> {
         let settings = &quarantine.settings;
         let mut rooms = locked(&quarantine.rooms);
-        let (messages, bytes) = rooms.taken();
-        if messages >= settings.messages_max {
-            return Err(NotKept::TooMany(messages));
+        let (all, of_source) = (rooms.taken(), rooms.taken_of(source));
+        if all.messages >= settings.messages_max {
+            return Err(NotKept::TooMany(all.messages));
         }
-        if bytes >= settings.bytes_max {
-            return Err(NotKept::TooBig(bytes));
+        if all.bytes >= settings.bytes_max {
+            return Err(NotKept::TooBig(all.bytes));
+        }
+        if of_source.messages >= settings.messages_per_source_max {
+            return Err(NotKept::TooManyOfOne(source, of_source.messages));
+        }
+        if of_source.bytes >= settings.bytes_per_source_max {
+            return Err(NotKept::TooBigOfOne(source, of_source.bytes));
         }
         // Ids are given out once in the life of an edge, and go on after a restart.
         rooms.coming.insert(id);
-        Ok(Self { quarantine: Arc::clone(quarantine), id, bytes: 0 })
+        rooms.count(Some(source), Taken { messages: 1, bytes: 0 });
+        Ok(Self { quarantine: Arc::clone(quarantine), id, source, bytes: 0 })
     }
 
     /// Takes room for more octets.
     pub(super) fn grow(&mut self, bytes: u64) -> Result<(), NotKept> {
+        let settings = &self.quarantine.settings;
         let mut rooms = locked(&self.quarantine.rooms);
-        let sum = rooms.bytes.saturating_add(bytes);
-        if sum > self.quarantine.settings.bytes_max {
-            return Err(NotKept::TooBig(rooms.bytes));
+        let (all, of_source) = (rooms.taken().bytes, rooms.taken_of(self.source).bytes);
+        if all.saturating_add(bytes) > settings.bytes_max {
+            return Err(NotKept::TooBig(all));
         }
-        rooms.bytes = sum;
+        if of_source.saturating_add(bytes) > settings.bytes_per_source_max {
+            return Err(NotKept::TooBigOfOne(self.source, of_source));
+        }
+        rooms.count(Some(self.source), Taken { messages: 0, bytes });
         self.bytes += bytes;
         Ok(())
     }
 
-    /// The message is kept.
-    pub(super) fn keep(mut self) {
+    /// The message is kept: what it took stays taken.
+    pub(super) fn keep(self) {
         let mut rooms = locked(&self.quarantine.rooms);
-        rooms.coming.remove(&self.id);
-        rooms.bytes = rooms.bytes.saturating_sub(self.bytes);
-        rooms.add(self.id, self.bytes);
-        drop(rooms);
-        self.bytes = 0;
+        if rooms.coming.remove(&self.id) {
+            rooms.kept.insert(self.id, (self.bytes, Some(self.source)));
+        }
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         let mut rooms = locked(&self.quarantine.rooms);
-        rooms.coming.remove(&self.id);
-        rooms.bytes = rooms.bytes.saturating_sub(self.bytes);
+        if rooms.coming.remove(&self.id) {
+            rooms.discount(Some(self.source), Taken { messages: 1, bytes: self.bytes });
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edge_core::time::UnixMillis;
 
-use super::{Quarantine, locked, secs};
+use super::{Quarantine, locked, open, secs};
 use crate::engine::{Edge, worker};
 use crate::telemetry::{Event, Level};
 
@@ -42,8 +42,15 @@ impl Quarantine {
         let mut gone = locked(&self.rooms).ids();
         for item in self.shelf.items()? {
             gone.remove(&item.id);
+            if locked(&self.rooms).knows(item.id) {
+                continue;
+            }
             match std::fs::metadata(&item.path) {
-                Ok(metadata) => locked(&self.rooms).add(item.id, metadata.len()),
+                Ok(metadata) => {
+                    // What a mail reader put there says nothing of its source; it counts in all only.
+                    let source = open(&item.path).ok().map(|opened| opened.head.source.into());
+                    locked(&self.rooms).add(item.id, metadata.len(), source);
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

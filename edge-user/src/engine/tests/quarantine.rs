@@ -159,16 +159,47 @@ async fn over_a_limit_it_is_452_and_what_is_there_stays() {
     assert_eq!(items(&lab).len(), 2);
     let metrics = &lab.edge.metrics;
     assert_eq!((metrics.bounces_quarantined.get(), metrics.quarantine_failed.get()), (2, 3));
-    assert_eq!((metrics.unproven.get(), metrics.deferred.get()), (2, 3), "it comes again, and counts then");
+    assert_eq!((metrics.unproven.get(), metrics.deferred.get()), (5, 3), "a full quarantine hides no flood");
+    assert_eq!(metrics.bounces_rejected.get(), 0);
     let log = lab.logged();
     assert_eq!(log.matches("quarantine_failed").count(), 2, "each sort of trouble is news once: {log}");
     assert!(log.contains("bytes_max") && log.contains("messages_max"), "{log}");
-    assert_eq!(log.matches("\"reason\":\"not_kept\"").count(), 3, "{log}");
+    assert_eq!(log.matches("\"reason\":\"quarantine_full\"").count(), 3, "{log}");
     fs::remove_file(&items(&lab)[0].path).expect("an operator may");
     let quarantine = lab.edge.quarantine.clone().expect("a quarantine");
     quarantine.recount().expect("the disk is there");
     assert_eq!(&send(&lab, &message(3)).await[..3], "250");
     assert!(lab.logged().contains("quarantine_recovered"));
+}
+
+#[tokio::test]
+async fn one_source_fills_its_own_share_only_also_after_a_restart() {
+    let lab = lab(|config| {
+        config.quarantine.messages_per_source_max = 2;
+        config.quarantine.bytes_per_source_max = 100_000;
+    })
+    .await;
+    assert_eq!(&send(&lab, &message(20_000)).await[..9], "452 4.3.1");
+    assert_eq!(load(&lab), (0, 0));
+    for reply in ["250", "250", "452"] {
+        assert_eq!(&send(&lab, &message(3)).await[..3], reply);
+    }
+    assert_eq!(lab.edge.metrics.unproven.get(), 4, "each counts against its source");
+    // What another edge finds on the same disk: this source has its share, and another one has room.
+    let quarantine = lab.edge.quarantine.as_ref().expect("a quarantine");
+    let settings = crate::config::Quarantine {
+        messages_per_source_max: 2,
+        free_bytes_min: 0,
+        ..crate::config::Quarantine::default()
+    };
+    let again = quarantine.opened_again(&settings).expect("the disk is there");
+    assert_eq!(again.load().messages, 2);
+    assert!(again.has_room_for("127.0.0.1".parse().expect("an address")).is_err());
+    assert!(again.has_room_for("192.0.2.7".parse().expect("an address")).is_ok());
+    // What the operator deletes gives its source room again.
+    fs::remove_file(&items(&lab)[0].path).expect("an operator may");
+    again.recount().expect("the disk is there");
+    assert!(again.has_room_for("127.0.0.1".parse().expect("an address")).is_ok());
 }
 
 #[tokio::test]
@@ -178,6 +209,7 @@ async fn a_disk_with_too_little_left_is_452() {
         assert_eq!(&send(&lab, &message(lines)).await[..9], "452 4.3.1");
     }
     assert!(items(&lab).is_empty() && unfinished(&lab).is_empty());
+    assert_eq!(lab.edge.metrics.unproven.get(), 0, "it comes again, and counts then");
     assert!(lab.logged().contains("free_bytes_min"));
 }
 
