@@ -101,7 +101,7 @@ pub(super) fn directory(state: &StateDir) -> Result<PathBuf, StateError> {
 /// Reads all that is still believed, for the daemon: what is damaged is named and set aside, what is too old is deleted,
 /// and a log that a crash cut is put right.
 pub(super) fn load(directory: &Path, record: &mut Record, now: UnixMillis) {
-    delete_old(directory, record, now);
+    delete_old(directory, record.oldest(now));
     let names = match names(directory) {
         Ok(names) => names,
         Err(error) => return tracing::error!("the record in {} is not read: {error}", directory.display()),
@@ -131,7 +131,7 @@ pub(super) fn look(directory: &Path, record: &mut Record, now: UnixMillis) -> io
     for _ in 0..LOOKS_MAX {
         let mut gone = false;
         for name in names(directory)? {
-            if name.damaged || !record.believes(name.day, now) {
+            if name.damaged || name.day.day < record.oldest(now) {
                 continue;
             }
             match read_into(record, name, &directory.join(name.to_string())) {
@@ -167,7 +167,7 @@ fn names(directory: &Path) -> io::Result<Vec<Name>> {
 fn read_into(record: &mut Record, name: Name, path: &Path) -> Result<(), Fault> {
     let octets = fs::read(path)?;
     match name.form {
-        Form::Set => _ = record.seal(name.day, read_set(name.day, &octets)?),
+        Form::Set => _ = record.seal(name.day, read_set(name.day, &octets)?, 0),
         Form::Log => record.restore(name.day, read_log(name.day, &octets)?),
     }
     Ok(())
@@ -181,10 +181,10 @@ fn cut_to_whole_entries(path: &Path) -> io::Result<()> {
     if torn == 0 { Ok(()) } else { file.set_len(len - torn) }
 }
 
-/// Deletes the files of days that are not believed any more, those set aside too.
-pub(super) fn delete_old(directory: &Path, record: &Record, now: UnixMillis) {
+/// Deletes the files of days before `oldest`, those set aside too.
+pub(super) fn delete_old(directory: &Path, oldest: u32) {
     for name in names(directory).unwrap_or_default() {
-        if !record.believes(name.day, now) {
+        if name.day.day < oldest {
             // What cannot be deleted is tried again tomorrow.
             let _ = fs::remove_file(directory.join(name.to_string()));
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -34,13 +33,11 @@ impl Keeper {
     /// # Errors
     /// It cannot be started.
     pub(in crate::engine) fn start(edge: Arc<Edge>) -> io::Result<Self> {
-        // What could not be had was said when the record was opened.
-        let directory = edge.state.as_ref().and_then(|state| files::directory(state).ok());
-        let Some(directory) = directory.filter(|_| edge.keeps_record()) else {
+        if edge.state.is_none() || !edge.keeps_record() {
             return Ok(Self { thread: None, stop: None });
-        };
+        }
         let (stop, stopped) = channel::bounded::<()>(0);
-        let mut disk = Disk { directory, failed: false };
+        let mut disk = Disk { failed: false };
         let thread = thread::Builder::new().name("record".into()).spawn(move || {
             loop {
                 let patience = if disk.failed { RETRY_AFTER } else { SAVE_EVERY };
@@ -67,7 +64,6 @@ impl Drop for Keeper {
 /// Where the record is written to.
 #[derive(Debug)]
 pub(super) struct Disk {
-    pub(super) directory: PathBuf,
     /// It took the last one not: that is said once.
     pub(super) failed: bool,
 }
@@ -93,7 +89,12 @@ impl Disk {
 
     /// Writes what is new, and what is over.
     pub(super) fn save(&self, edge: &Edge) -> anyhow::Result<()> {
-        let directory: &Path = &self.directory;
+        let now = edge.now();
+        // First: what is too old takes no memory, whatever the disk says.
+        let forgot = written(&edge.record).forget_old(now);
+        let Some(state) = &edge.state else { return Ok(()) };
+        // It may have been missing at the start, or be deleted since.
+        let directory = &files::directory(state)?;
         let unsaved = written(&edge.record).take_unsaved();
         if unsaved.incomplete {
             let open = read(&edge.record).open_days();
@@ -107,18 +108,21 @@ impl Disk {
                     .with_context(|| format!("cannot write in {}", directory.display()))?;
             }
         }
-        let now = edge.now();
         let over = read(&edge.record).days_over(now);
         for day in over {
-            let set = DaySet::of(read(&edge.record).open_entries(day));
+            // By itself: a lock that lives as long as its line would keep senders waiting while the set is made.
+            let entries = read(&edge.record).open_entries(day);
+            let count = entries.len();
+            let set = DaySet::of(entries);
             files::seal(directory, day, &set)?;
-            if written(&edge.record).seal(day, set) {
+            if written(&edge.record).seal(day, set, count) {
                 files::delete_log(directory, day)
                     .with_context(|| format!("cannot delete in {}", directory.display()))?;
             }
         }
-        if written(&edge.record).forget_old(now) {
-            files::delete_old(directory, &read(&edge.record), now);
+        if forgot {
+            let oldest = read(&edge.record).oldest(now);
+            files::delete_old(directory, oldest);
         }
         Ok(())
     }

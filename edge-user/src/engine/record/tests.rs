@@ -76,7 +76,7 @@ impl Place {
     }
 
     fn disk(&self) -> Disk {
-        Disk { directory: self.record(), failed: false }
+        Disk { failed: false }
     }
 
     /// What `verify` would see.
@@ -224,6 +224,26 @@ fn what_the_disk_did_not_take_is_written_when_it_takes_again() {
     fs::remove_dir(&log).unwrap();
     place.disk().save(&edge).unwrap();
     assert!(place.look("a@x", NOW).is_some() && place.look("b@x", NOW).is_some());
+}
+
+#[test]
+fn what_is_too_old_is_forgotten_though_the_disk_fails() {
+    let place = Place::new();
+    let edge = place.edge(NOW);
+    send(&edge, "a@x");
+    fs::remove_dir_all(place.record()).unwrap();
+    fs::write(place.record(), "no directory").unwrap();
+    let later = NOW.plus(40 * DAY);
+    let Clock::Set(clock) = &edge.clock else { panic!("a clock of the test") };
+    clock.store(later.0, std::sync::atomic::Ordering::Relaxed);
+    send(&edge, "b@x");
+    assert!(place.disk().save(&edge).is_err());
+    assert_eq!(read(&edge.record).len(), 1, "only today's is left");
+    // The directory can be had again: all of it is written.
+    written(&edge.record).unsaved_again();
+    fs::remove_file(place.record()).unwrap();
+    place.disk().save(&edge).unwrap();
+    assert!(place.look("b@x", later).is_some());
 }
 
 #[test]

@@ -224,8 +224,9 @@ impl Record {
         None
     }
 
-    /// The first day that is searched: whole days, so that no message is forgotten before `max_age`.
-    fn oldest(&self, now: UnixMillis) -> u32 {
+    /// The first day that is searched, in days since 1970: whole days, so that no message is forgotten before `max_age`.
+    #[must_use]
+    pub fn oldest(&self, now: UnixMillis) -> u32 {
         day(now.minus(self.max_age))
     }
 
@@ -262,11 +263,16 @@ impl Record {
         self.open_days().into_iter().filter(over).map(|(name, _)| name).collect()
     }
 
-    /// Puts a sealed set in the place of its entries. Returns whether it holds all of them.
-    pub fn seal(&mut self, name: DayName, set: DaySet) -> bool {
+    /// Puts a sealed set, made of `entries` of its entries, in their place. Returns whether it holds all of them.
+    pub fn seal(&mut self, name: DayName, set: DaySet, entries: usize) -> bool {
         let day = self.days.entry(name).or_default();
-        day.open.retain(|hash| !set.contains(*hash));
-        day.open.shrink_to_fit();
+        if day.open.len() == entries {
+            // None ever leaves, so these are the same: whoever waits for the record need not wait for a comparison.
+            day.open = HashSet::default();
+        } else {
+            day.open.retain(|hash| !set.contains(*hash));
+            day.open.shrink_to_fit();
+        }
         day.sealed = Some(set);
         day.open.is_empty()
     }
@@ -289,12 +295,6 @@ impl Record {
     pub fn forget_old(&mut self, now: UnixMillis) -> bool {
         let believed = self.days.split_off(&DayName { day: self.oldest(now), key_id: 0 });
         !std::mem::replace(&mut self.days, believed).is_empty()
-    }
-
-    /// Whether entries of this day are still believed.
-    #[must_use]
-    pub fn believes(&self, name: DayName, now: UnixMillis) -> bool {
-        name.day >= self.oldest(now)
     }
 
     /// Entries in all.

@@ -61,8 +61,9 @@ fn a_message_is_found_after_a_new_key_signs_and_after_its_day_was_sealed() {
     let over = edge.record.days_over(at(6.0));
     assert_eq!(over, [DayName { day: 20_004, key_id: 1 }, DayName { day: 20_005, key_id: 2 }]);
     for name in over {
-        let set = DaySet::of(edge.record.open_entries(name));
-        assert!(edge.record.seal(name, set), "nothing is left open");
+        let entries = edge.record.open_entries(name);
+        let count = entries.len();
+        assert!(edge.record.seal(name, DaySet::of(entries), count), "nothing is left open");
     }
     assert!(edge.record.open_days().is_empty());
     for id in ["<old@x>", "<of the same day@x>", "<new@x>"] {
@@ -76,9 +77,10 @@ fn what_comes_while_a_day_is_sealed_or_after_it_stays_open() {
     let mut edge = Edge::new(100);
     edge.send("<a@x>", 1, at(1.0));
     let name = edge.record.open_days()[0].0;
-    let set = DaySet::of(edge.record.open_entries(name));
+    let entries = edge.record.open_entries(name);
+    let count = entries.len();
     edge.send("<late@x>", 1, at(1.99));
-    assert!(!edge.record.seal(name, set), "one is left");
+    assert!(!edge.record.seal(name, DaySet::of(entries), count), "one is left");
     assert_eq!(edge.record.open_days(), [(name, 1)]);
     assert_eq!(edge.record.days_over(at(3.0)), [], "a set takes no more");
     assert!(edge.find("<late@x>", at(3.0)).is_some() && edge.find("<a@x>", at(3.0)).is_some());
