@@ -36,7 +36,7 @@ use crate::config::Config;
 use crate::state::StateDir;
 use crate::telemetry::AddressHasher;
 
-/// A key that is older than this when there is no ledger has signed before: the ledger was lost, or never kept.
+/// A rotated key that is older than this when there is no ledger has signed before: the ledger was lost.
 const NEW_KEY_MAX: Duration = Duration::from_secs(86_400);
 
 /// Watching.
@@ -186,9 +186,10 @@ impl Delivered<'_> {
     }
 }
 
-/// Where there is no ledger: an old key says that mail was signed before, and roughly since when.
+/// Where there is no ledger: keys that were rotated say that mail was signed before, and roughly since when. One key
+/// alone says nothing: it may have been made weeks before the edge runs first, and grace must not be over by then.
 fn by_keys(keys: &Keys, now: UnixMillis) -> Option<FirstSignature> {
-    let oldest = keys.iter().map(Key::created).min()?;
+    let oldest = keys.iter().map(Key::created).min().filter(|_| keys.iter().nth(1).is_some())?;
     (now.since(oldest) > NEW_KEY_MAX).then_some(FirstSignature { at: oldest, by_oldest_key: true })
 }
 
@@ -241,10 +242,15 @@ mod tests {
     }
 
     #[test]
-    fn where_the_state_was_lost_the_oldest_key_says_when_it_began() {
+    fn where_the_state_was_lost_rotated_keys_say_when_it_began() {
         let first = |ages: &[u32]| Watch::open(&config(), None, &keys(ages), NOW).first_signature();
         assert_eq!(first(&[3, 400]), Some(NOW.minus(400 * DAY)));
-        assert_eq!(first(&[2]), Some(NOW.minus(2 * DAY)));
-        assert_eq!(first(&[1]), None, "made yesterday, and started today");
+        assert_eq!(first(&[1, 2]), Some(NOW.minus(2 * DAY)));
+        assert_eq!(first(&[0, 1]), None, "made and rotated yesterday, and started today");
+        assert_eq!(
+            first(&[400]),
+            None,
+            "made by `init` long ago, and never signed with: grace is still to come"
+        );
     }
 }
