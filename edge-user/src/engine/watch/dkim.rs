@@ -14,10 +14,17 @@ use mail_auth::common::crypto::HashAlgorithm;
 use mail_auth::{AuthenticatedMessage, DkimResult, DnsError, Error, MessageAuthenticator, Parameters};
 use tokio::time::{Instant, timeout};
 
+use edge_core::message::header::fields;
 use edge_core::watch::Verified;
+
+use super::original::header_section;
 
 /// Signatures of ours that are looked at, a message.
 const SIGNATURES_MAX: usize = 4;
+
+/// Signature fields of a message that is looked at, whosever they are: the body is hashed for each way in which one of
+/// them asks for it. Real mail has a few; who writes more hides only his own message.
+const FIELDS_MAX: usize = 16;
 
 /// How long the DNS may take for one key.
 const DNS_PATIENCE: Duration = Duration::from_secs(5);
@@ -60,6 +67,9 @@ impl Verifier {
         original: &[u8],
         is_ours: &(dyn Fn(&str) -> bool + Sync),
     ) -> Option<Signature> {
+        if fields(header_section(original)).filter(|(name, _)| is_signature(name)).count() > FIELDS_MAX {
+            return None;
+        }
         // Not strict: a signature may leave the body's end out (`l=`).
         let mut message = AuthenticatedMessage::parse_with_opts(original, None, false)?;
         // Signatures that cannot be parsed would come first among the results, and hide what is said of ours.
@@ -128,6 +138,12 @@ impl Verifier {
         };
         Ok(&self.authenticator.insert(made).1)
     }
+}
+
+fn is_signature(name: &[u8]) -> bool {
+    ["DKIM-Signature", "ARC-Message-Signature"]
+        .iter()
+        .any(|field| name.eq_ignore_ascii_case(field.as_bytes()))
 }
 
 /// One that asks as the system's `resolv.conf` says.

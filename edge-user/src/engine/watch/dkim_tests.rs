@@ -137,6 +137,17 @@ async fn only_a_few_signatures_of_a_message_are_looked_at() {
 }
 
 #[tokio::test]
+async fn a_message_with_more_signatures_than_real_mail_has_is_not_hashed_for_each() {
+    let message = signed("example.jp", false);
+    let foreign = |n| {
+        format!("dkim-signature: v=1; a=rsa-sha256; d=x.far.example; l={n}; s=s; h=From; bh=AAAA; b=AAAA\r\n")
+    };
+    let with = |count| (1..=count).map(foreign).collect::<String>() + &message;
+    assert_eq!(verified(Dns::Key, &with(FIELDS_MAX - 1)).await, verifies(Verified::Message));
+    assert_eq!(verified(Dns::Key, &with(FIELDS_MAX)).await, None);
+}
+
+#[tokio::test]
 async fn a_signature_that_cannot_be_parsed_hides_none_of_ours() {
     let message = signed("example.jp", false);
     for broken in ["v=2; a=rsa-sha256; d=far.example; s=s; h=From; bh=AAAA; b=AAAA", "v=1; a=none", "x"] {

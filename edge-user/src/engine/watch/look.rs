@@ -1,9 +1,12 @@
 //! Looking at a sample: does it answer mail of ours that did not go through the signer?
 
+use std::borrow::Cow;
+
 use edge_core::message::header::fields;
 use edge_core::source::Source;
 use edge_core::watch::{Evidence, Example};
 use mail_parser::{Message, MessageParser};
+use memchr::memmem;
 
 use super::dkim::{Signature, Verifier};
 use super::hosts::{OwnHosts, passed_on_from};
@@ -37,8 +40,9 @@ pub(super) enum Seen {
 impl Looking<'_> {
     /// Looks at one sample.
     pub(super) async fn look(&self, sample: &Sample, verifier: &mut Verifier) -> Seen {
-        let Some(bounce) = MessageParser::default().parse(&sample.octets) else { return Seen::Nothing };
-        let octets = original(&bounce, &sample.octets);
+        let message = without_dots(&sample.octets);
+        let Some(bounce) = MessageParser::default().parse(message.as_ref()) else { return Seen::Nothing };
+        let octets = original(&bounce, &message);
         let returned = octets.as_deref().and_then(|octets| MessageParser::default().parse(octets));
         let example = || self.example(sample, returned.as_ref());
         let is_ours = |domain: &str| self.is_ours(domain);
@@ -103,7 +107,41 @@ impl Looking<'_> {
     }
 }
 
+/// A message as its author wrote it, without the dots that only the wire has (RFC 5321 section 4.5.2): its signatures are
+/// over that.
+fn without_dots(wire: &[u8]) -> Cow<'_, [u8]> {
+    let mut rest = wire;
+    let mut message = Vec::new();
+    while let Some(at) = memmem::find(rest, b"\r\n..") {
+        message.extend_from_slice(&rest[..at + 3]);
+        rest = &rest[at + 4..];
+    }
+    if message.is_empty() {
+        return Cow::Borrowed(wire);
+    }
+    message.extend_from_slice(rest);
+    Cow::Owned(message)
+}
+
 /// A stranger's text, fit to be shown: visible and short.
 fn clean(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(TEXT_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_looked_at_without_the_dots_of_the_wire() {
+        let rows = [
+            ("", ""),
+            ("a\r\n..b\r\n...\r\nc\r\n", "a\r\n.b\r\n..\r\nc\r\n"),
+            ("..\r\n", "..\r\n"),
+            ("a..b\r\n", "a..b\r\n"),
+        ];
+        for (wire, message) in rows {
+            assert_eq!(&*without_dots(wire.as_bytes()), message.as_bytes(), "{wire:?}");
+        }
+    }
 }
