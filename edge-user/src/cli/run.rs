@@ -182,12 +182,14 @@ fn serve(path: &Path, parts: Parts, (log, writer): (&EventLog, &mut Option<Write
         xdp,
     };
 
+    // As whoever asks would name it, wherever he stands.
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let reload = {
         let (edge, path) = (Arc::clone(&edge), path.to_owned());
         move || reload::reload(&edge, &path)
     };
     let _control = control
-        .serve(Arc::new(EdgeDaemon::new(Arc::clone(&edge), Box::new(reload))))
+        .serve(Arc::new(EdgeDaemon::new(Arc::clone(&edge), file, Box::new(reload))))
         .context("cannot start the control socket's thread")?;
     let (stop, stopped) = watch::channel(false);
     signals::start(Arc::clone(&edge), path.to_owned(), watch_keys, stop)

@@ -253,7 +253,7 @@ const CONTRADICTIONS: &[Row] = &[
     Row {
         more: "[limits]\nrecipients_max = 0\nsessions_max = 0\nline_bytes_max = 80\nhold_total_bytes_max = 65536\n\
                message_bytes_max = 1000\nclient_idle_secs = 0\n[control]\nsocket = \"control.sock\"\n\
-               [log]\nqueue_lines_max = 0",
+               [state]\ndir = \"state\"\n[log]\nqueue_lines_max = 0",
         problems: &[
             "error: limits.hold_bytes_max: 262144 is more than limits.hold_total_bytes_max, which is 65536",
             "error: limits.recipients_max: expected 1 or more, found 0",
@@ -262,6 +262,7 @@ const CONTRADICTIONS: &[Row] = &[
             "error: limits.message_bytes_max: expected 65536 or more, found 1000",
             "error: limits.client_idle_secs: expected 1 or more, found 0",
             "error: control.socket: expected an absolute path",
+            "error: state.dir: expected an absolute path",
             "error: log.queue_lines_max: expected 1 or more, found 0",
         ],
         ..NOTHING

@@ -1,6 +1,7 @@
 //! Answers from a running edge.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -28,14 +29,16 @@ pub type Reload = dyn Fn() -> anyhow::Result<(usize, usize)> + Send + Sync;
 pub struct EdgeDaemon {
     pub(super) edge: Arc<Edge>,
     started: UnixMillis,
+    /// What `reload` reads.
+    file: PathBuf,
     reload: Box<Reload>,
 }
 
 impl EdgeDaemon {
-    /// Answers for `edge`, which starts now.
+    /// Answers for `edge`, which starts now with the configuration in `file`.
     #[must_use]
-    pub fn new(edge: Arc<Edge>, reload: Box<Reload>) -> Self {
-        Self { started: edge.now(), edge, reload }
+    pub fn new(edge: Arc<Edge>, file: PathBuf, reload: Box<Reload>) -> Self {
+        Self { started: edge.now(), edge, file, reload }
     }
 
     fn status(&self, now: UnixMillis) -> Result<Status, String> {
@@ -137,7 +140,7 @@ impl EdgeDaemon {
 
     fn reload(&self) -> Result<Reply, String> {
         match (self.reload)() {
-            Ok((filters, keys)) => Ok(Reply::Reloaded { filters, keys }),
+            Ok((filters, keys)) => Ok(Reply::Reloaded { filters, keys, file: self.file.clone() }),
             Err(error) => Err(format!("{error:#}")),
         }
     }

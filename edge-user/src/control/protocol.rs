@@ -1,6 +1,7 @@
 //! What is asked and answered over the control socket.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use edge_core::reputation::Cause;
 use edge_core::watch::Summary;
@@ -112,6 +113,9 @@ pub enum Reply {
         filters: usize,
         /// Keys in force.
         keys: usize,
+        /// The configuration that it read; empty: the daemon is older than that.
+        #[serde(default)]
+        file: PathBuf,
     },
     /// It could not be done.
     Failed {

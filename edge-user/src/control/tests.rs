@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -24,7 +25,7 @@ impl Daemon for Remembering {
             | Request::Explain { .. }
             | Request::Watched
             | Request::Quarantine(_)
-            | Request::Reload => Reply::Reloaded { filters: 1, keys: 2 },
+            | Request::Reload => Reply::Reloaded { filters: 1, keys: 2, file: PathBuf::new() },
         }
     }
 

@@ -1,6 +1,6 @@
 //! Adding, changing and removing filters.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
@@ -141,7 +141,8 @@ fn finish(edit: config::Edit, change: &Change, file: &Path) -> anyhow::Result<An
         return early.refuse(change.json);
     }
     let Loaded { config, warnings, .. } = edit.save()?;
-    let in_force = reload(&config)?;
+    let taken_over = reload(&config, file)?;
+    let in_force = taken_over == TakenOver::Yes;
     let Change { done, place, .. } = *change;
     let filter = config.filters.get(place).filter(|_| done != "removed");
     if change.json {
@@ -157,21 +158,42 @@ fn finish(edit: config::Edit, change: &Change, file: &Path) -> anyhow::Result<An
         "{done} filter {place}{}\n",
         filter.map_or(String::new(), |filter| format!(": {}", line(filter)))
     );
-    told += if in_force {
-        "the edge has taken it over"
-    } else {
-        "no edge is running; it holds from the next start"
+    told += &match taken_over {
+        TakenOver::Yes => "the edge has taken it over".to_owned(),
+        TakenOver::NoEdge => "no edge is running; it holds from the next start".to_owned(),
+        TakenOver::Another(other) => {
+            format!("the running edge reads another file, {}: nothing has changed there", other.display())
+        }
     };
     print(&told)?;
     Ok(Answer::Yes)
 }
 
-/// Lets a running edge read its filters anew. `false`: none is running.
-fn reload(config: &config::Config) -> anyhow::Result<bool> {
+/// What became of a change in a running edge.
+#[derive(PartialEq, Eq, Debug)]
+enum TakenOver {
+    /// It is in force.
+    Yes,
+    /// None is running.
+    NoEdge,
+    /// The one that runs reads this file.
+    Another(PathBuf),
+}
+
+impl TakenOver {
+    /// By the file that the running edge reads (empty: it is older than to say), and the one that was changed.
+    fn by_who_reads(theirs: PathBuf, changed: &Path) -> Self {
+        let ours = changed.canonicalize().unwrap_or_else(|_| changed.to_owned());
+        if theirs.as_os_str().is_empty() || theirs == ours { Self::Yes } else { Self::Another(theirs) }
+    }
+}
+
+/// Lets a running edge read its filters anew.
+fn reload(config: &config::Config, file: &Path) -> anyhow::Result<TakenOver> {
     let refused = "the file is written, but the running edge has not taken it over";
     let mut client = match Client::connect(&config.control.socket) {
         Ok(client) => client,
-        Err(ClientError::NotRunning(_)) => return Ok(false),
+        Err(ClientError::NotRunning(_)) => return Ok(TakenOver::NoEdge),
         Err(
             error @ (ClientError::Forbidden(_)
             | ClientError::Broken { .. }
@@ -180,7 +202,7 @@ fn reload(config: &config::Config) -> anyhow::Result<bool> {
         ) => return Err(error).context(refused),
     };
     match client.ask(&Request::Reload).context(refused)? {
-        Reply::Reloaded { .. } => Ok(true),
+        Reply::Reloaded { file: theirs, .. } => Ok(TakenOver::by_who_reads(theirs, file)),
         Reply::Version { .. }
         | Reply::Status(_)
         | Reply::Bans { .. }
@@ -228,6 +250,20 @@ keys = "/etc/backstop/keys" # 0700
         let file = dir.path().join("backstop.toml");
         std::fs::write(&file, FILE).unwrap();
         (dir, file)
+    }
+
+    #[test]
+    fn what_the_running_edge_does_not_read_is_not_taken_over() {
+        let (dir, file) = written();
+        let link = dir.path().join("link.toml");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let real = file.canonicalize().unwrap();
+        for changed in [&file, &link] {
+            assert_eq!(TakenOver::by_who_reads(real.clone(), changed), TakenOver::Yes);
+            assert_eq!(TakenOver::by_who_reads(PathBuf::new(), changed), TakenOver::Yes, "an older edge");
+        }
+        let other = PathBuf::from("/etc/backstop/backstop.toml");
+        assert_eq!(TakenOver::by_who_reads(other.clone(), &file), TakenOver::Another(other));
     }
 
     fn fields() -> Fields {

@@ -21,6 +21,9 @@ pub(super) fn validate(config: &Config, reader: &mut Reader<'_>) {
             "expected an absolute path: the command line must find it from anywhere",
         );
     }
+    if !config.state.dir.is_absolute() {
+        reader.error("state.dir", "expected an absolute path: the service starts elsewhere");
+    }
     let length = socket.as_os_str().as_bytes().len();
     if length > SOCKET_PATH_BYTES_MAX {
         reader.error(
