@@ -22,18 +22,12 @@ const FINDINGS_SHOWN: usize = 10;
 /// The edge does not answer as it should, or the file cannot be read.
 pub(super) fn summary(config: &Config) -> anyhow::Result<Option<Summary>> {
     match Client::connect(&config.control.socket) {
-        Ok(mut edge) => match edge.ask(&Request::Watched)? {
-            Reply::Watched(summary) => Ok(Some(*summary)),
-            Reply::Version { .. }
-            | Reply::Status(_)
-            | Reply::Bans { .. }
-            | Reply::Banned(_)
-            | Reply::Unbanned { .. }
-            | Reply::Explained(_)
-            | Reply::Quarantine(_)
-            | Reply::Reloaded { .. }
-            | Reply::Failed { .. } => Err(edge.unexpected().into()),
-        },
+        Ok(mut edge) => {
+            let Reply::Watched(summary) = edge.ask(&Request::Watched)? else {
+                return Err(edge.unexpected().into());
+            };
+            Ok(Some(*summary))
+        }
         Err(ClientError::NotRunning(_)) => on_disk(config, usize::MAX),
         Err(error) => Err(error.into()),
     }

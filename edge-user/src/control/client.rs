@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::socket::sockopt::PeerCredentials;
 
 use super::protocol::{Reply, Request};
+use super::quarantine::{QuarantineReply, QuarantineRequest};
 use super::{IDLE_MAX, REPLY_BYTES_MAX};
 
 /// Why a daemon could not be asked.
@@ -104,6 +105,17 @@ impl Client {
             Ok(reply) => Ok(reply),
             Err(_) => Err(self.unexpected()),
         }
+    }
+
+    /// Asks something of the quarantine.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_quarantine(&mut self, request: QuarantineRequest) -> Result<QuarantineReply, ClientError> {
+        let Reply::Quarantine(reply) = self.ask(&Request::Quarantine(request))? else {
+            return Err(self.unexpected());
+        };
+        Ok(reply)
     }
 
     /// The error for a reply that does not belong to its request.

@@ -201,18 +201,10 @@ fn reload(config: &config::Config, file: &Path) -> anyhow::Result<TakenOver> {
             | ClientError::Unexpected(_)),
         ) => return Err(error).context(refused),
     };
-    match client.ask(&Request::Reload).context(refused)? {
-        Reply::Reloaded { file: theirs, .. } => Ok(TakenOver::by_who_reads(theirs, file)),
-        Reply::Version { .. }
-        | Reply::Status(_)
-        | Reply::Bans { .. }
-        | Reply::Banned(_)
-        | Reply::Unbanned { .. }
-        | Reply::Explained(_)
-        | Reply::Watched(_)
-        | Reply::Quarantine(_)
-        | Reply::Failed { .. } => Err(client.unexpected()).context(refused),
-    }
+    let Reply::Reloaded { file: theirs, .. } = client.ask(&Request::Reload).context(refused)? else {
+        return Err(client.unexpected()).context(refused);
+    };
+    Ok(TakenOver::by_who_reads(theirs, file))
 }
 
 #[cfg(test)]

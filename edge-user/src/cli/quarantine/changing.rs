@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::looking::not_there;
 use crate::cli::{Answer, print, print_json};
 use crate::config::Config;
-use crate::control::{Client, ClientError, QuarantineReply, QuarantineRequest, Reply, Request};
+use crate::control::{Client, ClientError, QuarantineReply, QuarantineRequest};
 use crate::engine::clock::system_now;
 use crate::engine::quarantine::{DIR, Id, Quarantine};
 use crate::state::StateDir;
@@ -26,25 +26,12 @@ pub(super) fn release(ids: &[Id], config: &Config, json: bool) -> anyhow::Result
     let (mut told, mut all) = (Vec::new(), Answer::Yes);
     for id in ids {
         let request = QuarantineRequest::Release { id: id.to_string() };
-        let (delivered, words) = match daemon.ask(&Request::Quarantine(request))? {
-            Reply::Quarantine(QuarantineReply::Released { delivered, words }) => (delivered, words),
-            Reply::Quarantine(QuarantineReply::NotThere { .. }) => {
-                (false, "it is not in the quarantine".into())
-            }
-            Reply::Quarantine(
-                QuarantineReply::Messages { .. }
-                | QuarantineReply::Part { .. }
-                | QuarantineReply::Deleted { .. },
-            )
-            | Reply::Version { .. }
-            | Reply::Status(_)
-            | Reply::Bans { .. }
-            | Reply::Banned(_)
-            | Reply::Unbanned { .. }
-            | Reply::Explained(_)
-            | Reply::Watched(_)
-            | Reply::Reloaded { .. }
-            | Reply::Failed { .. } => return Err(daemon.unexpected().into()),
+        let (delivered, words) = match daemon.ask_quarantine(request)? {
+            QuarantineReply::Released { delivered, words } => (delivered, words),
+            QuarantineReply::NotThere { .. } => (false, "it is not in the quarantine".into()),
+            QuarantineReply::Messages { .. }
+            | QuarantineReply::Part { .. }
+            | QuarantineReply::Deleted { .. } => return Err(daemon.unexpected().into()),
         };
         if !delivered {
             all = Answer::No;
@@ -70,23 +57,12 @@ pub(super) fn delete(ids: &[Id], config: &Config, json: bool) -> anyhow::Result<
         let deleted = match &mut place {
             Place::Daemon(daemon) => {
                 let request = QuarantineRequest::Delete { id: id.to_string() };
-                match daemon.ask(&Request::Quarantine(request))? {
-                    Reply::Quarantine(QuarantineReply::Deleted { messages }) => messages > 0,
-                    Reply::Quarantine(QuarantineReply::NotThere { .. }) => false,
-                    Reply::Quarantine(
-                        QuarantineReply::Messages { .. }
-                        | QuarantineReply::Part { .. }
-                        | QuarantineReply::Released { .. },
-                    )
-                    | Reply::Version { .. }
-                    | Reply::Status(_)
-                    | Reply::Bans { .. }
-                    | Reply::Banned(_)
-                    | Reply::Unbanned { .. }
-                    | Reply::Explained(_)
-                    | Reply::Watched(_)
-                    | Reply::Reloaded { .. }
-                    | Reply::Failed { .. } => return Err(daemon.unexpected().into()),
+                match daemon.ask_quarantine(request)? {
+                    QuarantineReply::Deleted { messages } => messages > 0,
+                    QuarantineReply::NotThere { .. } => false,
+                    QuarantineReply::Messages { .. }
+                    | QuarantineReply::Part { .. }
+                    | QuarantineReply::Released { .. } => return Err(daemon.unexpected().into()),
                 }
             }
             Place::Disk(there) => there.delete_by_id(*id).with_context(|| format!("cannot delete {id}"))?,
@@ -112,23 +88,12 @@ pub(super) fn expire(older: Option<Duration>, config: &Config, json: bool) -> an
     let messages = match Place::open(config)? {
         Place::Daemon(mut daemon) => {
             let older_than_secs = older.map(|older| older.as_secs());
-            match daemon.ask(&Request::Quarantine(QuarantineRequest::Expire { older_than_secs }))? {
-                Reply::Quarantine(QuarantineReply::Deleted { messages }) => messages,
-                Reply::Quarantine(
-                    QuarantineReply::Messages { .. }
-                    | QuarantineReply::Part { .. }
-                    | QuarantineReply::Released { .. }
-                    | QuarantineReply::NotThere { .. },
-                )
-                | Reply::Version { .. }
-                | Reply::Status(_)
-                | Reply::Bans { .. }
-                | Reply::Banned(_)
-                | Reply::Unbanned { .. }
-                | Reply::Explained(_)
-                | Reply::Watched(_)
-                | Reply::Reloaded { .. }
-                | Reply::Failed { .. } => return Err(daemon.unexpected().into()),
+            match daemon.ask_quarantine(QuarantineRequest::Expire { older_than_secs })? {
+                QuarantineReply::Deleted { messages } => messages,
+                QuarantineReply::Messages { .. }
+                | QuarantineReply::Part { .. }
+                | QuarantineReply::Released { .. }
+                | QuarantineReply::NotThere { .. } => return Err(daemon.unexpected().into()),
             }
         }
         Place::Disk(there) => {

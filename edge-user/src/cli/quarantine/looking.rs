@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Place, place};
 use crate::cli::{Answer, output, print, print_json, words};
 use crate::config::Config;
-use crate::control::{QuarantineReply, QuarantineRequest, Reply, Request};
+use crate::control::{QuarantineReply, QuarantineRequest};
 use crate::engine::clock::system_now;
 use crate::engine::quarantine::{self, Head, Id, Part, Row, Which};
 
@@ -60,23 +60,12 @@ pub(super) fn list(list: List, config: &Config, json: bool) -> anyhow::Result<An
         Place::Daemon(mut daemon) => {
             let (recipient, since_ms) = (list.recipient, since.map(|since| since.0));
             let request = QuarantineRequest::List { recipient, since_ms };
-            match daemon.ask(&Request::Quarantine(request))? {
-                Reply::Quarantine(QuarantineReply::Messages { messages }) => messages,
-                Reply::Quarantine(
-                    QuarantineReply::Part { .. }
-                    | QuarantineReply::Released { .. }
-                    | QuarantineReply::Deleted { .. }
-                    | QuarantineReply::NotThere { .. },
-                )
-                | Reply::Version { .. }
-                | Reply::Status(_)
-                | Reply::Bans { .. }
-                | Reply::Banned(_)
-                | Reply::Unbanned { .. }
-                | Reply::Explained(_)
-                | Reply::Watched(_)
-                | Reply::Reloaded { .. }
-                | Reply::Failed { .. } => return Err(daemon.unexpected().into()),
+            match daemon.ask_quarantine(request)? {
+                QuarantineReply::Messages { messages } => messages,
+                QuarantineReply::Part { .. }
+                | QuarantineReply::Released { .. }
+                | QuarantineReply::Deleted { .. }
+                | QuarantineReply::NotThere { .. } => return Err(daemon.unexpected().into()),
             }
         }
         Place::Disk(shelf) => {
@@ -170,26 +159,15 @@ fn part(place: &mut Place, id: Id, offset: u64) -> anyhow::Result<Option<Part>> 
     match place {
         Place::Daemon(daemon) => {
             let request = QuarantineRequest::Read { id: id.to_string(), offset };
-            match daemon.ask(&Request::Quarantine(request))? {
-                Reply::Quarantine(QuarantineReply::Part { head, total, octets }) => {
+            match daemon.ask_quarantine(request)? {
+                QuarantineReply::Part { head, total, octets } => {
                     let octets = STANDARD.decode(octets).map_err(|_| daemon.unexpected())?;
                     Ok(Some(Part { head: *head, total, octets }))
                 }
-                Reply::Quarantine(QuarantineReply::NotThere { .. }) => Ok(None),
-                Reply::Quarantine(
-                    QuarantineReply::Messages { .. }
-                    | QuarantineReply::Released { .. }
-                    | QuarantineReply::Deleted { .. },
-                )
-                | Reply::Version { .. }
-                | Reply::Status(_)
-                | Reply::Bans { .. }
-                | Reply::Banned(_)
-                | Reply::Unbanned { .. }
-                | Reply::Explained(_)
-                | Reply::Watched(_)
-                | Reply::Reloaded { .. }
-                | Reply::Failed { .. } => Err(daemon.unexpected().into()),
+                QuarantineReply::NotThere { .. } => Ok(None),
+                QuarantineReply::Messages { .. }
+                | QuarantineReply::Released { .. }
+                | QuarantineReply::Deleted { .. } => Err(daemon.unexpected().into()),
             }
         }
         Place::Disk(shelf) => {
