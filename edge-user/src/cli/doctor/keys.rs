@@ -1,4 +1,5 @@
-//! The signing keys: there, readable by the edge alone, young enough; and a fingerprint to compare two edges by.
+//! The signing keys: there, readable by the edge alone, young enough; and a fingerprint to compare two edges by. And
+//! whether the edge can read its tenants' secrets.
 
 use std::ffi::CString;
 use std::fs;
@@ -31,6 +32,8 @@ struct Facts {
     loaded: Result<Vec<Row>, Refusal>,
     /// The user that the edge runs, or is to run, as, and what that user cannot read.
     unreadable: Option<(u32, Vec<PathBuf>)>,
+    /// The files of tenants' secrets that this user cannot read.
+    secrets: Vec<PathBuf>,
 }
 
 enum Refusal {
@@ -58,12 +61,21 @@ pub(super) fn ask(subject: &Subject, findings: &mut Findings) {
     let user = process::daemon(subject).map(|(_, uid)| uid).or_else(unit::user);
     let user = user.filter(|user| *user != 0);
     let unreadable = user.map(|user| (user, Reader::of(user).cannot_read(dir)));
+    let tenants = subject.config.outbound.iter().flat_map(|outbound| &outbound.tenants);
+    let secrets = match user.map(Reader::of) {
+        Some(reader) => {
+            let files = tenants.map(|tenant| tenant.secret_file.clone());
+            files.filter(|path| reader.lacks(path, 4)).collect()
+        }
+        None => vec![],
+    };
     let facts = Facts {
         dir: dir.clone(),
         now: system_now(),
         max_age: subject.config.token_age_max(),
         loaded,
         unreadable,
+        secrets,
     };
     judge(&facts, findings);
 }
@@ -91,16 +103,20 @@ impl Reader {
         theirs & rights == rights
     }
 
+    /// Whether a file is there, and does not give it the rights.
+    fn lacks(&self, path: &Path, rights: u32) -> bool {
+        fs::metadata(path).is_ok_and(|file| !self.has(rights, file.uid(), file.gid(), file.mode()))
+    }
+
     /// What of a directory of keys it cannot read.
     fn cannot_read(&self, dir: &Path) -> Vec<PathBuf> {
-        let lacks = |path: &Path, rights| {
-            fs::metadata(path).is_ok_and(|file| !self.has(rights, file.uid(), file.gid(), file.mode()))
-        };
-        if lacks(dir, 5) {
+        if self.lacks(dir, 5) {
             return vec![dir.to_owned()];
         }
         let paths = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-        paths.filter(|path| path.extension().is_some_and(|kind| kind == "key") && lacks(path, 4)).collect()
+        paths
+            .filter(|path| path.extension().is_some_and(|kind| kind == "key") && self.lacks(path, 4))
+            .collect()
     }
 }
 
@@ -121,6 +137,13 @@ fn judge(facts: &Facts, findings: &mut Findings) {
             "readable",
             format!("not {}, for user {user}, which the edge runs as", path.display()),
             "its next start fails: systemd-tmpfiles --create backstop.conf lets its group read them",
+        );
+    }
+    for path in &facts.secrets {
+        findings.bad(
+            "tenant's secret",
+            format!("{} cannot be read by the user that the edge runs as", path.display()),
+            format!("its next start fails: chgrp backstop {0} && chmod 640 {0}", path.display()),
         );
     }
     let rows = match &facts.loaded {
@@ -229,7 +252,8 @@ mod tests {
         for (loaded, unreadable, expected) in rows {
             let mut findings = Findings::of("keys");
             let max_age = Duration::from_secs(16 * DAY);
-            judge(&Facts { dir: "/k".into(), now: NOW, max_age, loaded, unreadable }, &mut findings);
+            let secrets = vec![];
+            judge(&Facts { dir: "/k".into(), now: NOW, max_age, loaded, unreadable, secrets }, &mut findings);
             assert_eq!(findings.states(), expected, "{}", findings.text());
         }
     }
@@ -259,5 +283,37 @@ mod tests {
         assert_ne!(print([1; 32]), print([2; 32]));
         assert_eq!(print([0xAB; 32]).len(), 16);
         assert!(!print([0xAB; 32]).contains("abab"));
+    }
+
+    #[test]
+    fn a_secret_that_the_edge_cannot_read_is_bad_and_one_that_its_group_may_is_not() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tenant.secret");
+        fs::write(&path, "x").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let group = fs::metadata(&path).unwrap().gid();
+        let stranger = Reader { uid: 4_000_000, groups: vec![] };
+        assert!(stranger.lacks(&path, 4));
+        assert!(!Reader { groups: vec![group], ..stranger }.lacks(&path, 4));
+        assert!(
+            !Reader { uid: 4_000_000, groups: vec![] }.lacks(&dir.path().join("missing"), 4),
+            "that is said elsewhere"
+        );
+        let mut findings = Findings::of("keys");
+        let loaded = Ok(vec![made(3, None)]);
+        let max_age = Duration::from_secs(16 * DAY);
+        let facts = Facts {
+            dir: "/k".into(),
+            now: NOW,
+            max_age,
+            loaded,
+            unreadable: None,
+            secrets: vec![path.clone()],
+        };
+        judge(&facts, &mut findings);
+        let first = findings.into_list().remove(0);
+        assert_eq!((first.state, first.check.as_str()), (Bad, "tenant's secret"));
+        assert!(first.found.contains(path.to_str().unwrap()), "{}", first.found);
     }
 }
