@@ -19,7 +19,7 @@ pub struct Row {
     pub id: String,
     /// When it came, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Octets of its file.
+    /// Octets of the message on disk; of its file where that is damaged.
     pub bytes: u64,
     /// What is known of it; none where its file is damaged.
     pub head: Option<Head>,
@@ -54,7 +54,7 @@ pub fn list(shelf: &Shelf, which: &Which) -> io::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for item in shelf.items()?.into_iter().filter(|item| item.secs >= secs(since)) {
         let (head, bytes) = match head::open(&item.path) {
-            Ok(opened) => (Some(opened.head), opened.start + opened.bytes),
+            Ok(opened) => (Some(opened.head), opened.bytes),
             // Released, deleted or moved by a mail reader in between.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(_) => (None, item.path.metadata().map_or(0, |metadata| metadata.len())),

@@ -238,7 +238,11 @@ impl Quarantine {
     /// # Errors
     /// The disk says no: it is still there.
     pub(crate) fn delete(&self, item: &Item, _hand: &InHand<'_>) -> io::Result<bool> {
-        let was_there = self.shelf.remove(item)?;
+        let mut was_there = self.shelf.remove(item)?;
+        // A mail reader that looked at it meanwhile has moved it.
+        if !was_there && let Some(moved) = self.shelf.find(item.id)? {
+            was_there = self.shelf.remove(&moved)?;
+        }
         locked(&self.rooms).remove(item.id);
         Ok(was_there)
     }

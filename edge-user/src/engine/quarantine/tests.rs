@@ -165,3 +165,29 @@ async fn a_mode_keeps_others_out() {
     let item = quarantine.shelf().items().unwrap().remove(0);
     assert_eq!((mode(&item.path), mode(item.path.parent().unwrap())), (0o600, 0o700));
 }
+
+#[tokio::test]
+async fn a_list_says_the_size_that_is_shown_of_each_message() {
+    let place = place();
+    let quarantine = place.open();
+    put(&quarantine, 1, HEAD_AT).await.unwrap().keep();
+    let rows = list(quarantine.shelf(), &Which::default()).unwrap();
+    let part = read(quarantine.shelf(), Id::of(1), 0).unwrap().unwrap();
+    assert_eq!((rows.len(), rows[0].bytes), (1, part.total));
+    assert_eq!(part.total, part.octets.len() as u64);
+}
+
+#[tokio::test]
+async fn a_message_that_a_mail_reader_moves_meanwhile_is_deleted_all_the_same() {
+    let place = place();
+    let quarantine = place.open();
+    put(&quarantine, 1, HEAD_AT).await.unwrap().keep();
+    let item = quarantine.shelf().find(Id::of(1)).unwrap().unwrap();
+    let name = item.path.file_name().unwrap().to_str().unwrap();
+    fs::rename(&item.path, place.state.path().join(DIR).join("cur").join(format!("{name}:2,S"))).unwrap();
+    let hand = quarantine.take_in_hand(item.id).unwrap();
+    assert!(quarantine.delete(&item, &hand).unwrap());
+    assert!(place.files().is_empty());
+    assert_eq!(quarantine.load().messages, 0);
+    assert!(!quarantine.delete(&item, &hand).unwrap(), "it is gone");
+}
