@@ -2,7 +2,7 @@
 //!
 //! The header's signature covers the body's hash, and both are looked at apart: an original whose body did not come back,
 //! or not whole, can still be known for ours by its signed header fields. Only keys of our own domains are asked for, so a
-//! stranger's message makes no query but to our own zones. An expired signature counts: bounces are late.
+//! stranger's message makes no query but to our own zones, and no more than [`questions`](super::questions) allow. An expired signature counts: bounces are late.
 
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use edge_core::message::header::fields;
 use edge_core::watch::Verified;
 
 use super::original::header_section;
+use super::questions::{KEY_KEPT_MIN, Lack, Leave, Questions};
 
 /// Signatures of ours that are looked at, a message.
 const SIGNATURES_MAX: usize = 4;
@@ -49,12 +50,15 @@ pub(super) enum Signature {
     },
     /// A fault of the DNS kept it from being told.
     Unclear,
+    /// The DNS was not asked: too many names were new.
+    NotAsked,
 }
 
 /// Asks the DNS for keys, and verifies.
 #[derive(Default)]
 pub(super) struct Verifier {
     authenticator: Option<(Instant, MessageAuthenticator)>,
+    questions: Questions,
     /// The server that a test asks instead of the system's.
     #[cfg(test)]
     server: Option<std::net::SocketAddr>,
@@ -77,7 +81,7 @@ impl Verifier {
         let hashes = message.body_hashes.clone();
         let signatures = std::mem::take(&mut message.dkim_headers);
         let ours = signatures.into_iter().filter(|header| is_ours(&header.header.d.to_ascii_lowercase()));
-        let mut best = None;
+        let (mut best, mut asked) = (None, 0);
         for mut header in ours.take(SIGNATURES_MAX) {
             let signature = &mut header.header;
             let algorithm = HashAlgorithm::from(signature.a);
@@ -90,8 +94,9 @@ impl Verifier {
             message.body_hashes = vec![(signature.cb, algorithm, signature.l, signature.bh.clone())];
             (signature.x, signature.r, signature.atps) = (0, false, None);
             let (domain, selector) = (signature.d.to_ascii_lowercase(), signature.s.clone());
+            let name = format!("{selector}._domainkey.{domain}").to_ascii_lowercase();
             message.dkim_headers = vec![header];
-            match self.result(&message).await {
+            match self.told(&message, name, &mut asked).await {
                 Told::Verifies if whole => {
                     return Some(Signature::Verifies { domain, selector, over: Verified::Message });
                 }
@@ -99,13 +104,35 @@ impl Verifier {
                     best = Some(Signature::Verifies { domain, selector, over: Verified::Header });
                 }
                 Told::Unclear => best = best.or(Some(Signature::Unclear)),
-                Told::No => {}
+                Told::NotAsked => best = best.or(Some(Signature::NotAsked)),
+                Told::NoKey | Told::No => {}
             }
         }
         best
     }
 
-    /// What is said of the message's only signature.
+    /// What is said of the message's only signature, whose key has this name. `asked`: what this message cost before.
+    async fn told(&mut self, message: &AuthenticatedMessage<'_>, name: String, asked: &mut u32) -> Told {
+        let begin = Instant::now();
+        match self.questions.leave(&name, asked, begin) {
+            Leave::Ask => {}
+            Leave::Known(Lack::NoKey) => return Told::NoKey,
+            Leave::Known(Lack::Silence) => return Told::Unclear,
+            Leave::Spent => return Told::NotAsked,
+        }
+        let told = self.result(message).await;
+        let now = Instant::now();
+        let took = now.duration_since(begin);
+        match told {
+            Told::Verifies | Told::No => self.questions.key(name, now),
+            Told::NoKey => self.questions.lack(name, Lack::NoKey, took, now),
+            Told::Unclear => self.questions.lack(name, Lack::Silence, took, now),
+            Told::NotAsked => {}
+        }
+        told
+    }
+
+    /// What verifying it says.
     async fn result(&mut self, message: &AuthenticatedMessage<'_>) -> Told {
         let authenticator = match self.authenticator().await {
             Ok(authenticator) => authenticator,
@@ -118,13 +145,13 @@ impl Verifier {
         else {
             return Told::Unclear;
         };
-        outputs.first().map_or(Told::No, |output| match output.result() {
+        outputs.first().map_or(Told::NoKey, |output| match output.result() {
             DkimResult::Pass => Told::Verifies,
             DkimResult::Neutral(error)
             | DkimResult::Fail(error)
             | DkimResult::PermError(error)
             | DkimResult::TempError(error) => Told::of(error),
-            DkimResult::None => Told::No,
+            DkimResult::None => Told::NoKey,
         })
     }
 
@@ -153,18 +180,23 @@ fn authenticator() -> Result<MessageAuthenticator, NetError> {
     bounded.timeout = options.timeout.min(DNS_PATIENCE);
     bounded.attempts = options.attempts;
     bounded.cache_size = ANSWERS_MAX;
+    bounded.positive_min_ttl = Some(KEY_KEPT_MIN);
     MessageAuthenticator::new(config, bounded)
 }
 
 /// What came of one signature.
 enum Told {
     Verifies,
+    /// The key says that it does not.
     No,
+    /// There is no key.
+    NoKey,
     Unclear,
+    NotAsked,
 }
 
 impl Told {
-    /// Whether an error says no, or nothing.
+    /// What an error says.
     fn of(error: &Error) -> Self {
         match error {
             Error::Dns(DnsError::Resolver(_)) => Self::Unclear,
@@ -173,6 +205,7 @@ impl Told {
             {
                 Self::Unclear
             }
+            Error::Dns(_) => Self::NoKey,
             // Somebody else's enum, and all the rest says that it does not verify.
             _ => Self::No,
         }

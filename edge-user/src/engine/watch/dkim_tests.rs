@@ -1,6 +1,8 @@
 //! Signatures that mail-auth itself made, verified with keys from a scripted DNS server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use mail_auth::common::crypto::Ed25519Key;
@@ -11,6 +13,7 @@ use tokio::net::UdpSocket;
 use edge_core::watch::Evidence;
 
 use super::super::look::{Looking, Seen};
+use super::super::questions::{QUESTIONS_PER_MINUTE_MAX, QUESTIONS_PER_SAMPLE_MAX};
 use super::super::samples::Samples;
 use super::*;
 
@@ -40,19 +43,26 @@ pub(super) fn asking(server: Option<SocketAddr>) -> Result<MessageAuthenticator,
     MessageAuthenticator::new(ResolverConfig::from_parts(None, vec![], vec![name_server]), options)
 }
 
-/// A verifier, and the DNS server that it asks.
 async fn verifier(dns: Dns) -> Verifier {
+    counted(dns).await.0
+}
+
+/// A verifier, and the questions that came to the DNS server that it asks.
+async fn counted(dns: Dns) -> (Verifier, Arc<AtomicUsize>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let server = socket.local_addr().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
     tokio::spawn(async move {
         let mut question = [0; 512];
         while let Ok((len, from)) = socket.recv_from(&mut question).await {
+            counter.fetch_add(1, Ordering::Relaxed);
             if let Some(answer) = answer(dns, &question[..len]) {
                 socket.send_to(&answer, from).await.unwrap();
             }
         }
     });
-    Verifier { server: Some(server), ..Verifier::default() }
+    (Verifier { server: Some(server), ..Verifier::default() }, count)
 }
 
 /// RFC 1035 section 4.1: the question back, and one TXT record.
@@ -124,6 +134,66 @@ async fn a_fault_of_the_dns_says_nothing() {
     let message = signed("example.jp", false);
     assert_eq!(verified(Dns::Fault, &message).await, Some(Signature::Unclear));
     assert_eq!(verified(Dns::Silence, &message).await, Some(Signature::Unclear));
+}
+
+fn is_ours(domain: &str) -> bool {
+    domain == "example.jp"
+}
+
+/// The same original as one of our own would write it, and another selector's name.
+fn by_selector(message: &str, selector: &str) -> String {
+    let other = message.replace("s=shop;", &format!("s={selector};"));
+    assert_ne!(other, message);
+    other
+}
+
+#[tokio::test]
+async fn who_invents_selectors_cannot_make_us_ask_without_end() {
+    let (mut verifier, asked) = counted(Dns::NoSuchName).await;
+    let message = signed("example.jp", false);
+    let (most, mut not_asked) = (QUESTIONS_PER_MINUTE_MAX as usize, 0);
+    for n in 0..most + 40 {
+        let original = by_selector(&message, &format!("x{n}"));
+        match verifier.verify(original.as_bytes(), &is_ours).await {
+            None => {}
+            Some(Signature::NotAsked) => not_asked += 1,
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(not_asked >= 40 && asked.load(Ordering::Relaxed) <= most, "{not_asked} {asked:?}");
+    let fields = |n: usize| message.split_once("From: ").unwrap().0.replace("s=shop;", &format!("s=y{n};"));
+    let many = (0..SIGNATURES_MAX).map(fields).collect::<String>() + MESSAGE;
+    let (mut verifier, asked) = counted(Dns::NoSuchName).await;
+    assert_eq!(verifier.verify(many.as_bytes(), &is_ours).await, Some(Signature::NotAsked));
+    assert_eq!(asked.load(Ordering::Relaxed), QUESTIONS_PER_SAMPLE_MAX as usize, "of one sample");
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_answered_is_not_asked_for_again_and_again() {
+    for (dns, said) in [
+        (Dns::NoSuchName, None),
+        (Dns::Fault, Some(Signature::Unclear)),
+        (Dns::Silence, Some(Signature::Unclear)),
+    ] {
+        let (mut verifier, asked) = counted(dns).await;
+        let message = signed("example.jp", false);
+        assert_eq!(verifier.verify(message.as_bytes(), &is_ours).await, said);
+        let first = asked.load(Ordering::Relaxed);
+        for _ in 0..10 {
+            assert_eq!(verifier.verify(message.as_bytes(), &is_ours).await, said, "{dns:?}");
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), first, "{dns:?}");
+    }
+}
+
+#[tokio::test]
+async fn our_own_keys_are_asked_for_whatever_strangers_spent() {
+    let mut verifier = verifier(Dns::Key).await;
+    let message = signed("example.jp", false);
+    assert_eq!(verifier.verify(message.as_bytes(), &is_ours).await, verifies(Verified::Message));
+    let begin = Instant::now();
+    while verifier.questions.leave(&format!("{:?}", begin.elapsed()), &mut 0, begin) == Leave::Ask {}
+    assert_eq!(verifier.verify(message.as_bytes(), &is_ours).await, verifies(Verified::Message));
 }
 
 #[tokio::test]

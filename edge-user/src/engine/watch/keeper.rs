@@ -105,7 +105,7 @@ impl Eyes {
             Some(Ok(Seen::Nothing)) => return,
             Some(Ok(Seen::Unclear)) => ledger.unclear(edge.now()),
             Some(Ok(Seen::Ours(evidence, example))) => ledger.looks_like_ours(evidence, example, edge.now()),
-            Some(Err(_)) | None => ledger.missed(1, edge.now()),
+            Some(Ok(Seen::NotAsked) | Err(_)) | None => ledger.missed(1, edge.now()),
         }
         edge.watch.changed.store(true, Ordering::Relaxed);
     }

@@ -33,6 +33,8 @@ pub(super) enum Seen {
     Nothing,
     /// It claims to be ours, and the DNS did not say.
     Unclear,
+    /// It claims to be ours, and the DNS was not asked: too many did.
+    NotAsked,
     /// It looks like ours. Only the strongest evidence counts.
     Ours(Evidence, Example),
 }
@@ -73,6 +75,7 @@ impl Looking<'_> {
         }
         match signed {
             Some(Signature::Unclear) => Seen::Unclear,
+            Some(Signature::NotAsked) => Seen::NotAsked,
             Some(Signature::Verifies { .. }) | None => Seen::Nothing,
         }
     }

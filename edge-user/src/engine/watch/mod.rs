@@ -3,7 +3,7 @@
 //! - [`book`]: the ledger's file in the state directory;
 //! - `samples`: copies of unproven messages, on their way to be looked at;
 //! - `keeper`: the thread that beats, looks at samples and writes the file;
-//! - `look`: whether a sample looks like ours, by `original`, `dkim` and `hosts`.
+//! - `look`: whether a sample looks like ours, by `original`, `dkim` (as far as `questions` allow) and `hosts`.
 //!
 //! A session only counts, under a lock that nobody holds while he writes or asks the DNS.
 
@@ -13,6 +13,7 @@ mod hosts;
 mod keeper;
 mod look;
 mod original;
+mod questions;
 mod samples;
 
 use std::net::IpAddr;
