@@ -173,11 +173,11 @@ fn read_into(record: &mut Record, name: Name, path: &Path) -> Result<(), Fault> 
     Ok(())
 }
 
-/// What a crash left of an entry would shift all that are appended behind it.
+/// What a crash left of an entry, or of the head, would shift all that are appended behind it.
 fn cut_to_whole_entries(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     let len = file.metadata()?.len();
-    let torn = len.saturating_sub(LOG_HEAD_BYTES as u64) % ENTRY_BYTES as u64;
+    let torn = len.checked_sub(LOG_HEAD_BYTES as u64).map_or(len, |entries| entries % ENTRY_BYTES as u64);
     if torn == 0 { Ok(()) } else { file.set_len(len - torn) }
 }
 

@@ -133,6 +133,26 @@ fn what_was_written_is_known_after_a_crash_and_seen_by_who_only_looks() {
 }
 
 #[test]
+fn a_log_that_a_crash_left_empty_or_with_half_a_head_is_begun_anew_and_is_no_damage() {
+    let place = Place::new();
+    let edge = place.edge(NOW);
+    send(&edge, "a@x");
+    place.disk().save(&edge).unwrap();
+    drop(edge);
+    let log = place.record().join("2026-11-24.key1.log");
+    for left in [0, 1, LOG_HEAD_BYTES as u64 - 1] {
+        OpenOptions::new().write(true).open(&log).unwrap().set_len(left).unwrap();
+        assert!(place.look("a@x", NOW).is_none());
+        let edge = place.edge(NOW);
+        assert_eq!(place.files(), ["2026-11-24.key1.log"], "{left} octets: nothing is set aside");
+        send(&edge, "a@x");
+        place.disk().save(&edge).unwrap();
+        drop(edge);
+        assert!(knows(&place.edge(NOW), "a@x"), "what was appended to {left} octets is read");
+    }
+}
+
+#[test]
 fn a_day_that_is_over_becomes_half_as_large_and_is_deleted_when_it_is_too_old() {
     let place = Place::new();
     let edge = place.edge(NOW);

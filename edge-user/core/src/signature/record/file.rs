@@ -50,16 +50,17 @@ pub fn log_head(name: DayName) -> [u8; LOG_HEAD_BYTES] {
     head
 }
 
-/// The hashes in a log. An incomplete one at its end is left out.
+/// The hashes in a log. An incomplete one at its end is left out; an empty log, or one with a part of its head, was begun
+/// just before a crash, and holds nothing yet.
 ///
 /// # Errors
 /// It is no log of this day.
 pub fn read_log(name: DayName, octets: &[u8]) -> Result<impl Iterator<Item = u64>, Damage> {
-    let (head, hashes) = octets.split_at_checked(LOG_HEAD_BYTES).ok_or(Damage::Length)?;
-    if head[..8] != LOG_MAGIC[..] {
+    let (head, hashes) = octets.split_at(octets.len().min(LOG_HEAD_BYTES));
+    if head.iter().zip(LOG_MAGIC).any(|(is, wanted)| is != wanted) {
         return Err(Damage::Foreign);
     }
-    if head != log_head(name) {
+    if !log_head(name).starts_with(head) {
         return Err(Damage::Misnamed);
     }
     Ok(hashes.as_chunks::<ENTRY_BYTES>().0.iter().map(|hash| u64::from_le_bytes(*hash)))
@@ -132,7 +133,12 @@ mod tests {
         assert_eq!(read(&log), Ok(vec![1, u64::MAX, 7]));
         assert_eq!(read(&log[..log.len() - 1]), Ok(vec![1, u64::MAX]));
         assert_eq!(read(&log[..16]), Ok(vec![]));
-        assert_eq!(read(&log[..15]), Err(Damage::Length));
+        for end in 0..=LOG_HEAD_BYTES {
+            assert_eq!(read(&log[..end]), Ok(vec![]), "a crash left {end} octets of the head");
+        }
+        assert_eq!(read(b"bslog2"), Err(Damage::Foreign));
+        assert_eq!(read(&[0; 4]), Err(Damage::Foreign));
+        assert_eq!(read_log(OTHER, &log[..9]).err(), Some(Damage::Misnamed));
         assert_eq!(read(&[b'x'; 32]), Err(Damage::Foreign));
         assert_eq!(read_log(OTHER, &log).err(), Some(Damage::Misnamed));
     }
