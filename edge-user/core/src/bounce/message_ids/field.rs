@@ -30,7 +30,7 @@ pub(super) struct Reader {
     /// .. and that it is no text.
     is_binary: bool,
     open: Option<Open>,
-    /// The value of the open field.
+    /// The value of the open field; [`kept`] of it counts.
     value: Vec<u8>,
 }
 
@@ -166,11 +166,11 @@ impl Reader {
         match place {
             Place::Returned if self.common < FIELDS_MIN => {
                 if self.waiting.is_empty() {
-                    std::mem::swap(&mut self.waiting, &mut self.value);
+                    self.waiting.extend_from_slice(kept(&self.value));
                 }
             }
             Place::Returned | Place::OriginalMessageId | Place::InReplyTo | Place::References => {
-                hand_out(place, &self.value, found);
+                hand_out(place, kept(&self.value), found);
             }
         }
     }
@@ -184,11 +184,18 @@ fn without_soft_break(line: &[u8]) -> (&[u8], bool) {
     }
 }
 
-/// Appends to a value; where there is no room, what came first goes.
+/// Appends to a value; where there is no room, what came first goes. It goes when there is as much of it as is kept: each
+/// octet moves at most once, however many lines a field is folded into.
 fn push(value: &mut Vec<u8>, more: &[u8]) {
-    let too_many = (value.len() + more.len()).saturating_sub(VALUE_BYTES_MAX);
-    value.drain(..too_many.min(value.len()));
+    if value.len() + more.len() > 2 * VALUE_BYTES_MAX {
+        value.drain(..value.len() - kept(value).len());
+    }
     value.extend_from_slice(more);
+}
+
+/// What is kept of a value that may still have what came first before it.
+fn kept(value: &[u8]) -> &[u8] {
+    &value[value.len().saturating_sub(VALUE_BYTES_MAX)..]
 }
 
 /// Hands out the Message-IDs in a field's value.
@@ -245,4 +252,23 @@ fn unescaped(value: &[u8]) -> Vec<u8> {
 #[inline]
 fn indent(line: &[u8]) -> usize {
     line.iter().position(|octet| !matches!(octet, b' ' | b'\t' | b'>' | b'|')).unwrap_or(line.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_in_countless_folds_is_moved_seldom_and_its_end_is_kept() {
+        let all: Vec<u8> = (0..20 * VALUE_BYTES_MAX).map(|n| (n % 251) as u8).collect();
+        let (mut value, mut moved) = (Vec::new(), 0);
+        for (at, octet) in all.iter().enumerate() {
+            let before = value.len();
+            push(&mut value, &[*octet]);
+            moved += if value.len() > before { 0 } else { value.len() };
+            assert!(value.len() <= 2 * VALUE_BYTES_MAX);
+            assert!(kept(&value) == &all[(at + 1).saturating_sub(VALUE_BYTES_MAX)..=at], "after {at}");
+        }
+        assert!(moved <= all.len(), "{moved} octets were moved of {}", all.len());
+    }
 }
