@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use edge_core::policy::Action;
 use edge_core::time::UnixMillis;
-use edge_core::watch::{CLEAN_DAYS, Evidence, Finding, Summary, Verified};
+use edge_core::watch::{CLEAN_DAYS, Day, Evidence, Finding, Summary, Verified};
 
 use super::{Answer, print, print_json, words};
 use crate::config::Config;
@@ -15,6 +15,9 @@ use crate::engine::{clock, watch};
 
 /// Findings that `status` shows; `status --watch` shows all.
 const FINDINGS_SHOWN: usize = 10;
+
+/// Days that do not count, which are named.
+const DAYS_SHOWN: usize = 3;
 
 /// What the running edge knows, or what the last one wrote. `None`: there is nothing yet.
 ///
@@ -68,19 +71,52 @@ fn long(summary: &Summary) -> String {
     let mut text = head(summary);
     counts(&mut text, summary);
     findings(&mut text, summary, usize::MAX);
-    text += "\nDays (UTC)        watched  let through  like ours  unclear  not looked at\n";
+    text += "\nDays (UTC)        watched  let through  looked at  like ours  unclear  not looked at\n";
     for day in &summary.days {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "  {}    {:>7}  {:>11}  {:>9}  {:>7}  {:>13}",
+            "  {}    {:>7}  {:>11}  {:>9}  {:>9}  {:>7}  {:>13}{}",
             date(UnixMillis::from_secs(day.day * 86_400)),
             format!("{} h", day.watched_ms / 3_600_000),
             words::number(day.let_through),
+            words::number(day.looked_at),
             words::number(day.ours),
             words::number(day.unclear),
             words::number(day.missed),
+            if day.is_seen() { "" } else { "  too much" },
         );
+    }
+    text
+}
+
+/// How much of what came was not looked at, and which days do not count for it; nothing where all was.
+fn not_seen(summary: &Summary) -> String {
+    let (missed, came) = summary.missed();
+    let mut text = match missed {
+        0 => String::new(),
+        _ => format!(
+            "  {} of {} unproven messages were not looked at: too many came at once\n",
+            words::number(missed),
+            words::number(came)
+        ),
+    };
+    let day = |day: &Day| {
+        let unclear = match day.unclear {
+            0 => String::new(),
+            unclear => format!(", {} not told by the DNS", words::number(unclear)),
+        };
+        let (date, missed) = (date(UnixMillis::from_secs(day.day * 86_400)), words::number(day.missed));
+        format!("{date}: {missed} not looked at{unclear}, of {}", words::number(day.came()))
+    };
+    let days: Vec<String> = summary.not_seen().map(day).collect();
+    if !days.is_empty() {
+        text += "  days that do not count, because more than 1 % of what came was not seen:\n";
+        let shown = days.iter().take(DAYS_SHOWN).map(|day| format!("    {day}\n"));
+        text.extend(shown);
+    }
+    if days.len() > DAYS_SHOWN {
+        text += &format!("    and {} more: backstop status --watch\n", days.len() - DAYS_SHOWN);
     }
     text
 }
@@ -109,7 +145,7 @@ fn head(summary: &Summary) -> String {
             writeln!(text, "  first signature {}{guess}{grace}", moment(first.at))
         }
     };
-    text
+    text + &not_seen(summary)
 }
 
 fn counts(text: &mut String, summary: &Summary) {
@@ -168,11 +204,15 @@ pub(super) fn why_early(summary: Option<&Summary>) -> String {
     };
     text += &format!(
         "{} of {} clean days have passed, {} to go (a day after that of the first signature is clean when the edge \
-         ran all of it, looked at all that was unproven, and nothing of it looked like ours)",
+         ran all of it, looked at all but 1 % of what was unproven, and nothing of it looked like ours)",
         summary.clean_days,
         summary.clean_days_wanted,
         summary.days_left(),
     );
+    let not_seen = not_seen(summary);
+    if !not_seen.is_empty() {
+        text += &format!("\n{}", not_seen.trim_end());
+    }
     if !summary.ours.is_empty() {
         text += "\n\nLOOKS LIKE OURS, and could not be proven\n";
         text += list(&summary.ours, usize::MAX).trim_end();

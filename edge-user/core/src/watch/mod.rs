@@ -108,11 +108,17 @@ impl Ledger {
         self.days.day(now).let_through += 1;
     }
 
-    /// An unproven message looks like ours.
+    /// An unproven message was looked at: nothing of it looks like ours.
+    pub fn looks_foreign(&mut self, now: UnixMillis) {
+        self.days.day(now).looked_at += 1;
+    }
+
+    /// An unproven message was looked at: it looks like ours.
     pub fn looks_like_ours(&mut self, evidence: Evidence, example: Example, now: UnixMillis) {
-        if self.findings.note(evidence, example, now) {
-            self.days.day(now).ours += 1;
-        }
+        let counts = self.findings.note(evidence, example, now);
+        let day = self.days.day(now);
+        day.looked_at += 1;
+        day.ours += u64::from(counts);
     }
 
     /// It claims to be ours, and a fault of the DNS kept that from being told.

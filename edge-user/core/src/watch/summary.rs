@@ -74,6 +74,20 @@ impl Summary {
         self.first_signature.is_some() && self.clean_days >= self.clean_days_wanted
     }
 
+    /// Unproven messages that were not looked at, and all that came, on the days that are remembered.
+    #[must_use]
+    pub fn missed(&self) -> (u64, u64) {
+        self.days.iter().fold((0, 0), |(missed, came), day| {
+            (day.missed.saturating_add(missed), day.came().saturating_add(came))
+        })
+    }
+
+    /// The days, the latest first, that count neither as clean nor as anything else because too much of what came was not
+    /// looked at, or could not be told.
+    pub fn not_seen(&self) -> impl Iterator<Item = &Day> {
+        self.days.iter().rev().filter(|day| day.ours == 0 && !day.is_seen())
+    }
+
     /// Clean days that are still wanted.
     #[must_use]
     pub fn days_left(&self) -> u32 {

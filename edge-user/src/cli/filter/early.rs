@@ -176,6 +176,32 @@ mod tests {
     }
 
     #[test]
+    fn a_day_of_which_too_much_was_not_looked_at_is_named_and_a_little_is_only_counted() {
+        let day_before = clock::system_now().minus(2 * DAY);
+        let mut seen = ledger(14);
+        (0..9_900).for_each(|_| seen.looks_foreign(day_before));
+        seen.missed(100, day_before);
+        assert_eq!(early(Some(&seen), "reject"), None, "a hundredth");
+        seen.missed(1, day_before);
+        let said = early(Some(&seen), "reject").unwrap();
+        for part in [
+            "13 of 14",
+            "101 of 10,001 unproven messages were not looked at",
+            "more than 1 %",
+            ": 101 not looked at, of 10,001",
+        ] {
+            assert!(said.contains(part), "{part} is not in: {said}");
+        }
+        assert!(!seen_text(&ledger(14)).contains("not looked at"));
+        assert!(seen_text(&seen).contains(": 101 not looked at, of 10,001"), "status says it too");
+    }
+
+    fn seen_text(ledger: &Ledger) -> String {
+        let grace = edge_core::policy::Grace::default();
+        watched::section(&ledger.summary(clock::system_now(), grace, false, 9))
+    }
+
+    #[test]
     fn an_installation_that_signs_nothing_is_never_ready() {
         let mut ledger = ledger(20);
         let text = serde_json::to_value(&ledger).unwrap();

@@ -139,6 +139,7 @@ async fn a_bounce_whose_original_began_at_a_host_of_ours_looks_like_ours_whateve
     let with_token = returned.replace("Message-ID", "Backstop-Token: bs1.none\r\nMessage-ID");
     assert_eq!(send_message(&lab, "user@ours.example", &with_token).await, "550");
     let summary = wait_for(&lab, |summary| summary.ours.first().is_some_and(|ours| ours.tally.count == 2));
+    wait_for(&lab, |summary| summary.missed() == (0, 4));
     let [ours] = &summary.ours[..] else { panic!("{:#?}", summary.ours) };
     let evidence = Evidence::Received { host: "edge.example".into(), domain: "ours.example".into() };
     assert_eq!(ours.evidence, evidence);

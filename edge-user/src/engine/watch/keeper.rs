@@ -102,7 +102,7 @@ impl Eyes {
         });
         let mut ledger = locked(&edge.watch.ledger);
         match looked {
-            Some(Ok(Seen::Nothing)) => return,
+            Some(Ok(Seen::Nothing)) => ledger.looks_foreign(edge.now()),
             Some(Ok(Seen::Unclear)) => ledger.unclear(edge.now()),
             Some(Ok(Seen::Ours(evidence, example))) => ledger.looks_like_ours(evidence, example, edge.now()),
             Some(Ok(Seen::NotAsked) | Err(_)) | None => ledger.missed(1, edge.now()),

@@ -1,20 +1,28 @@
 //! Unproven messages that are to be looked at, on their way from the workers to the keeper's thread.
 //!
 //! A copy is taken when a message is judged, because what is held of it goes then. All copies together are bounded in
-//! number and octets; what finds no room is not looked at, and is counted.
+//! number and octets; what finds no room is not looked at, and is counted. While there is little room one source gets only
+//! a share of it, so that in a flood many are looked at and not many of one.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crossbeam::channel::{self, Receiver, Sender};
 use edge_core::mailbox::Mailbox;
+use edge_core::source::Source;
+
+use super::super::locked;
 
 /// Most samples that wait.
 const SAMPLES_MAX: usize = 128;
 
 /// Most octets of all samples, waiting or not yet settled.
 const SAMPLES_BYTES_MAX: usize = 16 << 20;
+
+/// Most samples of one source while half of all that may wait are waiting, or half of all octets are taken.
+const SAMPLES_PER_SOURCE_MAX: usize = 16;
 
 /// One message to be looked at.
 #[derive(Debug)]
@@ -28,13 +36,40 @@ pub(in crate::engine) struct Sample {
 /// Room for a sample, given back when it is dropped.
 #[derive(Debug)]
 struct Place {
+    source: Source,
     octets: usize,
-    taken: Arc<AtomicUsize>,
+    taken: Arc<Taken>,
+}
+
+/// What all samples that are not dropped yet have taken.
+#[derive(Debug, Default)]
+struct Taken {
+    octets: AtomicUsize,
+    /// Samples of each source that has any: no more than sessions that are open and samples that wait.
+    by_source: Mutex<HashMap<Source, usize>>,
+}
+
+impl Place {
+    /// Takes it. Returned with it: octets of all, and samples of this source, before.
+    fn take(taken: &Arc<Taken>, source: Source, octets: usize) -> (Self, usize, usize) {
+        let before = taken.octets.fetch_add(octets, Ordering::Relaxed);
+        let mut by_source = locked(&taken.by_source);
+        let count = by_source.entry(source).or_default();
+        *count += 1;
+        (Self { source, octets, taken: Arc::clone(taken) }, before, *count - 1)
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.taken.fetch_sub(self.octets, Ordering::Relaxed);
+        self.taken.octets.fetch_sub(self.octets, Ordering::Relaxed);
+        let mut by_source = locked(&self.taken.by_source);
+        if let Some(count) = by_source.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                by_source.remove(&self.source);
+            }
+        }
     }
 }
 
@@ -43,7 +78,7 @@ impl Drop for Place {
 pub(super) struct Samples {
     to_keeper: Sender<Sample>,
     pub(super) waiting: Receiver<Sample>,
-    taken: Arc<AtomicUsize>,
+    taken: Arc<Taken>,
     /// Since the keeper last asked.
     missed: AtomicU64,
 }
@@ -60,9 +95,10 @@ impl Samples {
         if self.to_keeper.is_full() {
             return None;
         }
-        let before = self.taken.fetch_add(octets, Ordering::Relaxed);
-        let place = Place { octets, taken: Arc::clone(&self.taken) };
-        (before.saturating_add(octets) <= SAMPLES_BYTES_MAX).then(|| Sample {
+        let (place, before, of_source) = Place::take(&self.taken, Source::from(source), octets);
+        let is_tight = self.to_keeper.len() >= SAMPLES_MAX / 2 || before >= SAMPLES_BYTES_MAX / 2;
+        let has_share = !is_tight || of_source < SAMPLES_PER_SOURCE_MAX;
+        (has_share && before.saturating_add(octets) <= SAMPLES_BYTES_MAX).then(|| Sample {
             source,
             recipient: recipient.clone(),
             octets: pieces.concat(),
@@ -87,9 +123,38 @@ impl Samples {
 mod tests {
     use super::*;
 
+    /// One of a source of its own.
     fn take(samples: &Samples, octets: usize) -> Option<Sample> {
+        static SOURCES: AtomicUsize = AtomicUsize::new(0);
+        let [.., c, d] = SOURCES.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        from([192, 0, c, d], samples, octets)
+    }
+
+    fn from(source: [u8; 4], samples: &Samples, octets: usize) -> Option<Sample> {
         let recipient = Mailbox::parse("a@example.jp").unwrap();
-        samples.take([192, 0, 2, 1].into(), &recipient, &[&vec![b'x'; octets]])
+        samples.take(source.into(), &recipient, &[&vec![b'x'; octets]])
+    }
+
+    #[test]
+    fn one_source_fills_half_of_the_way_and_leaves_the_rest_to_others() {
+        let (samples, one, other) = (Samples::new(), [198, 51, 100, 1], [198, 51, 100, 2]);
+        for _ in 0..2 * SAMPLES_MAX {
+            samples.send(from(one, &samples, 1));
+        }
+        assert_eq!(samples.waiting.len(), SAMPLES_MAX / 2);
+        for _ in 0..2 * SAMPLES_MAX {
+            samples.send(from(other, &samples, 1));
+        }
+        assert_eq!(samples.waiting.len(), SAMPLES_MAX / 2 + SAMPLES_PER_SOURCE_MAX);
+        assert!(take(&samples, 1).is_some());
+        samples.waiting.try_iter().for_each(drop);
+        assert!(from(one, &samples, 1).is_some());
+        assert!(locked(&samples.taken.by_source).is_empty(), "who has none is forgotten");
+        let large = take(&samples, SAMPLES_BYTES_MAX / 2).unwrap();
+        let of_one: Vec<_> = (0..SAMPLES_MAX).map_while(|_| from(one, &samples, 1)).collect();
+        assert_eq!(of_one.len(), SAMPLES_PER_SOURCE_MAX, "octets are tight too");
+        drop(large);
+        assert!(from(one, &samples, 1).is_some());
     }
 
     #[test]
@@ -110,6 +175,6 @@ mod tests {
         samples.send(None);
         assert_eq!((samples.take_missed(), samples.take_missed()), (1, 0));
         samples.waiting.try_iter().for_each(drop);
-        assert_eq!(samples.taken.load(Ordering::Relaxed), 0);
+        assert_eq!(samples.taken.octets.load(Ordering::Relaxed), 0);
     }
 }
