@@ -150,7 +150,9 @@ impl Daemon for EdgeDaemon {
     fn answer(&self, request: &Request) -> Reply {
         let now = self.edge.now();
         let reply = match request {
-            Request::Version => Ok(Reply::Version { version: env!("CARGO_PKG_VERSION").into() }),
+            Request::Version => {
+                Ok(Reply::Version { version: env!("CARGO_PKG_VERSION").into(), file: self.file.clone() })
+            }
             Request::Status => self.status(now).map(|status| Reply::Status(Box::new(status))),
             Request::Bans => Ok(Reply::Bans { bans: self.bans(now) }),
             Request::Ban { source, secs } => self.ban(source, *secs, now),

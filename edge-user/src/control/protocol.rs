@@ -13,7 +13,7 @@ use super::quarantine::{QuarantineReply, QuarantineRequest, QuarantineStatus};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Which version runs?
+    /// Which version runs, by which file?
     Version,
     /// How is the edge doing?
     Status,
@@ -86,6 +86,9 @@ pub enum Reply {
     Version {
         /// As in `backstop --version`.
         version: String,
+        /// The configuration that it reads; empty: the daemon is older than that.
+        #[serde(default)]
+        file: PathBuf,
     },
     /// How the edge is doing.
     Status(Box<Status>),

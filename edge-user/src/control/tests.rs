@@ -17,7 +17,7 @@ struct Remembering {
 impl Daemon for Remembering {
     fn answer(&self, request: &Request) -> Reply {
         match request {
-            Request::Version => Reply::Version { version: "0".into() },
+            Request::Version => Reply::Version { version: "0".into(), file: PathBuf::new() },
             Request::Unban { .. } => Reply::Unbanned { was_banned: false },
             Request::Ban { .. } => Reply::Failed { error: "never".into() },
             Request::Status
@@ -56,7 +56,10 @@ fn a_change_is_logged_with_its_uid_and_outcome_and_a_question_is_not() {
     let place = place();
     let (_server, daemon) = serve(&place);
     let mut client = Client::connect(&place.settings.socket).unwrap();
-    assert_eq!(client.ask(&Request::Version).unwrap(), Reply::Version { version: "0".into() });
+    assert_eq!(
+        client.ask(&Request::Version).unwrap(),
+        Reply::Version { version: "0".into(), file: PathBuf::new() }
+    );
     assert_eq!(
         client.ask(&Request::Unban { source: "192.0.2.7".into() }).unwrap(),
         Reply::Unbanned { was_banned: false }

@@ -7,7 +7,7 @@ use serde_json::json;
 use toml_edit::{Array, ArrayOfTables, Table, value};
 
 use super::early::{Early, Force};
-use super::{Fields, line, word};
+use super::{Fields, line, other_file, word};
 use crate::cli::{Answer, print, print_json};
 use crate::config::{self, Loaded};
 use crate::control::{Client, ClientError, Reply, Request};
@@ -136,7 +136,7 @@ struct Change {
 
 /// Writes the file, tells a running edge, and says what was done.
 fn finish(edit: config::Edit, change: &Change, file: &Path) -> anyhow::Result<Answer> {
-    let early = Early::of(&config::load(file)?, &edit.check()?.config);
+    let early = Early::of(&config::load(file)?, &edit.check()?.config, file);
     if let (Some(early), false) = (&early, change.force) {
         return early.refuse(change.json);
     }
@@ -180,15 +180,7 @@ enum TakenOver {
     Another(PathBuf),
 }
 
-impl TakenOver {
-    /// By the file that the running edge reads (empty: it is older than to say), and the one that was changed.
-    fn by_who_reads(theirs: PathBuf, changed: &Path) -> Self {
-        let ours = changed.canonicalize().unwrap_or_else(|_| changed.to_owned());
-        if theirs.as_os_str().is_empty() || theirs == ours { Self::Yes } else { Self::Another(theirs) }
-    }
-}
-
-/// Lets a running edge read its filters anew.
+/// Lets a running edge read its filters anew, if it reads this file.
 fn reload(config: &config::Config, file: &Path) -> anyhow::Result<TakenOver> {
     let refused = "the file is written, but the running edge has not taken it over";
     let mut client = match Client::connect(&config.control.socket) {
@@ -201,16 +193,23 @@ fn reload(config: &config::Config, file: &Path) -> anyhow::Result<TakenOver> {
             | ClientError::Unexpected(_)),
         ) => return Err(error).context(refused),
     };
-    let Reply::Reloaded { file: theirs, .. } = client.ask(&Request::Reload).context(refused)? else {
+    if let Some(other) = other_file(&mut client, file).context(refused)? {
+        return Ok(TakenOver::Another(other));
+    }
+    let Reply::Reloaded { .. } = client.ask(&Request::Reload).context(refused)? else {
         return Err(client.unexpected()).context(refused);
     };
-    Ok(TakenOver::by_who_reads(theirs, file))
+    Ok(TakenOver::Yes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
     use crate::config::load;
+    use crate::control::{Daemon, Listener};
     use edge_core::policy::Action;
 
     const FORCE: Force = Force { force: true };
@@ -244,18 +243,52 @@ keys = "/etc/backstop/keys" # 0700
         (dir, file)
     }
 
+    /// A running edge that reads a file, and has watched nothing.
+    struct Reading {
+        file: PathBuf,
+        reloads: AtomicU32,
+    }
+
+    impl Daemon for Reading {
+        fn answer(&self, request: &Request) -> Reply {
+            match request {
+                Request::Version => Reply::Version { version: "0".into(), file: self.file.clone() },
+                Request::Reload => {
+                    self.reloads.fetch_add(1, Ordering::Relaxed);
+                    Reply::Reloaded { filters: 1, keys: 1, file: self.file.clone() }
+                }
+                other => panic!("{other:?} was not to be asked"),
+            }
+        }
+
+        fn log(&self, _: u32, _: String, _: String) {}
+    }
+
     #[test]
     fn what_the_running_edge_does_not_read_is_not_taken_over() {
         let (dir, file) = written();
         let link = dir.path().join("link.toml");
         std::os::unix::fs::symlink(&file, &link).unwrap();
         let real = file.canonicalize().unwrap();
-        for changed in [&file, &link] {
-            assert_eq!(TakenOver::by_who_reads(real.clone(), changed), TakenOver::Yes);
-            assert_eq!(TakenOver::by_who_reads(PathBuf::new(), changed), TakenOver::Yes, "an older edge");
-        }
         let other = PathBuf::from("/etc/backstop/backstop.toml");
-        assert_eq!(TakenOver::by_who_reads(other.clone(), &file), TakenOver::Another(other));
+        for (number, (theirs, said)) in [
+            (real, TakenOver::Yes),
+            (PathBuf::new(), TakenOver::Yes), // An older edge.
+            (other.clone(), TakenOver::Another(other)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut config = load(&file).unwrap();
+            config.control.socket = dir.path().join(format!("{number}.sock"));
+            let edge = Arc::new(Reading { file: theirs, reloads: AtomicU32::new(0) });
+            let _server = Listener::bind(&config.control).unwrap().serve(Arc::clone(&edge)).unwrap();
+            for changed in [&file, &link] {
+                assert_eq!(reload(&config, changed).unwrap(), said);
+            }
+            let reloads = if said == TakenOver::Yes { 2 } else { 0 };
+            assert_eq!(edge.reloads.load(Ordering::Relaxed), reloads, "{said:?}");
+        }
     }
 
     fn fields() -> Fields {

@@ -1,16 +1,21 @@
 //! Whether it is too early for a change: it would stop unproven bounces that were delivered before, and not enough clean
-//! days have passed to know that none of them answers mail of ours.
+//! days have passed to know that none of them answers mail of ours. The days of an edge that runs by another file say
+//! nothing: it has other domains and filters, and may stand before other servers.
+
+use std::path::{Path, PathBuf};
 
 use edge_core::watch::{CLEAN_DAYS, Summary};
 use serde_json::json;
 
+use super::other_file;
 use crate::cli::{Answer, print, print_json, watched};
 use crate::config::Config;
+use crate::control::{Client, ClientError};
 
 /// The flag that overrules it.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub(super) struct Force {
-    /// Stop unproven bounces although fewer than 14 clean days have passed.
+    /// Stop unproven bounces although fewer than 14 clean days have passed, or another file's edge is running.
     #[arg(long)]
     pub(super) force: bool,
 }
@@ -21,21 +26,34 @@ pub(super) struct Early {
     newly_stopped: Vec<String>,
     /// What is known; or why nothing is.
     watched: Result<Option<Summary>, String>,
+    /// Nothing was asked, because the edge that runs reads this file.
+    other_file: Option<PathBuf>,
     /// For how many days filters are held back after the first signature.
     grace_days: u32,
 }
 
 impl Early {
     /// `None`: it stops nobody's bounces newly, or enough clean days have passed.
-    pub(super) fn of(before: &Config, after: &Config) -> Option<Self> {
+    /// `file`: where both are from.
+    pub(super) fn of(before: &Config, after: &Config, file: &Path) -> Option<Self> {
         let newly_stopped = after.policy().newly_stopped(&before.policy());
         if newly_stopped.is_empty() {
             return None;
         }
-        let watched = watched::summary(after).map_err(|error| format!("{error:#}"));
+        let other_file = running_by_another(after, file);
+        let watched = match &other_file {
+            Ok(None) => watched::summary(after).map_err(|error| format!("{error:#}")),
+            Ok(Some(_)) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        };
         match &watched {
             Ok(Some(summary)) if summary.is_ready() => None,
-            Ok(_) | Err(_) => Some(Self { newly_stopped, watched, grace_days: after.policy.grace_days }),
+            Ok(_) | Err(_) => Some(Self {
+                newly_stopped,
+                watched,
+                other_file: other_file.ok().flatten(),
+                grace_days: after.policy.grace_days,
+            }),
         }
     }
 
@@ -58,15 +76,22 @@ impl Early {
             "days_left": summary.map_or(CLEAN_DAYS, Summary::days_left),
             "ours": summary.map(|summary| &summary.ours),
             "error": self.watched.as_ref().err(),
+            "running_file": self.other_file,
         })
     }
 
     /// Why it is too early, with all that looks like ours.
     pub(super) fn text(&self) -> String {
         let mut text = format!("this stops unproven bounces to {}, and ", watched::some(&self.newly_stopped));
-        match &self.watched {
-            Ok(summary) => text += &watched::why_early(summary.as_ref()),
-            Err(error) => text += &format!("what watching found cannot be told: {error}"),
+        match (&self.other_file, &self.watched) {
+            (Some(other), _) => {
+                text += &format!(
+                    "the running edge reads another file, {}: its clean days say nothing of this one",
+                    other.display()
+                );
+            }
+            (None, Ok(summary)) => text += &watched::why_early(summary.as_ref()),
+            (None, Err(error)) => text += &format!("what watching found cannot be told: {error}"),
         }
         let grace = match &self.watched {
             Ok(Some(summary)) => summary.grace,
@@ -82,8 +107,18 @@ impl Early {
     }
 }
 
+/// The file that the running edge reads, if there is one that reads another than `file`.
+fn running_by_another(config: &Config, file: &Path) -> Result<Option<PathBuf>, ClientError> {
+    match Client::connect(&config.control.socket) {
+        Ok(mut edge) => other_file(&mut edge, file),
+        Err(ClientError::NotRunning(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use edge_core::time::UnixMillis;
@@ -91,6 +126,7 @@ mod tests {
 
     use super::*;
     use crate::config::parse;
+    use crate::control::{Daemon, Listener, Reply, Request};
     use crate::engine::{clock, watch::book};
     use crate::state::StateDir;
 
@@ -136,7 +172,7 @@ mod tests {
             book::save(&StateDir::open(dir.path()).unwrap(), ledger).unwrap();
         }
         let before = config(dir.path(), "monitor");
-        Early::of(&before, &config(dir.path(), action)).map(|early| early.text())
+        Early::of(&before, &config(dir.path(), action), Path::new("test.toml")).map(|early| early.text())
     }
 
     #[test]
@@ -157,6 +193,50 @@ mod tests {
         assert!(said.contains("13 of 14 clean days have passed, 1 to go"), "{said}");
         assert!(said.contains("`grace_days`"), "{said}");
         assert_eq!(early(Some(&ledger(14)), "reject"), None);
+    }
+
+    /// A running edge with its file, and with 14 clean days.
+    struct Ready(PathBuf);
+
+    impl Daemon for Ready {
+        fn answer(&self, request: &Request) -> Reply {
+            let grace = edge_core::policy::Grace::default();
+            match request {
+                Request::Version => Reply::Version { version: "0".into(), file: self.0.clone() },
+                Request::Watched => {
+                    Reply::Watched(Box::new(ledger(14).summary(clock::system_now(), grace, false, 9)))
+                }
+                other => panic!("{other:?} was not to be asked"),
+            }
+        }
+
+        fn log(&self, _: u32, _: String, _: String) {}
+    }
+
+    #[test]
+    fn the_clean_days_of_an_edge_that_reads_another_file_say_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().canonicalize().unwrap().join("this.toml");
+        std::fs::write(&file, "").unwrap();
+        // The other's ledger also lies where this one's would.
+        book::save(&StateDir::open(dir.path()).unwrap(), &ledger(14)).unwrap();
+        for (number, (theirs, is_early)) in
+            [(file.clone(), false), ("/etc/other.toml".into(), true)].into_iter().enumerate()
+        {
+            let [mut before, mut after] = ["monitor", "reject"].map(|action| config(dir.path(), action));
+            before.control.socket = dir.path().join(format!("{number}.sock"));
+            after.control = before.control.clone();
+            let server = Listener::bind(&after.control).unwrap().serve(Arc::new(Ready(theirs))).unwrap();
+            let early = Early::of(&before, &after, &file);
+            assert_eq!(early.is_some(), is_early, "{number}");
+            if let Some(early) = early {
+                let said = early.text();
+                assert!(said.contains("reads another file, /etc/other.toml"), "{said}");
+                assert_eq!(early.json()["running_file"], "/etc/other.toml");
+                assert_eq!(early.json()["clean_days"], 0);
+            }
+            drop(server);
+        }
     }
 
     #[test]

@@ -5,14 +5,24 @@ mod change;
 mod early;
 mod test;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde_json::json;
 
 use super::{Answer, CONFIG_PATH, print, print_json};
 use crate::config::{Filter, load};
+use crate::control::{Client, ClientError, Reply, Request};
 use edge_core::policy::Action;
+
+/// The file that a running edge reads, if that is not `file`. One that is older than to say is taken for its reader.
+fn other_file(edge: &mut Client, file: &Path) -> Result<Option<PathBuf>, ClientError> {
+    let Reply::Version { file: theirs, .. } = edge.ask(&Request::Version)? else {
+        return Err(edge.unexpected());
+    };
+    let ours = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    Ok(Some(theirs).filter(|theirs| !theirs.as_os_str().is_empty() && *theirs != ours))
+}
 
 /// What the command takes.
 #[derive(clap::Args, Debug)]
