@@ -30,6 +30,8 @@ const RECORDED_TODAY_BYTES: u64 = 20;
 /// What is known in memory of a quarantined message and of its source; and a row of the list that a caller of the control socket asks for.
 const QUARANTINED_BYTES: u64 = 160;
 const ROW_BYTES: u64 = 1 << 10;
+/// A line that waits in the log's queue, with as many recipients as it names.
+const LINE_BYTES: u64 = 4 << 10;
 /// Callers at once, as `control` admits them.
 const CALLERS_MAX: u64 = 16;
 
@@ -156,6 +158,7 @@ fn memory_needed(config: &Config) -> u64 {
         (config.signature.uses_max as u64, USES_BYTES),
         (limits.mailbox_cache_max as u64, MAILBOX_BYTES),
         (config.quarantine.messages_max as u64, QUARANTINED_BYTES),
+        (config.log.queue_lines_max as u64, LINE_BYTES),
         (
             config.record.messages_per_day_max as u64,
             RECORDED_TODAY_BYTES + RECORDED_BYTES * u64::from(config.signature.max_age_days),

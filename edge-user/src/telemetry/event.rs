@@ -268,6 +268,9 @@ fn text<S: Serializer>(value: &impl std::fmt::Display, to: S) -> Result<S::Ok, S
     to.collect_str(value)
 }
 
+/// Most recipients of a message that its line names, the first included; the others are counted.
+pub const RECIPIENTS_NAMED_MAX: usize = 20;
+
 /// What was decided for one message, as it is logged.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerdictLine {
@@ -280,7 +283,10 @@ pub struct VerdictLine {
     pub sender: String,
     /// The first recipient, as the upstream sees it.
     pub recipient: String,
-    /// How many recipients it has.
+    /// The next ones, so that a search for any of them finds the line; with the first at most [`RECIPIENTS_NAMED_MAX`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also_to: Vec<String>,
+    /// How many recipients it has, those that are not named included.
     pub recipients: usize,
     /// Whether it came by the inbound or the outbound listener.
     pub direction: Direction,

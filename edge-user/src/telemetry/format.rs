@@ -138,8 +138,11 @@ fn verdict(f: &mut fmt::Formatter<'_>, line: &VerdictLine) -> fmt::Result {
         write!(f, " as {id}")?;
     }
     write!(f, " from {} <{}> to <{}>", line.source, Plain(&line.sender), Plain(&line.recipient))?;
-    if line.recipients > 1 {
-        write!(f, " and {} more", line.recipients - 1)?;
+    // `to` before each: one search finds a recipient in whichever place.
+    line.also_to.iter().try_for_each(|recipient| write!(f, ", to <{}>", Plain(recipient)))?;
+    let unnamed = line.recipients.saturating_sub(1 + line.also_to.len());
+    if unnamed > 0 {
+        write!(f, " and {unnamed} more")?;
     }
     write!(f, ", {} bytes", line.bytes)?;
     let Some(reading) = &line.reading else { return Ok(()) };
@@ -224,6 +227,7 @@ mod tests {
             source: "198.18.0.7".parse().unwrap(),
             sender: String::new(),
             recipient: "user@example.jp".into(),
+            also_to: Vec::new(),
             recipients: 1,
             direction: Direction::Inbound,
             action: Some(Action::Reject),
@@ -262,10 +266,21 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_eyes_counts_the_recipients_that_it_does_not_name() {
-        let mail = VerdictLine { recipients: 3, ..bounce() };
-        let text = rendered(LogFormat::Human, Event::Verdict(mail));
-        assert!(text.contains("to <user@example.jp> and 2 more, 4096 bytes"), "{text}");
+    fn a_line_names_the_further_recipients_and_counts_those_that_it_does_not_name() {
+        let also_to = vec!["ann@example.jp".to_owned(), "bob@example.jp".to_owned()];
+        let mail = VerdictLine { also_to, recipients: 3, ..bounce() };
+        let text = rendered(LogFormat::Human, Event::Verdict(mail.clone()));
+        assert!(
+            text.contains("to <user@example.jp>, to <ann@example.jp>, to <bob@example.jp>, 4096 bytes"),
+            "{text}"
+        );
+        let text = rendered(LogFormat::Json, Event::Verdict(mail.clone()));
+        assert!(text.contains(r#""also_to":["ann@example.jp","bob@example.jp"],"recipients":3"#), "{text}");
+        let many = VerdictLine { recipients: 25, ..mail };
+        let text = rendered(LogFormat::Human, Event::Verdict(many));
+        assert!(text.contains("to <bob@example.jp> and 22 more, 4096 bytes"), "{text}");
+        let text = rendered(LogFormat::Json, Event::Verdict(bounce()));
+        assert!(!text.contains("also_to"), "{text}");
     }
 
     #[test]
@@ -298,6 +313,7 @@ mod tests {
     fn a_stranger_cannot_write_a_line_of_his_own() {
         let mut forged = bounce();
         forged.recipient = "a\n2026 started\u{1b}[2J\u{202e}@example.jp".into();
+        forged.also_to = vec![forged.recipient.clone()];
         for format in [LogFormat::Human, LogFormat::Json] {
             let text = rendered(format, Event::Verdict(forged.clone()));
             assert_eq!(text.matches('\n').count(), 1, "{text:?}");

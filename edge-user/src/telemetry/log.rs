@@ -198,7 +198,9 @@ fn hash_mailboxes(hasher: &AddressHasher, event: &mut Event) {
     match event {
         Event::Verdict(line) => {
             line.sender = hasher.hash(&line.sender);
-            line.recipient = hasher.hash(&line.recipient);
+            for recipient in std::iter::once(&mut line.recipient).chain(&mut line.also_to) {
+                *recipient = hasher.hash(recipient);
+            }
         }
         Event::InDoubt { recipient, .. } => *recipient = hasher.hash(recipient),
         Event::Started { .. }
@@ -233,7 +235,7 @@ mod tests {
     use edge_core::reputation::Cause;
 
     use super::*;
-    use crate::telemetry::Level;
+    use crate::telemetry::{Direction, Level, Why};
 
     /// A place to write to that opens when the test says so.
     #[derive(Clone, Default)]
@@ -343,8 +345,28 @@ mod tests {
             upstream: "127.0.0.1:25".parse().unwrap(),
             recipient: "user@example.jp".into(),
         });
+        log.verdict(VerdictLine {
+            at: UnixMillis(0),
+            source: "192.0.2.1".parse().unwrap(),
+            sender: "user@sender.example".into(),
+            recipient: "user@first.example".into(),
+            also_to: vec!["user@second.example".into(), "user@third.example".into()],
+            recipients: 3,
+            direction: Direction::Inbound,
+            action: None,
+            reason: Why::Accepted,
+            proof: None,
+            filter: None,
+            quarantine: None,
+            reply: 250,
+            bytes: 1,
+            reading: None,
+        });
         assert!(log.flush(LONG));
         let text = gate.lines().concat();
-        assert!(!text.contains("user@") && text.contains("@example.jp"), "{text}");
+        assert!(!text.contains("user@"), "{text}");
+        for domain in ["example.jp", "sender.example", "first.example", "second.example", "third.example"] {
+            assert!(text.contains(&format!("@{domain}")), "{domain}: {text}");
+        }
     }
 }

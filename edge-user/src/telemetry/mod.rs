@@ -12,7 +12,7 @@ mod metrics;
 mod why;
 
 pub use diagnostics::install as install_diagnostics;
-pub use event::{Direction, Event, Level, VerdictLine};
+pub use event::{Direction, Event, Level, RECIPIENTS_NAMED_MAX, VerdictLine};
 pub use hashing::AddressHasher;
 pub use log::{EventLog, Settings, Waiting};
 pub use metrics::{Counter, Metrics};

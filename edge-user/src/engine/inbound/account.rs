@@ -11,7 +11,7 @@ use super::envelope::TagUse;
 use super::message::Outcome;
 use crate::engine::locked;
 use crate::engine::watch::Delivered;
-use crate::telemetry::{Direction, VerdictLine, Why};
+use crate::telemetry::{Direction, RECIPIENTS_NAMED_MAX, VerdictLine, Why};
 
 impl Inbound {
     /// A message was answered.
@@ -207,12 +207,13 @@ impl Inbound {
 
     fn log_verdict(&self, verdict: Option<Verdict>, proof: Option<Proof>, outcome: Outcome) {
         let Some(transaction) = &self.transaction else { return };
-        let recipient = transaction.recipients.first().map(|recipient| recipient.text());
+        let mut named = transaction.recipients.iter().take(RECIPIENTS_NAMED_MAX).map(|named| named.text());
         self.edge.log.verdict(VerdictLine {
             at: self.edge.now(),
             source: self.client.peer.ip(),
             sender: transaction.sender.text(),
-            recipient: recipient.unwrap_or_default(),
+            recipient: named.next().unwrap_or_default(),
+            also_to: named.collect(),
             recipients: transaction.recipients.len(),
             direction: Direction::Inbound,
             action: verdict.map(|verdict| verdict.action).or(proof.map(|_| Action::Deliver)),

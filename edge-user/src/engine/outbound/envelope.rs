@@ -11,6 +11,7 @@ use super::message::Message;
 use crate::engine::Edge;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words, params_for};
 use crate::engine::upstream::{Stage, Upstream, UpstreamError};
+use crate::telemetry::RECIPIENTS_NAMED_MAX;
 
 /// From MAIL until its message is answered.
 pub(super) struct Transaction {
@@ -19,8 +20,10 @@ pub(super) struct Transaction {
     params: Vec<u8>,
     /// The mailbox that the message is signed for; `None`: a foreign or null sender, passed on as it is.
     pub(super) signer: Option<Mailbox>,
-    /// Those that the next hop accepted: the first as text for the log, how many, and every one's domain.
+    /// Those that the next hop accepted: the first, and the next ones, as text for the log, how many, and every one's
+    /// domain.
     pub(super) first_recipient: Option<String>,
+    pub(super) also_to: Vec<String>,
     pub(super) recipients: usize,
     pub(super) domains: Vec<String>,
 }
@@ -43,6 +46,7 @@ impl Transaction {
             params: mail.params.to_vec(),
             signer,
             first_recipient: None,
+            also_to: Vec::new(),
             recipients: 0,
             domains: Vec::new(),
         }
@@ -54,6 +58,19 @@ impl Transaction {
             Some(mailbox) => mailbox.as_str().to_owned(),
             None => String::from_utf8_lossy(&self.path).into_owned(),
         }
+    }
+
+    /// The next hop accepted one more.
+    fn note(&mut self, recipient: Recipient) {
+        if self.recipients < RECIPIENTS_NAMED_MAX {
+            let named = String::from_utf8_lossy(&recipient.path).into_owned();
+            match &self.first_recipient {
+                None => self.first_recipient = Some(named),
+                Some(_) => self.also_to.push(named),
+            }
+        }
+        self.recipients += 1;
+        self.domains.extend(recipient.domain);
     }
 
     /// The parameters of MAIL for the next hop: only what it understands, the size with what we add, and the token as
@@ -180,12 +197,7 @@ impl Outbound {
         match next_hop.rcpt(&recipient.path, &params).await {
             Ok(reply) => match Said::of(Stage::Rcpt, &reply) {
                 Said::Yes => {
-                    if transaction.first_recipient.is_none() {
-                        transaction.first_recipient =
-                            Some(String::from_utf8_lossy(&recipient.path).into_owned());
-                    }
-                    transaction.recipients += 1;
-                    transaction.domains.extend(recipient.domain);
+                    transaction.note(recipient);
                     return self.session.pass_on(reply, &mut self.client.out);
                 }
                 Said::No => {

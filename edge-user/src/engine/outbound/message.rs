@@ -288,6 +288,7 @@ impl Outbound {
             source: self.client.peer.ip(),
             sender: transaction.sender(),
             recipient: transaction.first_recipient.clone().unwrap_or_default(),
+            also_to: transaction.also_to.clone(),
             recipients: transaction.recipients,
             direction: Direction::Outbound,
             action: None,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::tests::scripted::Act;
+use crate::telemetry::RECIPIENTS_NAMED_MAX;
 
 const MESSAGE: &str = "From: a@far.example\r\nSubject: x\r\n\r\n..a dot\r\nlast line\r\n";
 
@@ -289,6 +290,29 @@ async fn every_line_of_the_log_says_why_and_for_how_many() {
         let last = log.lines().last().expect("a line");
         assert!(last.contains(&format!("\"reason\":\"{why}\"")), "{why}: {last}");
         assert!(last.contains("\"recipients\":2"), "{last}");
+        assert!(
+            last.contains(r#""recipient":"user@ours.example","also_to":["other@ours.example"]"#),
+            "{last}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_log_names_each_recipient_up_to_a_bound() {
+    let lab = Lab::new(Script::default()).await;
+    let mut talk = lab.greeted().await;
+    for recipients in [1, RECIPIENTS_NAMED_MAX, RECIPIENTS_NAMED_MAX + 5] {
+        talk.say("MAIL FROM:<a@far.example>", "250").await;
+        for number in 1..=recipients {
+            talk.say(&format!("RCPT TO:<user{number}@ours.example>"), "250").await;
+        }
+        talk.say("DATA", "354").await;
+        talk.send("Subject: x\r\n\r\nx\r\n").await;
+        talk.say(".", "250").await;
+        let log = lab.logged();
+        let last = log.lines().last().expect("a line");
+        assert_eq!(last.matches("@ours.example").count(), recipients.min(RECIPIENTS_NAMED_MAX), "{last}");
+        assert!(last.contains(&format!("\"recipients\":{recipients}")), "{last}");
     }
 }
 

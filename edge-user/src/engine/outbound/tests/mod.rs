@@ -318,6 +318,7 @@ fn the_log_says_whether_a_message_was_signed_and_for_how_many() {
         let last = log.lines().last().unwrap_or_default();
         assert!(last.contains(&format!("\"reason\":\"{why}\"")), "{why}: {last}");
         assert!(last.contains("\"recipients\":2"), "{last}");
+        assert!(last.contains(r#""recipient":"a@far.example","also_to":["b@far.example"]"#), "{last}");
     }
 }
 
