@@ -164,7 +164,7 @@ impl EdgeDaemon {
                 Ok(QuarantineReply::Messages { messages })
             }
             QuarantineRequest::Read { id, offset } => {
-                let part = quarantine::read(there.shelf(), parse(id)?, *offset).map_err(said(there))?;
+                let part = there.read(parse(id)?, *offset).map_err(said(there))?;
                 Ok(part.map_or_else(
                     || QuarantineReply::NotThere { id: id.clone() },
                     |part| QuarantineReply::Part {

@@ -8,7 +8,7 @@
 //! [`Sealed::keep`] makes it stay.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -36,8 +36,9 @@ pub(crate) struct Draft {
 impl Draft {
     /// Begins one; nothing is on disk yet.
     pub(super) fn begin(quarantine: &Arc<Quarantine>, id: Id, head: &Head) -> Result<Self, NotKept> {
-        let room = Room::take(quarantine, id, head.source.into())?;
-        let name = name(secs(head.at), id, &quarantine.hostname);
+        let came = secs(head.at);
+        let room = Room::take(quarantine, id, came, head.source.into())?;
+        let name = name(came, id, &quarantine.hostname);
         let mut chunk = Vec::with_capacity(CHUNK_BYTES);
         head.write(&mut chunk);
         let file = DraftFile {
@@ -144,9 +145,13 @@ impl DraftFile {
         self.file.is_some()
     }
 
-    /// Lets go of it without removing it.
+    /// Lets go of it without removing it. Where it is not to stay, it counts until the sweep has removed it.
     pub(super) fn leave(&mut self) {
-        self.file = None;
+        if self.file.take().is_some()
+            && let Some(room) = self.room.take()
+        {
+            room.leave();
+        }
     }
 
     fn append(&mut self, chunk: &[u8]) -> Result<(), NotKept> {
@@ -175,7 +180,7 @@ impl DraftFile {
         file.sync_all().map_err(NotKept::io("sync", &self.path))?;
         // This edge alone has the directory, and uses no id twice; but a clock may have been set back between two starts.
         if self.goal.try_exists().map_err(NotKept::io("look at", &self.goal))? {
-            let taken = std::io::ErrorKind::AlreadyExists.into();
+            let taken = io::ErrorKind::AlreadyExists.into();
             return Err(NotKept::io("make", &self.goal)(taken));
         }
         fs::rename(&self.path, &self.goal).map_err(NotKept::io("rename", &self.path))?;
@@ -187,9 +192,21 @@ impl DraftFile {
 
 impl Drop for DraftFile {
     fn drop(&mut self) {
-        if self.file.take().is_some() {
-            // Where the disk refuses that too, the next sweep tries again.
-            let _ = fs::remove_file(&self.path);
+        if self.file.take().is_none() {
+            return;
+        }
+        let still_there = match fs::remove_file(&self.path) {
+            Ok(()) => false,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        if let Some(room) = self.room.take().filter(|_| still_there) {
+            if self.path == self.goal {
+                // Whole, and where mail readers look: a message as any other, though its sender heard 452 and sends it
+                // again.
+                room.keep();
+            } else {
+                room.leave();
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use edge_core::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use super::head::{self, Head};
-use super::{Id, Shelf, secs};
+use super::{Id, Item, Shelf, secs};
 
 /// Octets of a message that are read at once.
 pub const PART_BYTES: usize = 256 << 10;
@@ -83,7 +83,11 @@ pub struct Part {
 /// # Errors
 /// It cannot be read.
 pub fn read(shelf: &Shelf, id: Id, offset: u64) -> io::Result<Option<Part>> {
-    let Some(item) = shelf.find(id)? else { return Ok(None) };
+    part(shelf.find(id)?, offset)
+}
+
+pub(super) fn part(item: Option<Item>, offset: u64) -> io::Result<Option<Part>> {
+    let Some(item) = item else { return Ok(None) };
     let mut opened = match head::open(&item.path) {
         Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

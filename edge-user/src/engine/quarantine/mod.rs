@@ -9,7 +9,7 @@
 //! - `sweep`: what has expired, and what a crash left behind.
 //!
 //! The disk is the truth: a mail reader may look into the Maildir, and the operator may delete files. What is counted in
-//! memory is brought up to date at start and by every sweep. No worker's thread ever waits for the disk: what touches it
+//! memory is brought up to date at start and by every sweep; it is never less than what lies on the disk. No worker's thread ever waits for the disk: what touches it
 //! runs on the runtime's blocking threads, at most `DISK_THREADS_MAX` at once, and whoever waits for it reads nothing
 //! from his client meanwhile. Each message has at most one piece of work there, so nothing queues without bound.
 
@@ -240,11 +240,34 @@ impl Quarantine {
     pub(crate) fn delete(&self, item: &Item, _hand: &InHand<'_>) -> io::Result<bool> {
         let mut was_there = self.shelf.remove(item)?;
         // A mail reader that looked at it meanwhile has moved it.
-        if !was_there && let Some(moved) = self.shelf.find(item.id)? {
+        if !was_there && let Some(moved) = self.find(item.id)? {
             was_there = self.shelf.remove(&moved)?;
         }
         locked(&self.rooms).remove(item.id);
         Ok(was_there)
+    }
+
+    /// One message. `None`: it is not there. Where it lies as it was put there, no folder is listed.
+    ///
+    /// # Errors
+    /// A folder cannot be read.
+    pub fn find(&self, id: Id) -> io::Result<Option<Item>> {
+        let came = locked(&self.rooms).secs_of(id);
+        if let Some(secs) = came {
+            let path = self.shelf.in_new(&shelf::name(secs, id, &self.hostname));
+            if path.try_exists()? {
+                return Ok(Some(Item { id, secs, path }));
+            }
+        }
+        self.shelf.find(id)
+    }
+
+    /// Reads a part of a message. `None`: it is not there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(&self, id: Id, offset: u64) -> io::Result<Option<Part>> {
+        list::part(self.find(id)?, offset)
     }
 
     /// Deletes a message, for good. `false`: it is not there.
@@ -253,7 +276,7 @@ impl Quarantine {
     /// The disk says no, or somebody releases it just now.
     pub fn delete_by_id(&self, id: Id) -> io::Result<bool> {
         let hand = self.take_in_hand(id).ok_or_else(|| io::Error::other(RELEASING))?;
-        match self.shelf.find(id)? {
+        match self.find(id)? {
             Some(item) => self.delete(&item, &hand),
             None => Ok(false),
         }
@@ -302,7 +325,7 @@ impl Quarantine {
     /// Whether one more message of `source` would find a place.
     #[cfg(test)]
     pub(crate) fn has_room_for(self: &Arc<Self>, source: std::net::IpAddr) -> Result<(), NotKept> {
-        room::Room::take(self, Id::of(u64::MAX), source.into()).map(drop)
+        room::Room::take(self, Id::of(u64::MAX), 0, source.into()).map(drop)
     }
 
     #[cfg(test)]

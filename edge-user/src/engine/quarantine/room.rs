@@ -1,7 +1,8 @@
 //! How much the quarantine holds, and what may still come in.
 //!
 //! A message on its way in has a place and as many octets as it has written so far; both are given back when it is not
-//! kept. Nothing is thrown out to make room for another: a message that got its 250 stays until it expires. So that one
+//! kept and its file is gone: what could not be removed yet lies on the disk, and counts, until the sweep has removed it.
+//! Nothing is thrown out to make room for another: a message that got its 250 stays until it expires. So that one
 //! stranger cannot shut out all others until then, each source has a share of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,16 +19,29 @@ pub(super) struct Taken {
     pub(super) bytes: u64,
 }
 
+/// A message that is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    /// Its octets on disk.
+    pub(super) bytes: u64,
+    /// Who sent it, where its file says it.
+    pub(super) source: Option<Source>,
+    /// When it came, in seconds since 1970: what the name of its file begins with.
+    pub(super) secs: u64,
+}
+
 /// What is taken.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
-    /// Messages that are kept, with their octets on disk and who sent them, where their files say it.
-    kept: BTreeMap<Id, (u64, Option<Source>)>,
+    /// Messages that are kept.
+    kept: BTreeMap<Id, Kept>,
     /// Messages on their way in.
     coming: BTreeSet<Id>,
-    /// All of both.
+    /// Messages that are not kept and whose files could not be removed yet, with their octets.
+    left: BTreeMap<Id, (Source, u64)>,
+    /// All of the three.
     all: Taken,
-    /// Both, by source; no source without a message.
+    /// The same, by source; no source without a message.
     of: HashMap<Source, Taken>,
 }
 
@@ -55,18 +69,35 @@ impl Rooms {
         self.kept.keys().copied().collect()
     }
 
+    /// When a message came that is kept.
+    pub(super) fn secs_of(&self, id: Id) -> Option<u64> {
+        self.kept.get(&id).map(|kept| kept.secs)
+    }
+
+    /// The ids of what could not be removed yet.
+    pub(super) fn left(&self) -> Vec<Id> {
+        self.left.keys().copied().collect()
+    }
+
     /// A message that was found on disk.
-    pub(super) fn add(&mut self, id: Id, bytes: u64, source: Option<Source>) {
+    pub(super) fn add(&mut self, id: Id, kept: Kept) {
         if !self.knows(id) {
-            self.kept.insert(id, (bytes, source));
-            self.count(source, Taken { messages: 1, bytes });
+            self.kept.insert(id, kept);
+            self.count(kept.source, Taken { messages: 1, bytes: kept.bytes });
         }
     }
 
     /// A message that is on disk no more.
     pub(super) fn remove(&mut self, id: Id) {
-        if let Some((bytes, source)) = self.kept.remove(&id) {
+        if let Some(Kept { bytes, source, secs: _ }) = self.kept.remove(&id) {
             self.discount(source, Taken { messages: 1, bytes });
+        }
+    }
+
+    /// The file of one that was not kept is on disk no more.
+    pub(super) fn remove_left(&mut self, id: Id) {
+        if let Some((source, bytes)) = self.left.remove(&id) {
+            self.discount(Some(source), Taken { messages: 1, bytes });
         }
     }
 
@@ -95,13 +126,19 @@ impl Rooms {
 pub(super) struct Room {
     pub(super) quarantine: Arc<Quarantine>,
     id: Id,
+    secs: u64,
     source: Source,
     bytes: u64,
 }
 
 impl Room {
     /// Takes a place.
-    pub(super) fn take(quarantine: &Arc<Quarantine>, id: Id, source: Source) -> Result<Self, NotKept> {
+    pub(super) fn take(
+        quarantine: &Arc<Quarantine>,
+        id: Id,
+        secs: u64,
+        source: Source,
+    ) -> Result<Self, NotKept> {
         let settings = &quarantine.settings;
         let mut rooms = locked(&quarantine.rooms);
         let (all, of_source) = (rooms.taken(), rooms.taken_of(source));
@@ -120,7 +157,7 @@ impl Room {
         // Ids are given out once in the life of an edge, and go on after a restart.
         rooms.coming.insert(id);
         rooms.count(Some(source), Taken { messages: 1, bytes: 0 });
-        Ok(Self { quarantine: Arc::clone(quarantine), id, source, bytes: 0 })
+        Ok(Self { quarantine: Arc::clone(quarantine), id, secs, source, bytes: 0 })
     }
 
     /// Takes room for more octets.
@@ -143,7 +180,16 @@ impl Room {
     pub(super) fn keep(self) {
         let mut rooms = locked(&self.quarantine.rooms);
         if rooms.coming.remove(&self.id) {
-            rooms.kept.insert(self.id, (self.bytes, Some(self.source)));
+            let (bytes, source) = (self.bytes, Some(self.source));
+            rooms.kept.insert(self.id, Kept { bytes, source, secs: self.secs });
+        }
+    }
+
+    /// The message is not kept, but its file is still there: what it took stays taken until that is removed.
+    pub(super) fn leave(self) {
+        let mut rooms = locked(&self.quarantine.rooms);
+        if rooms.coming.remove(&self.id) {
+            rooms.left.insert(self.id, (self.source, self.bytes));
         }
     }
 }

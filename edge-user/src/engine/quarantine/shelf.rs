@@ -117,7 +117,14 @@ impl Shelf {
     /// # Errors
     /// A folder cannot be read.
     pub fn find(&self, id: Id) -> io::Result<Option<Item>> {
-        Ok(self.items()?.into_iter().find(|item| item.id == id))
+        // In this order: a mail reader moves messages from `new` to `cur`.
+        for folder in WHOLE {
+            let found = each(&self.dir.join(folder))?.find(|item| !matches!(item, Ok(item) if item.id != id));
+            if let Some(item) = found.transpose()? {
+                return Ok(Some(item));
+            }
+        }
+        Ok(None)
     }
 
     /// What lies half-written in `tmp`.
@@ -149,15 +156,24 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// The files of a folder whose names are ours; others are left alone.
 fn files(folder: &Path) -> io::Result<Vec<Item>> {
-    let mut items = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let named = entry.file_name();
-        if let Some((secs, id)) = named.to_str().and_then(parse_name) {
-            items.push(Item { id, secs, path: entry.path() });
-        }
-    }
-    Ok(items)
+    each(folder)?.collect()
+}
+
+/// The same, one after the other.
+fn each(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<Item>>> {
+    #[cfg(test)]
+    LISTED.set(LISTED.get() + 1);
+    let item = |entry: fs::DirEntry| {
+        let (secs, id) = entry.file_name().to_str().and_then(parse_name)?;
+        Some(Item { id, secs, path: entry.path() })
+    };
+    Ok(fs::read_dir(folder)?.filter_map(move |entry| entry.map(item).transpose()))
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many folders this thread has listed.
+    pub(super) static LISTED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// The name of a message's file.

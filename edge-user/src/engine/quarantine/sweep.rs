@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use edge_core::time::UnixMillis;
 
+use super::room::Kept;
 use super::{Quarantine, locked, open, secs};
 use crate::engine::{Edge, worker};
 use crate::telemetry::{Event, Level};
 
-/// How often the daemon looks by itself.
-const EVERY: Duration = Duration::from_secs(3600);
+/// How often the daemon looks by itself: whether a file was left that is to go, and each so many times at everything.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LOOKS_PER_SWEEP: usize = 60;
 
 impl Quarantine {
     /// Deletes what came before `before`; how many messages that were. What somebody has in hand stays until the next
@@ -33,11 +35,15 @@ impl Quarantine {
     /// # Errors
     /// The disk says no.
     pub(crate) fn recount(&self) -> io::Result<()> {
+        let left = locked(&self.rooms).left();
         for item in self.shelf.unfinished()? {
             if !locked(&self.rooms).is_coming(item.id) {
                 self.shelf.remove(&item)?;
+                locked(&self.rooms).remove_left(item.id);
             }
         }
+        // Somebody else may have removed them.
+        left.into_iter().for_each(|id| locked(&self.rooms).remove_left(id));
         // What comes in meanwhile is counted when it is kept, and what is deleted meanwhile is found out next time.
         let mut gone = locked(&self.rooms).ids();
         for item in self.shelf.items()? {
@@ -49,7 +55,8 @@ impl Quarantine {
                 Ok(metadata) => {
                     // What a mail reader put there says nothing of its source; it counts in all only.
                     let source = open(&item.path).ok().map(|opened| opened.head.source.into());
-                    locked(&self.rooms).add(item.id, metadata.len(), source);
+                    let kept = Kept { bytes: metadata.len(), source, secs: item.secs };
+                    locked(&self.rooms).add(item.id, kept);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -60,10 +67,16 @@ impl Quarantine {
     }
 }
 
-/// Sweeps now and every hour.
+/// Sweeps now and every hour, and each minute in which a file was left that is to go.
 pub(crate) async fn sweep_hourly(edge: Arc<Edge>) {
     let Some(quarantine) = edge.quarantine.clone() else { return };
-    loop {
+    for look in 0_usize.. {
+        if look > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        if look % LOOKS_PER_SWEEP != 0 && locked(&quarantine.rooms).left().is_empty() {
+            continue;
+        }
         let (quarantine, before) = (Arc::clone(&quarantine), edge.now().minus(quarantine.keeping()));
         let swept = tokio::task::spawn_blocking(move || {
             let expired = quarantine.expire(before)?;
@@ -86,6 +99,5 @@ pub(crate) async fn sweep_hourly(edge: Arc<Edge>) {
             }
             Err(fault) => worker::note_panic(&edge, Err(fault)),
         }
-        tokio::time::sleep(EVERY).await;
     }
 }

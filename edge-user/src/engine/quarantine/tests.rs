@@ -50,6 +50,15 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Octets of all files.
+    fn bytes(&self) -> u64 {
+        let dir = self.state.path().join(DIR);
+        let files = ["tmp", "new", "cur"].map(|folder| fs::read_dir(dir.join(folder)).unwrap());
+        files.into_iter().flatten().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    }
+}
+
 async fn put(quarantine: &Arc<Quarantine>, id: u64, at: UnixMillis) -> Result<Sealed, NotKept> {
     let mut draft = Draft::begin(quarantine, Id::of(id), &head(id, at))?;
     draft.take(b"Received: x\r\n\r\nbody\r\n").await?;
@@ -101,12 +110,65 @@ async fn who_gets_no_turn_on_the_disk_in_time_waits_for_it_no_longer() {
     let turns = Arc::clone(&quarantine.disk).acquire_many_owned(all).await.unwrap();
     let error = draft.seal().await.unwrap_err();
     assert!(matches!(error, NotKept::TooSlow(_)), "{error}");
-    assert_eq!((quarantine.load().messages, quarantine.load().bytes), (0, 0));
-    // Nobody waited to remove it: the sweep does.
+    // Nobody waited to remove it: the sweep does, and until then it counts.
     drop(turns);
     assert_eq!(place.files().len(), 1);
+    let load = quarantine.load();
+    assert!(load.messages == 1 && load.bytes == place.bytes(), "{load:?}");
     quarantine.recount().unwrap();
     assert!(place.files().is_empty());
+    assert_eq!((quarantine.load().messages, quarantine.load().bytes), (0, 0));
+}
+
+#[tokio::test]
+async fn what_the_disk_does_not_remove_counts_until_it_is_gone() {
+    let place = place();
+    let quarantine = place.open();
+    let mut draft = Draft::begin(&quarantine, Id::of(1), &head(1, HEAD_AT)).unwrap();
+    draft.take(&[b'x'; 40_000]).await.unwrap();
+    let bytes = place.bytes();
+    assert!(bytes > 16_000, "{bytes}");
+    // What root cannot remove either: a folder of that name.
+    let path = place.state.path().join("quarantine/tmp").join(&place.files()[0]);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    drop(draft);
+    let all = u32::try_from(DISK_THREADS_MAX).unwrap();
+    drop(quarantine.disk.acquire_many(all).await.unwrap());
+    assert_eq!((quarantine.load().messages, quarantine.load().bytes), (1, bytes));
+    assert!(quarantine.recount().is_err());
+    assert_eq!(quarantine.load().messages, 1);
+    // Somebody else does it.
+    fs::remove_dir(&path).unwrap();
+    quarantine.recount().unwrap();
+    assert_eq!((quarantine.load().messages, quarantine.load().bytes), (0, 0));
+}
+
+#[tokio::test]
+async fn a_message_is_found_where_it_was_put_without_a_list_and_in_cur_by_one() {
+    let place = place();
+    let quarantine = place.open();
+    for id in 1..=20 {
+        put(&quarantine, id, HEAD_AT).await.unwrap().keep();
+    }
+    let listed = || super::shelf::LISTED.get();
+    let before = listed();
+    let item = quarantine.find(Id::of(7)).unwrap().unwrap();
+    assert_eq!((item.path.exists(), listed()), (true, before));
+    assert!(quarantine.read(Id::of(7), 0).unwrap().unwrap().octets.ends_with(b"body\n"));
+    assert!(quarantine.delete_by_id(Id::of(8)).unwrap());
+    assert_eq!(listed(), before);
+    // A mail reader showed it.
+    let shown = place.state.path().join("quarantine/cur/1800000000.7.mx.example.jp:2,S");
+    fs::rename(&item.path, &shown).unwrap();
+    assert_eq!(quarantine.find(Id::of(7)).unwrap().unwrap().path, shown);
+    assert_eq!(quarantine.find(Id::of(8)).unwrap(), None);
+    // After a restart too.
+    drop(quarantine);
+    let quarantine = place.open();
+    let before = listed();
+    assert!(quarantine.find(Id::of(9)).unwrap().is_some());
+    assert_eq!(listed(), before);
 }
 
 #[tokio::test]
