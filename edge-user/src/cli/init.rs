@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
 use super::{Answer, CONFIG_PATH, print, print_json};
-use crate::config::{Answers, Config, Domain, keys, parse};
+use crate::config::{Answers, Config, Domain, domain_name, keys, parse};
 use crate::engine::clock::system_now;
 
 /// Where mail comes in (RFC 5321 section 4.5.4.2).
@@ -56,6 +56,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         Some(keys) => std::path::absolute(keys)?,
         None => folder.join("keys"),
     };
+    for domain in &args.domains {
+        check_domain(domain)?;
+    }
     let upstream = resolve(&args.upstream)?;
     let answers = Answers {
         hostname: args.hostname.clone().unwrap_or_else(|| format!("mx.{}", args.domains[0])),
@@ -91,6 +94,27 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         print(&told)?;
     }
     Ok(Answer::Yes)
+}
+
+/// Refuses what is no domain that mail can come for from the Internet, before a whole configuration is written for a
+/// slip of the keyboard. The configuration itself is more patient: names without a dot work within a house.
+fn check_domain(domain: &str) -> anyhow::Result<()> {
+    let name = domain_name(domain).unwrap_or_else(|| domain.to_owned());
+    let letters = |label: &str| label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+    // RFC 1123 section 2.1: letters, digits and hyphens, no hyphen at either end.
+    let right =
+        |label: &str| !label.is_empty() && letters(label) && !label.starts_with('-') && !label.ends_with('-');
+    if let Some(label) = name.split('.').find(|label| !right(label)) {
+        bail!(
+            "--domain {domain}: `{label}` is no part of a domain name: expected letters, digits and hyphens, like \
+             example.com"
+        );
+    }
+    ensure!(
+        name.contains('.'),
+        "--domain {domain}: expected a whole domain name with a dot, like example.com"
+    );
+    Ok(())
 }
 
 /// Writes everything; `made` remembers what must go again when a later step fails. Returns the new key's id.
@@ -273,6 +297,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_domain_of_the_internet_is_refused_and_nothing_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("etc/backstop.toml");
+        for (domain, says) in [
+            ("ex_ample.jp", "`ex_ample` is no part of a domain name"),
+            ("ex_ample", "`ex_ample`"),
+            ("example", "with a dot"),
+            ("-a.example.jp", "`-a`"),
+            ("a-.example.jp", "`a-`"),
+            ("example..jp", "``"),
+            ("user@example.jp", "`user@example`"),
+            ("*.example.jp", "`*`"),
+            ("", "``"),
+        ] {
+            let error = run(args(&output, domain)).unwrap_err().to_string();
+            assert!(error.contains(says) && error.contains("example.com"), "{domain}: {error}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        for (name, domain) in
+            [("one", "xn--bcher-kva.example"), ("two", "Bücher.example"), ("3", "a-b.co.jp")]
+        {
+            run(args(&dir.path().join(name).join("backstop.toml"), domain)).unwrap();
+        }
+    }
+
+    #[test]
     fn the_edges_name_is_one_in_the_domain_and_records_are_as_dns_has_them() {
         let dir = tempfile::tempdir().unwrap();
         let output = dir.path().join("backstop.toml");
@@ -305,8 +355,10 @@ mod tests {
     #[test]
     fn when_it_fails_nothing_is_left() {
         let dir = tempfile::tempdir().unwrap();
-        let error = run(args(&dir.path().join("new/backstop.toml"), "not a domain")).unwrap_err();
-        assert!(error.to_string().contains("domain[0].name"), "{error}");
+        let output = dir.path().join("new/backstop.toml");
+        let error =
+            run(Args { hostname: Some("not a name".into()), ..args(&output, "example.jp") }).unwrap_err();
+        assert!(error.to_string().contains("hostname"), "{error}");
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
 
         // The key is made; then the file cannot be, because its name is too long.

@@ -50,7 +50,8 @@ struct Common {
 #[derive(Serialize)]
 struct Status<'a> {
     attached: bool,
-    interface: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<AttachedMode>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,13 +91,16 @@ fn detach(common: &Common, force: bool) -> anyhow::Result<Answer> {
         }
         done => done?,
     }
-    report(common, &Status::detached(xdp, None))?;
+    report(common, &Status::detached(Some(xdp), None))?;
     Ok(Answer::Yes)
 }
 
 fn status(common: &Common) -> anyhow::Result<Answer> {
     let config = config::load(&common.config)?;
-    let xdp = section(&config, common)?;
+    let Some(xdp) = &config.xdp else {
+        report(common, &Status::detached(None, Some(no_section(common))))?;
+        return Ok(Answer::No);
+    };
     match Dataplane::open_pinned(xdp) {
         Ok(dataplane) => {
             report(common, &Status::of(xdp, &dataplane)?)?;
@@ -107,7 +111,7 @@ fn status(common: &Common) -> anyhow::Result<Answer> {
             | DataplaneError::NotAttached { .. }
             | DataplaneError::OtherAbi { .. }),
         ) => {
-            report(common, &Status::detached(xdp, Some(error.to_string())))?;
+            report(common, &Status::detached(Some(xdp), Some(error.to_string())))?;
             Ok(Answer::No)
         }
         Err(error) => Err(error.into()),
@@ -115,9 +119,11 @@ fn status(common: &Common) -> anyhow::Result<Answer> {
 }
 
 fn section<'a>(config: &'a Config, common: &Common) -> anyhow::Result<&'a Xdp> {
-    config.xdp.as_ref().with_context(|| {
-        format!("{} has no [xdp] section: add one with `interface = \"...\"`", common.config.display())
-    })
+    config.xdp.as_ref().with_context(|| no_section(common))
+}
+
+fn no_section(common: &Common) -> String {
+    format!("{} has no [xdp] section: add one with `interface = \"...\"`", common.config.display())
 }
 
 fn report(common: &Common, status: &Status<'_>) -> anyhow::Result<()> {
@@ -129,7 +135,7 @@ impl<'a> Status<'a> {
         let counters = dataplane.counters()?.into_iter();
         Ok(Self {
             attached: true,
-            interface: &xdp.interface,
+            interface: Some(&xdp.interface),
             mode: Some(dataplane.mode()),
             watch: Some(dataplane.watch()?),
             map_abi: edge_ebpf::ABI_VERSION,
@@ -139,10 +145,10 @@ impl<'a> Status<'a> {
         })
     }
 
-    fn detached(xdp: &'a Xdp, why_not: Option<String>) -> Self {
+    fn detached(xdp: Option<&'a Xdp>, why_not: Option<String>) -> Self {
         Self {
             attached: false,
-            interface: &xdp.interface,
+            interface: xdp.map(|xdp| xdp.interface.as_str()),
             mode: None,
             watch: None,
             map_abi: edge_ebpf::ABI_VERSION,
@@ -153,17 +159,40 @@ impl<'a> Status<'a> {
     }
 
     fn text(&self) -> String {
+        let at = self.interface.map(|interface| format!("{interface}: ")).unwrap_or_default();
         let Some(mode) = self.mode else {
             return match &self.why_not {
-                None => format!("{}: not attached", self.interface),
-                Some(why) => format!("{}: not attached: {why}", self.interface),
+                None => format!("{at}not attached"),
+                Some(why) => format!("{at}not attached: {why}"),
             };
         };
         let watch = if self.watch == Some(true) { ", watch mode: counts and passes" } else { "" };
-        let mut text = format!("{}: attached, {mode}{watch}\n{} bans in force\n", self.interface, self.bans);
+        let mut text = format!("{at}attached, {mode}{watch}\n{} bans in force\n", self.bans);
         for (reason, packets) in &self.counters {
             let _ = writeln!(text, "{packets:>14} {reason}"); // a String takes everything
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_section_status_says_no_and_why_to_scripts_too() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "hostname = \"mx.example.jp\"\ninbound.listen = [\"127.0.0.1:25\"]\nsignature.keys = \"/k\"\n\
+                    [[domain]]\nname = \"example.jp\"\nupstream = \"127.0.0.1:26\"\n";
+        std::fs::write(file.path(), text).unwrap();
+        let common = || Common { config: file.path().to_owned(), json: true };
+        assert_eq!(run(Args { action: Action::Status(common()) }).unwrap(), Answer::No);
+        run(Args { action: Action::Attach(common()) }).unwrap_err();
+        let status = Status::detached(None, Some(no_section(&common())));
+        let object = serde_json::to_value(&status).unwrap();
+        assert_eq!(object["attached"], false, "{object}");
+        assert!(object["why_not"].as_str().unwrap().contains("has no [xdp] section"), "{object}");
+        assert!(object.get("interface").is_none(), "{object}");
+        assert!(status.text().starts_with("not attached: "), "{}", status.text());
     }
 }

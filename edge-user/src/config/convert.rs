@@ -163,7 +163,7 @@ fn days(days: u32) -> Duration {
 }
 
 /// A domain name as a lowercase A-label. `None`: it is none.
-pub(super) fn domain_name(text: &str) -> Option<String> {
+pub(crate) fn domain_name(text: &str) -> Option<String> {
     // An address of that domain: so what is a domain here is one in an envelope too.
     if text.contains('@') {
         return None;

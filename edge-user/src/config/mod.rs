@@ -22,6 +22,7 @@ mod tests;
 mod validate;
 mod value;
 
+pub(crate) use convert::domain_name;
 pub use daemon::{
     Control, FORWARDED_MAILBOXES_MAX, Limits, Log, LogFormat, Quarantine, READ_BUFFER_BYTES, State,
 };
