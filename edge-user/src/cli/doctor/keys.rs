@@ -1,26 +1,26 @@
 //! The signing keys: there, readable by the edge alone, young enough; and a fingerprint to compare two edges by. And
 //! whether the edge can read its tenants' secrets.
 
-use std::ffi::CString;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edge_core::signature::Key;
 use edge_core::time::UnixMillis;
 use hmac::{Hmac, Mac as _};
-use nix::unistd::{Uid, User, getgrouplist};
 use sha2::Sha256;
 
 use super::Subject;
 use super::finding::Findings;
+use super::who::{PASS, READ, Who};
 use super::{process, unit};
 use crate::config::keys::{self, KeyDirError};
 use crate::engine::clock::system_now;
 
 /// How old the key that signs may become.
 const AGE_MAX: Duration = Duration::from_secs(400 * 86_400);
+/// The keys' own place, which backstop.tmpfiles.conf of contrib/systemd knows.
+const KEYS: &str = "/etc/backstop/keys";
 /// What a fingerprint is the MAC of.
 const FINGERPRINT: &[u8] = b"backstop key fingerprint";
 
@@ -30,9 +30,17 @@ struct Facts {
     /// How long a retired key verifies.
     max_age: Duration,
     loaded: Result<Vec<Row>, Refusal>,
-    /// The user that the edge runs, or is to run, as, and what that user cannot read.
-    unreadable: Option<(u32, Vec<PathBuf>)>,
-    /// The files of tenants' secrets that this user cannot read.
+    /// Where the edge runs, or is to run, as another user than root: who that is.
+    user: Option<EdgeUser>,
+}
+
+/// The user that the edge runs as.
+struct EdgeUser {
+    uid: u32,
+    group: String,
+    /// What of the keys it cannot read.
+    unreadable: Vec<PathBuf>,
+    /// The files of tenants' secrets that it cannot read.
     secrets: Vec<PathBuf>,
 }
 
@@ -59,65 +67,38 @@ pub(super) fn ask(subject: &Subject, findings: &mut Findings) {
         Err(error) => Err(Refusal::Wrong(error.to_string())),
     };
     let user = process::daemon(subject).map(|(_, uid)| uid).or_else(unit::user);
-    let user = user.filter(|user| *user != 0);
-    let unreadable = user.map(|user| (user, Reader::of(user).cannot_read(dir)));
-    let tenants = subject.config.outbound.iter().flat_map(|outbound| &outbound.tenants);
-    let secrets = match user.map(Reader::of) {
-        Some(reader) => {
-            let files = tenants.map(|tenant| tenant.secret_file.clone());
-            files.filter(|path| reader.lacks(path, 4)).collect()
-        }
-        None => vec![],
-    };
-    let facts = Facts {
-        dir: dir.clone(),
-        now: system_now(),
-        max_age: subject.config.token_age_max(),
-        loaded,
-        unreadable,
-        secrets,
-    };
+    let user = user.filter(|user| *user != 0).map(|uid| {
+        let who = Who::of(uid);
+        let tenants = subject.config.outbound.iter().flat_map(|outbound| &outbound.tenants);
+        let secrets = tenants.map(|tenant| &tenant.secret_file).filter(|path| who.lacks(READ, path));
+        let (secrets, unreadable) = (secrets.cloned().collect(), cannot_read(&who, dir));
+        EdgeUser { uid, group: who.group(), unreadable, secrets }
+    });
+    let facts =
+        Facts { dir: dir.clone(), now: system_now(), max_age: subject.config.token_age_max(), loaded, user };
     judge(&facts, findings);
 }
 
-/// A user, as the kernel asks who may read a file.
-struct Reader {
-    uid: u32,
-    groups: Vec<u32>,
+/// What of a directory of keys a user cannot read.
+fn cannot_read(who: &Who, dir: &Path) -> Vec<PathBuf> {
+    if let Some(above) = who.stopped_at(dir) {
+        return vec![above.to_owned()];
+    }
+    if who.lacks(READ | PASS, dir) {
+        return vec![dir.to_owned()];
+    }
+    let paths = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|kind| kind == "key") && who.lacks(READ, path)).collect()
 }
 
-impl Reader {
-    fn of(uid: u32) -> Self {
-        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-        let groups = user.and_then(|user| getgrouplist(&CString::new(user.name).ok()?, user.gid).ok());
-        Self { uid, groups: groups.into_iter().flatten().map(|group| group.as_raw()).collect() }
+/// What gives an edge of this group its keys, and nobody else: for the keys' own place systemd-tmpfiles does it at each
+/// start; for another the same by hand.
+fn let_in(dir: &Path, group: &str) -> String {
+    if dir == Path::new(KEYS) {
+        return "systemd-tmpfiles --create backstop.conf".into();
     }
-
-    /// Whether a file of this owner, group and mode gives it the rights (4: to read, 1: to go through a directory).
-    fn has(&self, rights: u32, owner: u32, group: u32, mode: u32) -> bool {
-        let theirs = match (owner == self.uid, self.groups.contains(&group)) {
-            (true, _) => mode >> 6,
-            (false, true) => mode >> 3,
-            (false, false) => mode,
-        };
-        theirs & rights == rights
-    }
-
-    /// Whether a file is there, and does not give it the rights.
-    fn lacks(&self, path: &Path, rights: u32) -> bool {
-        fs::metadata(path).is_ok_and(|file| !self.has(rights, file.uid(), file.gid(), file.mode()))
-    }
-
-    /// What of a directory of keys it cannot read.
-    fn cannot_read(&self, dir: &Path) -> Vec<PathBuf> {
-        if self.lacks(dir, 5) {
-            return vec![dir.to_owned()];
-        }
-        let paths = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-        paths
-            .filter(|path| path.extension().is_some_and(|kind| kind == "key") && self.lacks(path, 4))
-            .collect()
-    }
+    let dir = dir.display();
+    format!("chown root:{group} {dir} {dir}/*.key && chmod 750 {dir} && chmod 640 {dir}/*.key")
 }
 
 fn row(key: &Key) -> Row {
@@ -130,28 +111,40 @@ fn row(key: &Key) -> Row {
 
 fn judge(facts: &Facts, findings: &mut Findings) {
     let dir = facts.dir.display();
-    if let Some((user, paths)) = &facts.unreadable
-        && let Some(path) = paths.first()
+    if let Some(user) = &facts.user
+        && let Some(path) = user.unreadable.first()
     {
-        findings.bad(
-            "readable",
-            format!("not {}, for user {user}, which the edge runs as", path.display()),
-            "its next start fails: systemd-tmpfiles --create backstop.conf lets its group read them",
-        );
+        let found = format!("not {}, for user {}, which the edge runs as", path.display(), user.uid);
+        let advice = if path.starts_with(&facts.dir) {
+            format!("its next start fails: {}", let_in(&facts.dir, &user.group))
+        } else {
+            let above = path.display();
+            format!("its next start fails: chmod o+x {above}, or keep the keys in {KEYS}")
+        };
+        findings.bad("readable", found, advice);
     }
-    for path in &facts.secrets {
-        findings.bad(
-            "tenant's secret",
-            format!("{} cannot be read by the user that the edge runs as", path.display()),
-            format!("its next start fails: chgrp backstop {0} && chmod 640 {0}", path.display()),
-        );
+    if let Some(user) = &facts.user {
+        for path in &user.secrets {
+            let (path, group) = (path.display(), &user.group);
+            findings.bad(
+                "tenant's secret",
+                format!("{path} cannot be read by the user that the edge runs as"),
+                format!("its next start fails: chgrp {group} {path} && chmod 640 {path}"),
+            );
+        }
     }
     let rows = match &facts.loaded {
         Ok(rows) => rows,
         Err(Refusal::Untold(said)) => return findings.untold("directory", said),
         Err(Refusal::Wrong(said)) => {
-            // The message says what to do.
+            // The message says what to do; but what shuts out the others may shut out the edge's user too.
             let (found, advice) = said.split_once("; ").unwrap_or((said, "see `backstop key list`"));
+            let advice = match &facts.user {
+                Some(user) if advice.starts_with("run: ch") => {
+                    format!("run: {}", let_in(&facts.dir, &user.group))
+                }
+                Some(_) | None => advice.to_owned(),
+            };
             return findings.bad("directory", found, advice);
         }
     };
@@ -211,10 +204,22 @@ mod tests {
         Row { id: 1, created: ago(days_ago), retired: retired_days_ago.map(ago), fingerprint: "ab".into() }
     }
 
+    fn edge_user(unreadable: &[&str]) -> EdgeUser {
+        let unreadable = unreadable.iter().map(PathBuf::from).collect();
+        EdgeUser { uid: 900, group: "edge".into(), unreadable, secrets: Vec::new() }
+    }
+
+    fn judged(dir: &str, loaded: Result<Vec<Row>, Refusal>, user: Option<EdgeUser>) -> Findings {
+        let mut findings = Findings::of("keys");
+        let max_age = Duration::from_secs(16 * DAY);
+        judge(&Facts { dir: dir.into(), now: NOW, max_age, loaded, user }, &mut findings);
+        findings
+    }
+
     #[test]
     fn keys_are_judged_by_age_owner_and_whether_they_can_be_read() {
         let future = Row { created: UnixMillis::from_secs(1_900_000_000), ..made(0, None) };
-        type Case = (Result<Vec<Row>, Refusal>, Option<(u32, Vec<PathBuf>)>, Vec<(State, &'static str)>);
+        type Case = (Result<Vec<Row>, Refusal>, Option<EdgeUser>, Vec<(State, &'static str)>);
         let rows: Vec<Case> = vec![
             (
                 Ok(vec![made(3, None)]),
@@ -223,7 +228,7 @@ mod tests {
             ),
             (
                 Ok(vec![made(401, None)]),
-                Some((900, vec![])),
+                Some(edge_user(&[])),
                 vec![(Good, "directory"), (Careful, "signing key"), (Good, "fingerprints")],
             ),
             (
@@ -243,37 +248,51 @@ mod tests {
             ),
             (
                 Ok(vec![made(3, None)]),
-                Some((900, vec!["/k/001.key".into()])),
+                Some(edge_user(&["/k/001.key"])),
                 vec![(Bad, "readable"), (Good, "directory"), (Good, "signing key"), (Good, "fingerprints")],
             ),
             (Err(Refusal::Untold("no".into())), None, vec![(Careful, "directory")]),
             (Err(Refusal::Wrong("mode 0644 ...; run: chmod 600".into())), None, vec![(Bad, "directory")]),
         ];
-        for (loaded, unreadable, expected) in rows {
-            let mut findings = Findings::of("keys");
-            let max_age = Duration::from_secs(16 * DAY);
-            let secrets = vec![];
-            judge(&Facts { dir: "/k".into(), now: NOW, max_age, loaded, unreadable, secrets }, &mut findings);
+        for (loaded, user, expected) in rows {
+            let findings = judged("/k", loaded, user);
             assert_eq!(findings.states(), expected, "{}", findings.text());
         }
     }
 
     #[test]
-    fn who_may_read_a_key_is_known_by_owner_group_and_mode() {
-        let reader = Reader { uid: 900, groups: vec![901, 902] };
-        for (rights, owner, group, mode, expected) in [
-            (4, 900, 0, 0o400, true),
-            (4, 900, 901, 0o040, false),
-            (4, 0, 902, 0o640, true),
-            (4, 0, 903, 0o640, false),
-            (5, 0, 901, 0o750, true),
-            (5, 0, 901, 0o740, false),
-            (4, 0, 0, 0o604, true),
-        ] {
-            assert_eq!(reader.has(rights, owner, group, mode), expected, "{rights} {owner} {group} {mode:o}");
+    fn what_is_advised_for_keys_elsewhere_does_not_go_in_a_circle() {
+        let refusal = "/srv/k/001.key: mode 0640 lets others at the keys; run: chmod 600 /srv/k/001.key";
+        let by_hand = "chown root:edge /srv/k /srv/k/*.key && chmod 750 /srv/k && chmod 640 /srv/k/*.key";
+        let says = |dir, loaded, paths: &[&str]| judged(dir, loaded, Some(edge_user(paths))).text();
+        let text = says("/srv/k", Err(Refusal::Wrong(refusal.into())), &[]);
+        assert!(text.contains(by_hand) && !text.contains("chmod 600"), "{text}");
+        let text = says("/srv/k", Ok(vec![made(3, None)]), &["/srv/k/001.key"]);
+        assert!(text.contains(by_hand) && !text.contains("tmpfiles"), "{text}");
+        let text = says(KEYS, Ok(vec![made(3, None)]), &["/etc/backstop/keys/001.key"]);
+        assert!(text.contains("systemd-tmpfiles --create backstop.conf"), "{text}");
+        let text = says("/root/k", Ok(vec![made(3, None)]), &["/root"]);
+        assert!(text.contains("chmod o+x /root, or"), "{text}");
+    }
+
+    #[test]
+    fn what_is_advised_for_keys_elsewhere_lets_their_group_in_and_nobody_else() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("keys");
+        keys::create(&dir, NOW).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        let key = keys::path_of(&dir, keys::load(&dir).unwrap().iter().next().unwrap().id());
+        // As they were when somebody had put them there.
+        for (path, mode) in [(&dir, 0o755), (&key, 0o640)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         }
-        let root = Reader::of(0);
-        assert_eq!((root.uid, root.groups.contains(&0)), (0, true));
+        assert!(keys::load(&dir).is_err());
+        let owner = fs::metadata(&dir).unwrap();
+        let command = let_in(&dir, &owner.gid().to_string()).replace("root:", &format!("{}:", owner.uid()));
+        assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success());
+        assert_eq!((mode(&dir), mode(&key)), (0o750, 0o640));
+        keys::load(&dir).unwrap();
     }
 
     #[test]
@@ -287,31 +306,18 @@ mod tests {
 
     #[test]
     fn a_secret_that_the_edge_cannot_read_is_bad_and_one_that_its_group_may_is_not() {
-        use std::os::unix::fs::PermissionsExt as _;
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tenant.secret");
         fs::write(&path, "x").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let group = fs::metadata(&path).unwrap().gid();
-        let stranger = Reader { uid: 4_000_000, groups: vec![] };
-        assert!(stranger.lacks(&path, 4));
-        assert!(!Reader { groups: vec![group], ..stranger }.lacks(&path, 4));
-        assert!(
-            !Reader { uid: 4_000_000, groups: vec![] }.lacks(&dir.path().join("missing"), 4),
-            "that is said elsewhere"
-        );
-        let mut findings = Findings::of("keys");
-        let loaded = Ok(vec![made(3, None)]);
-        let max_age = Duration::from_secs(16 * DAY);
-        let facts = Facts {
-            dir: "/k".into(),
-            now: NOW,
-            max_age,
-            loaded,
-            unreadable: None,
-            secrets: vec![path.clone()],
-        };
-        judge(&facts, &mut findings);
+        assert!(Who { uid: 4_000_000, groups: vec![] }.lacks(READ, &path));
+        let member = Who { uid: 4_000_000, groups: vec![group] };
+        assert!(!member.lacks(READ, &path));
+        assert!(!member.lacks(READ, &dir.path().join("missing")), "that is said elsewhere");
+        let user = EdgeUser { secrets: vec![path.clone()], ..edge_user(&[]) };
+        let findings = judged("/k", Ok(vec![made(3, None)]), Some(user));
         let first = findings.into_list().remove(0);
         assert_eq!((first.state, first.check.as_str()), (Bad, "tenant's secret"));
         assert!(first.found.contains(path.to_str().unwrap()), "{}", first.found);

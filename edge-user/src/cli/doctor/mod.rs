@@ -17,9 +17,11 @@ mod nic;
 mod pins;
 mod port;
 mod process;
+mod sandbox;
 mod state;
 mod unit;
 mod upstream;
+mod who;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;

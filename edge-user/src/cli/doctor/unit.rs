@@ -24,11 +24,15 @@ const DESCRIPTORS_DEFAULT: u64 = 524_288;
 const STOP_DEFAULT: u64 = 90;
 
 /// The assignments in `[Service]`, by name, in their order; an empty one forgets those before it.
-type Settings = BTreeMap<String, Vec<String>>;
+pub(super) type Settings = BTreeMap<String, Vec<String>>;
 
 /// The user that an installed unit runs the edge as.
 pub(super) fn user() -> Option<u32> {
-    let (_, settings) = installed()?;
+    user_of(&installed()?.1)
+}
+
+/// The same of one that is read.
+pub(super) fn user_of(settings: &Settings) -> Option<u32> {
     let name = settings.get("User")?.last()?;
     name.parse().ok().or_else(|| Some(nix::unistd::User::from_name(name).ok()??.uid.as_raw()))
 }
@@ -40,7 +44,7 @@ pub(super) fn ask(subject: &Subject, findings: &mut Findings) {
 }
 
 /// The unit and its drop-ins, in systemd's order.
-fn installed() -> Option<(PathBuf, Settings)> {
+pub(super) fn installed() -> Option<(PathBuf, Settings)> {
     let path = PLACES.iter().map(|place| Path::new(place).join(NAME)).find(|path| path.exists())?;
     let mut texts = vec![fs::read_to_string(&path).ok()?];
     // A drop-in in an earlier place hides one of the same name in a later place.
@@ -55,7 +59,7 @@ fn installed() -> Option<(PathBuf, Settings)> {
     Some((path, service(&texts)))
 }
 
-fn service(texts: &[String]) -> Settings {
+pub(super) fn service(texts: &[String]) -> Settings {
     let mut settings = Settings::new();
     for text in texts {
         let mut section = String::new();
