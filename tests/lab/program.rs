@@ -21,6 +21,8 @@ pub enum Program {
     Backstop,
     /// The load generator.
     Load,
+    /// What stands in for systemd around a service, on the lab's hosts that are reached by ssh.
+    Service,
     /// The project's tasks.
     Xtask,
 }
@@ -30,6 +32,7 @@ impl Program {
         match self {
             Self::Backstop => "edge-user",
             Self::Load => "backstop-benches",
+            Self::Service => "backstop-tests",
             Self::Xtask => "xtask",
         }
     }
@@ -38,6 +41,7 @@ impl Program {
         match self {
             Self::Backstop => "backstop",
             Self::Load => "backstop-load",
+            Self::Service => "backstop-service",
             Self::Xtask => "xtask",
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! No systemd runs in the lab; a stand-in for `systemctl` starts and stops the daemon (`tests/lab/ssh/systemctl.sh`).
 
+mod bounds;
 mod broken;
 mod faults;
 mod fleet;

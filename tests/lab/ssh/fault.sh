@@ -30,8 +30,13 @@ if [ -n "$kind" ]; then
                 ;;
             hangs) while [ ! -e "$here/go-on" ]; do sleep 0.1; done ;;
             connection-dies | power-cut)
-                for pid in $(cat /proc/1/task/1/children); do
-                    case $(cat "/proc/$pid/comm") in sshd*) kill -9 "$pid" ;; esac
+                # All but the one that listens: the one with privileges, and the user's own.
+                for process in /proc/[0-9]*; do
+                    pid=${process#/proc/}
+                    case $pid:$(cat "$process/comm" 2>/dev/null) in
+                    1:*) ;;
+                    *:sshd*) kill -9 "$pid" ;;
+                    esac
                 done
                 ;;
             esac

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::mta::Software;
+use crate::program::{Profile, Program};
 use crate::{Host, Lab, Process};
 
 /// Not 22, so that ssh must read its configuration.
@@ -40,6 +41,12 @@ const FALLIBLE: [&str; 19] = [
     "timeout",
     "touch",
 ];
+
+/// Kills every sshd but the one that listens: the one with privileges, and the user's own.
+const CUT: &str = "for process in /proc/[0-9]*; do
+    pid=${process#/proc/}
+    case $pid:$(cat $process/comm 2>/dev/null) in 1:*) ;; *:sshd*) kill -9 $pid ;; esac
+done; true";
 
 /// What becomes of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,6 +167,14 @@ impl SshHost {
         std::fs::write(self.files.join("go-on"), "").context("cannot let it go on")
     }
 
+    /// Kills the far end of every connection.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn cut_connections(&self) -> Result<()> {
+        self.read(CUT).map(drop)
+    }
+
     /// The calls of fallible commands since the last [`SshHost::fault`], in their order.
     ///
     /// # Errors
@@ -188,6 +203,8 @@ impl Lab {
     pub fn ssh_hosts(&self, hosts: &[(&str, Host, Ipv4Addr)]) -> Result<Vec<SshHost>> {
         std::fs::create_dir_all(self.path("deployer")).context("cannot make the deployer's folder")?;
         keygen(&self.path("deployer/key"))?;
+        std::fs::copy(Program::Service.build(Profile::Dev)?, self.path("deployer/backstop-service"))
+            .context("cannot copy backstop-service")?;
         let mut known = String::new();
         let mut config = format!(
             "Host *\n  User root\n  Port {PORT}\n  IdentityFile /run/lab/deployer/key\n  IdentitiesOnly yes\n  \

@@ -20,5 +20,7 @@ mount -t tmpfs -o mode=0700 tmpfs /root
 rm -rf /etc/backstop /usr/local/bin/backstop /usr/local/lib/backstop /etc/systemd/system/backstop.service
 cp "$files/systemctl" /usr/bin/systemctl
 cp "$files/journalctl" /usr/bin/journalctl
+mkdir -p /usr/libexec
+ln -sfn /run/lab/deployer/backstop-service /usr/libexec/backstop-service
 echo "$1" >/proc/sys/kernel/hostname
 exec /usr/sbin/sshd -D -e -f "$files/sshd_config"

@@ -73,8 +73,10 @@ pub(super) struct Facts {
     pub(super) interrupted: Option<String>,
     /// Who has the lock, and since when.
     pub(super) holder: Option<String>,
-    /// A switch is at work.
-    pub(super) switching: bool,
+    /// A switch is at work, and has at most so many seconds left.
+    pub(super) switching_secs: Option<u32>,
+    /// What it is doing.
+    pub(super) doing: Option<String>,
 }
 
 impl Facts {
@@ -95,7 +97,8 @@ impl Facts {
             "config" => self.has_config = value == "yes",
             "interrupted" => self.interrupted = some(),
             "holder" => self.holder = some(),
-            "switching" => self.switching = value == "yes",
+            "switching" => self.switching_secs = Some(value.parse().unwrap_or_default()),
+            "doing" => self.doing = some(),
             _ => {}
         }
     }

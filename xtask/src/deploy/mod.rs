@@ -12,6 +12,7 @@
 
 mod elf;
 mod host;
+mod patience;
 mod release;
 mod rollout;
 mod ssh;
@@ -237,7 +238,7 @@ fn status(options: &Options, ssh: &Ssh) -> ExitCode {
 
 fn could_not(options: &Options, rows: &[Row]) -> ExitCode {
     print(options, rows, false);
-    eprintln!("xtask: nothing was changed on any host");
+    eprintln!("xtask: nothing was deployed to any host");
     ExitCode::from(2)
 }
 

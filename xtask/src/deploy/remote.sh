@@ -33,9 +33,10 @@ last=$lib/.last
 
 # How long a deployer may be silent, in seconds. It sends a line every ten.
 silence_secs=60
-# A stop waits for the replies to messages that are on their way: the unit's TimeoutStopSec (900), then its
-# TimeoutAbortSec (30), then TimeoutStartSec (90), and a minute.
-restart_secs=1080
+# How long the program may take to answer a command (its version, `check`, `status`), in seconds.
+answer_secs=20
+# What stands for `infinity` in a unit, in seconds: a day.
+infinity_secs=86400
 # How many releases are kept.
 releases_max=3
 
@@ -50,11 +51,76 @@ sum() { sha256sum "$1" | cut -d ' ' -f 1; }
 
 # Neither may hold the locks: a daemon that a stand-in for systemd starts would keep them.
 systemctl() { command systemctl "$@" 8>&- 9>&-; }
-bounded() { timeout "$restart_secs" systemctl "$@" "$unit" 8>&- 9>&-; }
-backstop() {
-    program=$lib/$1/backstop
+bounded() { timeout "$(restart_secs)" systemctl "$@" "$unit" 8>&- 9>&-; }
+
+# Runs the program of a directory; one that hangs is killed.
+program() {
+    program=$1/backstop
     shift
-    timeout 60 "$program" "$@" 8>&- 9>&-
+    code=0
+    timeout --kill-after=5 "$answer_secs" "$program" "$@" 8>&- 9>&- || code=$?
+    case $code in 124 | 137) echo "it does not answer within $answer_secs s" >&2 ;; esac
+    return "$code"
+}
+backstop() {
+    release=$1
+    shift
+    program "$lib/$release" "$@"
+}
+
+# A time as systemd writes it (`1h 30min`), in seconds, rounded up.
+seconds() {
+    case $1 in infinity) echo "$infinity_secs" && return ;; esac
+    total=0
+    for part in $1; do
+        count=${part%%[!0-9.]*}
+        name=${part#"$count"}
+        count=${count%%.*}
+        case $name in
+        y) each=31557600 ;;
+        month) each=2629800 ;;
+        w) each=604800 ;;
+        d) each=86400 ;;
+        h) each=3600 ;;
+        min) each=60 ;;
+        s) each=1 ;;
+        *) count=1 each=1 ;;
+        esac
+        case $part in *.*s) total=$((total + 1)) ;; esac
+        total=$((total + count * each))
+    done
+    echo "$total"
+}
+
+# The longest that a restart may lawfully take, in seconds, as the unit and its drop-ins are loaded. A stop waits for the
+# replies to messages that are on their way (TimeoutStopSec); what is then still there is aborted (TimeoutAbortSec); to
+# start, what comes before the daemon has as long as the daemon (TimeoutStartSec, each). And a minute.
+restart_secs() {
+    stop_secs=900 abort_secs=30 start_secs=90
+    spans=$(systemctl show --property TimeoutStartUSec,TimeoutStopUSec,TimeoutAbortUSec "$unit" 2>/dev/null) || spans=
+    while IFS='=' read -r name span; do
+        case $name in
+        TimeoutStopUSec) stop_secs=$(seconds "$span") ;;
+        TimeoutAbortUSec) abort_secs=$(seconds "$span") ;;
+        TimeoutStartUSec) start_secs=$(seconds "$span") ;;
+        esac
+    done <<SPANS
+$spans
+SPANS
+    echo $((stop_secs + abort_secs + 2 * start_secs + 60))
+}
+
+# Says until when this is done at the latest, for who looks: that many times a restart, and the wait for its health.
+expect_restarts() {
+    patience_secs=${patience_secs:-60}
+    echo $(($(uptime_secs) + $1 * ($(restart_secs) + patience_secs + 3 * answer_secs) + 60)) >"$run/until"
+}
+
+# How long that still is, in seconds.
+left_secs() {
+    read -r until 2>/dev/null <"$run/until" || until=0
+    left=$((until - $(uptime_secs)))
+    if [ "$left" -gt 0 ]; then echo "$left"; else echo 0; fi
 }
 
 # The release that the link leads to; nothing where there is none.
@@ -88,6 +154,7 @@ needs() {
 }
 
 facts() {
+    fact restart_secs "$(restart_secs)"
     fact machine "$(uname -m)"
     fact glibc "$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d ' ' -f 2)"
     now=$(current)
@@ -105,7 +172,10 @@ facts() {
     if [ -e "$config" ]; then fact config yes; else fact config no; fi
     if [ -e "$journal" ]; then fact interrupted "$(field "$journal" new)"; fi
     if [ -e "$run/lock" ] && ! flock -n "$run/lock" true; then fact holder "$(cut -d ' ' -f 2- "$run/holder")"; fi
-    if [ -e "$run/switch.lock" ] && ! flock -n "$run/switch.lock" true; then fact switching yes; fi
+    if [ -e "$run/switch.lock" ] && ! flock -n "$run/switch.lock" true; then
+        fact doing "$(sed -n 's/^step //p' "$run/words" 2>/dev/null | tail -n 1)"
+        fact switching "$(left_secs)"
+    fi
 }
 
 # The deployer's presence. The kernel lets go of the lock however this process ends.
@@ -139,6 +209,7 @@ lock() {
     rm -rf "$lib"/.incoming-*
     if [ -e "$journal" ]; then
         step "an earlier switch to $(field "$journal" new) was cut off: taking it back"
+        fact restart_secs "$(restart_secs)"
         touched=yes
         take_back || exit 5
     fi
@@ -185,7 +256,7 @@ put() {
 
 try() {
     holds "$1"
-    said=$("$lib/.incoming-$1/release/backstop" --version 2>&1) || refuse "the new program does not run here: $said"
+    said=$(program "$lib/.incoming-$1/release" --version 2>&1) || refuse "the new program does not run here: $said"
     fact version "${said#backstop }"
 }
 
@@ -231,6 +302,7 @@ work() {
         if [ -f "$link" ]; then adopt; else refuse_foreign; fi
     fi
     trap 'finish' EXIT
+    expect_restarts 2
     open_journal
     take
     prepare
@@ -241,6 +313,7 @@ work() {
     point "$new"
     systemctl daemon-reload
     if ! systemctl is-enabled --quiet "$unit" 2>/dev/null; then systemctl enable --quiet "$unit"; fi
+    expect_restarts 2
     restart
     wait_until_healthy "$new" || refuse "$new is not healthy after $patience_secs s: $why"
     # This is what makes it done. The release in use, deployed once more, is not the one before itself.
@@ -448,6 +521,7 @@ finish() {
 
 # Takes back what the journal says. It can be done again, however far it came; the journal goes last.
 take_back() {
+    expect_restarts 1
     new=$(field "$journal" new) old=$(field "$journal" old) was=$(field "$journal" was)
     enabled=$(field "$journal" enabled)
     if [ "$touched" = yes ]; then
@@ -460,8 +534,11 @@ take_back() {
     if [ "$(field "$journal" config)" = yes ]; then rm -f "$config"; fi
     if [ "$(field "$journal" keys)" = yes ]; then rm -f "$keys"/*.key; fi
     if [ "$(field "$journal" taken)" = yes ]; then rm -rf "${lib:?}/$new"; fi
+    came_up=0
+    if [ "$touched" = yes ] && [ -n "$old" ]; then bring_up || came_up=$?; fi
+    # Gone as well where the old one does not come up: the next deploy may be what mends that.
     rm -f "$journal"
-    if [ "$touched" = yes ] && [ -n "$old" ]; then bring_up; fi
+    return "$came_up"
 }
 
 put_back() {
@@ -477,6 +554,7 @@ take_off() {
 
 # The release that is back, as its unit was before. One that was about to start again, or to reload, runs.
 bring_up() {
+    expect_restarts 1
     if [ "$enabled" = no ]; then systemctl disable --quiet "$unit" || :; fi
     case $was in
     activating)

@@ -6,13 +6,12 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::host::{Facts, HostName};
+use super::patience::Patience;
 use super::release::{Fresh, Item, Release};
 use super::ssh::{Connection, End, Purpose, Ssh, Told};
 
 /// How often a host is called again whose connection broke in the middle of the switch.
 const CALL_EVERY: Duration = Duration::from_secs(3);
-/// How long, beyond the patience for a healthy edge: it may have to put the version before back, and start that.
-const CALL_FOR: Duration = Duration::from_secs(60);
 /// The script's exit code for "not done, and the host is as it was".
 const AS_IT_WAS: i32 = 1;
 
@@ -201,8 +200,8 @@ impl Rollout<'_> {
                 let error = error.or_else(|| Some(format!("the switch ended with code {code}")));
                 Done { outcome: Outcome::NeedsALook, error, facts: look(target) }
             }
-            Ok(End::Lost(reason)) => self.call_again(target, wanted, &reason, tell),
-            Err(error) => self.call_again(target, wanted, &format!("{error:#}"), tell),
+            Ok(End::Lost(reason)) => self.call_again(target, wanted, done, &reason, tell),
+            Err(error) => self.call_again(target, wanted, done, &format!("{error:#}"), tell),
         }
     }
 
@@ -212,36 +211,41 @@ impl Rollout<'_> {
         &self,
         target: &Target<'_>,
         wanted: &str,
+        done: Outcome,
         reason: &str,
         tell: &mut dyn FnMut(&str),
     ) -> Done {
         tell(&format!("{reason}: the host goes on by itself; calling it again"));
         let began = Instant::now();
-        let patience = CALL_FOR + Duration::from_secs(2 * self.patience_secs);
+        let mut patience = Patience::new(self.patience_secs);
         let mut facts = None;
-        while began.elapsed() < patience {
+        while !patience.is_over(began.elapsed()) {
             if let Ok((_, said)) = self.ssh.connect(&target.host, Purpose::Look, &mut |_| {}) {
-                let over = !said.switching;
+                let at_work = said.switching_secs.map(|left_secs| {
+                    let doing = said.doing.as_deref().unwrap_or("switching");
+                    patience.is_at_work(began.elapsed(), doing, left_secs)
+                });
                 facts = Some(said);
-                if over {
-                    break;
+                match at_work {
+                    Some(news) => news.iter().for_each(|news| tell(news)),
+                    None => break,
                 }
             }
             std::thread::sleep(CALL_EVERY);
         }
         let broke = |what: &str| Some(format!("the connection broke during the switch ({reason}); {what}"));
         let Some(said) = &facts else {
-            let error = broke("the host answers no more: look at it with --status when it does");
-            return Done { outcome: Outcome::NeedsALook, error, facts };
+            return Done { outcome: Outcome::NeedsALook, error: broke("the host answers no more"), facts };
         };
-        let as_before =
-            said.release == target.facts.release && (said.is_healthy() || !target.facts.is_healthy());
-        let (outcome, error) = if said.switching || said.interrupted.is_some() {
-            (Outcome::NeedsALook, broke("the host is still at it: look at it with --status"))
-        } else if as_before {
-            (Outcome::AsItWas, broke("the host put the version before back"))
+        let before = &target.facts;
+        let (outcome, error) = if said.switching_secs.is_some() {
+            (Outcome::NeedsALook, broke("the host was still at it when it answered last"))
+        } else if said.interrupted.is_some() {
+            (Outcome::NeedsALook, broke("then the host was cut off in the middle of it"))
         } else if said.release.as_deref() == Some(wanted) && said.is_healthy() {
-            (Outcome::Deployed, broke("the host finished by itself"))
+            (done, broke("the host finished by itself"))
+        } else if said.release == before.release && (said.is_healthy() || !before.is_healthy()) {
+            (Outcome::AsItWas, broke("the host took everything back"))
         } else {
             (Outcome::NeedsALook, broke("the host is not healthy"))
         };

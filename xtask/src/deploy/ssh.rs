@@ -22,8 +22,9 @@ const SCRIPT: &str = include_str!("remote.sh");
 const BEAT_EVERY: Duration = Duration::from_secs(10);
 /// How long a host may take until it says something: ssh's own patience, and somebody who types a passphrase.
 const FIRST_WORD: Duration = Duration::from_secs(120);
-/// How long it may be silent after that: a switch that was cut off is taken back first, which restarts the daemon.
-const NEXT_WORD: Duration = Duration::from_secs(1100);
+/// How long it may be silent after that; to which the host's own `restart_secs` comes, as a switch that was cut off is
+/// taken back first, which restarts the daemon.
+const NEXT_WORD: Duration = Duration::from_secs(120);
 /// How long it may take to let go.
 const GOODBYE: Duration = Duration::from_secs(10);
 /// ssh's own exit code, which the script never uses.
@@ -159,11 +160,15 @@ impl Connection<'_> {
     ) -> Result<Facts> {
         let mut facts = Facts::default();
         let mut errors = Vec::new();
-        let mut patience = FIRST_WORD;
+        let (mut patience, mut next) = (FIRST_WORD, NEXT_WORD);
         loop {
             match lines.recv_timeout(patience) {
                 Ok(line) if line == "ready" => return Ok(facts),
                 Ok(line) => match Told::read(&line) {
+                    Told::Fact("restart_secs", secs) => {
+                        let secs: u32 = secs.parse().unwrap_or_default();
+                        next = NEXT_WORD + Duration::from_secs(secs.into());
+                    }
                     Told::Fact(name, value) => facts.take(name, value),
                     Told::Words(words) => told(words),
                     Told::Error(error) => errors.push(error.to_owned()),
@@ -176,7 +181,7 @@ impl Connection<'_> {
                 }
                 Err(RecvTimeoutError::Disconnected) => bail!("{}", errors.join("; ")),
             }
-            patience = NEXT_WORD;
+            patience = next;
         }
     }
 
@@ -338,6 +343,24 @@ mod tests {
     fn the_script_is_one_that_a_shell_can_read() {
         let output = Command::new("sh").args(["-n", "-c", SCRIPT]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    #[test]
+    fn the_script_reads_times_as_systemd_writes_them() {
+        for (span, wanted) in [
+            ("15min", "900"),
+            ("1min 30s", "90"),
+            ("2h 5min 1s", "7501"),
+            ("1w 1d", "691200"),
+            ("1month", "2629800"),
+            ("1.500s", "2"),
+            ("500ms", "1"),
+            ("infinity", "86400"),
+        ] {
+            let output =
+                Command::new("sh").args(["-c", SCRIPT, "backstop-deploy", "seconds", span]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), wanted, "{span}");
+        }
     }
 
     #[test]

@@ -65,8 +65,38 @@ pub(super) fn render(rows: &[Row]) -> String {
         if let Some(error) = &row.error {
             let _ = writeln!(text, "{}: {error}", row.host);
         }
+        if let Some(next) = next(row) {
+            let _ = writeln!(text, "{}: next: {next}", row.host);
+        }
     }
     text
+}
+
+/// What to do with a host that needs a look.
+fn next(row: &Row) -> Option<String> {
+    if row.outcome != Outcome::NeedsALook {
+        return None;
+    }
+    let host = &row.host;
+    let Some(facts) = &row.facts else {
+        return Some(format!(
+            "`cargo xtask deploy --status {host}` when it answers again; it goes on by itself meanwhile"
+        ));
+    };
+    if facts.switching_secs.is_some() {
+        return Some(format!("wait, and look with `cargo xtask deploy --status {host}`"));
+    }
+    let log = format!("`ssh {host} journalctl --unit backstop --lines 50` says more");
+    Some(match &facts.interrupted {
+        Some(new) => format!(
+            "{log}. What is left of the switch to {new} is taken back first by the next `cargo xtask deploy {host}`, \
+             so run that again when the cause is mended"
+        ),
+        None => format!(
+            "{log}. Nothing is left half done: mend the cause and `ssh {host} systemctl restart backstop`, or deploy a \
+             release that works"
+        ),
+    })
 }
 
 /// For scripts.
@@ -79,6 +109,7 @@ pub(super) fn object(rows: &[Row], done: bool) -> Value {
                 "host": row.host.as_str(),
                 "outcome": row.outcome,
                 "error": row.error,
+                "next": next(row),
                 "before": before(row),
                 "release": facts.and_then(|facts| facts.release.as_deref()),
                 "version": facts.and_then(|facts| facts.status["version"].as_str()),
@@ -172,5 +203,25 @@ mod tests {
         assert_eq!(object["hosts"][0]["outcome"], "deployed");
         assert_eq!(object["hosts"][0]["healthy"], true);
         assert_eq!(object["hosts"][1]["healthy"], Value::Null);
+    }
+
+    #[test]
+    fn a_host_that_needs_a_look_is_shown_what_to_do() {
+        let facts = |name: &str, value: &str| {
+            let mut facts = Facts::default();
+            facts.take(name, value);
+            Some(facts)
+        };
+        for (facts, wanted) in [
+            (None, "--status mx1` when it answers"),
+            (facts("switching", "900"), "wait, and look"),
+            (facts("interrupted", "0.2.0-aa"), "left of the switch to 0.2.0-aa is taken back first"),
+            (facts("unit", "failed"), "Nothing is left half done"),
+        ] {
+            let host = "mx1".parse().unwrap();
+            let row = Row { host, outcome: Outcome::NeedsALook, error: None, before: None, facts };
+            let text = render(&[row]);
+            assert!(text.contains("mx1: next: ") && text.contains(wanted), "{text}");
+        }
     }
 }

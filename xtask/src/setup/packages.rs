@@ -3,7 +3,7 @@
 
 /// Programs that the lab and its tests call, each with the package that brings it: the same on Debian and Ubuntu.
 /// Nothing that starts a service when it is installed: that is unpacked (`servers.rs`).
-pub(super) const PROGRAMS: [(&str, &str); 12] = [
+pub(super) const PROGRAMS: [(&str, &str); 13] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
@@ -16,6 +16,8 @@ pub(super) const PROGRAMS: [(&str, &str); 12] = [
     ("flock", "util-linux"),
     // `cargo xtask deploy` calls it too.
     ("ssh", "openssh-client"),
+    // On the hosts that it deploys to, where the user is not root.
+    ("sudo", "sudo"),
     // Checks the service in `contrib/systemd`. Without `systemd-sysv` it does not become the machine's init.
     ("systemd-analyze", "systemd"),
 ];
