@@ -1,7 +1,7 @@
 //! The pages of `docs/`, word for word: their blocks are read from the file and carried out on real servers in the lab,
 //! the documentation's addresses replaced by the lab's. What cannot be run here (PowerShell) must be called so.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::client::{Client, submit};
@@ -12,8 +12,8 @@ use lab::{EDGE, EDGE_INSIDE, Host, Lab};
 
 use crate::message;
 use crate::readme::{
-    FAR, SUBMISSION, a_bounce_comes_back_through, exim_on_the_internet, in_the_lab, postfix_on_the_internet,
-    relay, settings,
+    FAR, SUBMISSION, a_bounce_comes_back_of_what, a_bounce_comes_back_through, exim_on_the_internet,
+    in_the_lab, postfix_on_the_internet, relay, settings,
 };
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -21,7 +21,7 @@ const SHAPE: [&str; 5] =
     ["What you get", "Steps", "What the upstream must be told", "How to check", "How to undo"];
 /// Each page, with its blocks of `sh`, `toml` and `ini`: all of them are run below.
 const PAGES: [(&str, [usize; 3]); 5] = [
-    ("postfix", [4, 0, 0]),
+    ("postfix", [5, 0, 0]),
     ("exim", [3, 0, 0]),
     ("upstream", [4, 0, 0]),
     ("exchange", [3, 1, 0]),
@@ -80,7 +80,7 @@ fn check(page: &Page, edge: &Edge, lab: &Lab, place: usize) -> Result<()> {
     Ok(())
 }
 
-/// The steps, undone, and done again: `state` prints what must be as before after the undoing.
+/// The steps, twice, undone, and done again: `state` prints what must be as before after the undoing.
 fn done_undone_and_done(steps: &str, undo: &str, state: &str) -> String {
     let steps = in_the_lab(steps);
     // No server runs yet, whose queue it would be.
@@ -89,6 +89,7 @@ fn done_undone_and_done(steps: &str, undo: &str, state: &str) -> String {
         "state() {{ {state}; }}
 mkdir -p /var/backups
 before=$(state)
+{steps}
 {steps}
 [ \"$before\" != \"$(state)\" ] || {{ echo 'the steps change nothing'; exit 1; }}
 {undo}
@@ -101,17 +102,52 @@ rm -r /var/backups/*-before-*
 
 const POSTFIX_STATE: &str = "postconf -n; postconf -M; postconf -P";
 
+/// The message with this subject, the last of `sent`, came once into Postfix and once back from the edge; root got one
+/// copy and one bounce of each; and every milter was asked by what comes back only.
+fn only_what_comes_back_meets_a_milter(server: &MailServer, subject: &str, sent: usize) -> Result<()> {
+    let lines = |all: &[&str]| {
+        let log = server.process().lines();
+        log.iter().filter(|line| all.iter().all(|words| line.contains(words))).count()
+    };
+    let delivered = || lines(&["to=<root@example.jp>", "relay=local"]);
+    let deadline = Instant::now() + PATIENCE;
+    while delivered() < 2 * sent && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let passes = lines(&[&format!("message-id=<{subject}@example.jp>")]);
+    ensure!((passes, delivered()) == (2, 2 * sent), "{passes}, {}: {}", delivered(), server.log());
+    let asked = |who| lines(&[who, "connect to Milter"]);
+    ensure!((asked("handed-in/"), asked("/cleanup")) == (0, 0), "before the edge: {}", server.log());
+    let sessions = lines(&["handed-back/", "]: connect from"]);
+    ensure!(asked("handed-back/") == sessions && sessions >= sent, "behind the edge: {}", server.log());
+    Ok(())
+}
+
 #[test]
 fn the_page_for_postfix_does_what_it_says() -> Result<()> {
     let page = Page::read("postfix")?;
     let lab = Lab::up("docs-postfix")?;
-    let steps = page.block("sh", 0)? + &page.block("sh", 1)?;
-    let undo = page.block("sh", 3)?;
-    let changes = postfix_on_the_internet() + &done_undone_and_done(&steps, &undo, POSTFIX_STATE);
+    let steps = page.block("sh", 0)? + &page.block("sh", 1)? + &page.block("sh", 2)?;
+    let undo = page.block("sh", 4)?;
+    // Copies of what root sends; and a milter that nobody serves, so that the log says who asked it.
+    let before = "postconf -e 'sender_bcc_maps = inline:{ root@example.jp=root@example.jp }' 'milter_default_action = accept' \\
+    'smtpd_milters = inet:127.0.0.1:1' 'non_smtpd_milters = inet:127.0.0.1:1'
+postconf -P 'submission/inet/syslog_name=handed-in'
+";
+    let changes = postfix_on_the_internet()
+        + before
+        + &done_undone_and_done(&steps, &undo, POSTFIX_STATE)
+        + "postconf -P '127.0.0.1:10026/inet/syslog_name=handed-back'\n";
     let server = lab.with_changes(Software::Postfix, &changes)?;
     a_bounce_comes_back_through(&lab, &server, "127.0.0.1:10026", SUBMISSION)?;
+    only_what_comes_back_meets_a_milter(&server, "readme", 1)?;
+    // What programs of the host hand in (`pickup`).
+    a_bounce_comes_back_of_what(&lab, &server, "127.0.0.1:10026", &|to| {
+        server.run(&format!("sendmail -f root@example.jp {to} <<'END'\n{}END\n", message("pickup")))
+    })?;
+    only_what_comes_back_meets_a_milter(&server, "pickup", 2)?;
     let mut edge = Edge::start(&lab, &settings("127.0.0.1:10026"), Profile::Dev)?;
-    check(&page, &edge, &lab, 2)?;
+    check(&page, &edge, &lab, 3)?;
     edge.stop()?;
 
     // What was handed in meanwhile waits for the edge. It goes out without it once all is undone.
@@ -119,9 +155,9 @@ fn the_page_for_postfix_does_what_it_says() -> Result<()> {
     let (host, hand_in) = SUBMISSION;
     let to = format!("later@{}", FAR.domain());
     submit(&lab, host, hand_in, "root@example.jp", &to, &message("later"))?;
-    let waits =
-        server.process().wait_for_line("status=deferred (connect to 127.0.0.1[127.0.0.1]:10025", PATIENCE)?;
-    ensure!(waits.contains(&to), "{waits}");
+    // (The copy waits, too.)
+    let waits = server.process().wait_for_line(&format!("to=<{to}>, relay=none"), PATIENCE)?;
+    ensure!(waits.contains("status=deferred (connect to 127.0.0.1[127.0.0.1]:10025"), "{waits}");
     let restart = "systemctl restart postfix\n";
     ensure!(undo.contains(restart), "{undo}");
     // A restart in the lab would begin with the steps again.

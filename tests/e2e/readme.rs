@@ -79,10 +79,21 @@ pub(crate) fn a_bounce_comes_back_through(
     next_hop: &str,
     (host, hand_in): (Host, SocketAddr),
 ) -> Result<()> {
+    a_bounce_comes_back_of_what(lab, server, next_hop, &|to| {
+        submit(lab, host, hand_in, "root@example.jp", to, &message("readme"))
+    })
+}
+
+/// The same of a message that `hand_in` hands in, for the recipient that it is given. The edge signs it once.
+pub(crate) fn a_bounce_comes_back_of_what(
+    lab: &Lab,
+    server: &MailServer,
+    next_hop: &str,
+    hand_in: &dyn Fn(&str) -> Result<()>,
+) -> Result<()> {
     let far = lab.far(FAR, lab::EDGE.into())?;
     let mut edge = Edge::start(lab, &settings(next_hop), Profile::Dev)?;
-    let to = format!("nobody-here@{}", FAR.domain());
-    submit(lab, host, hand_in, "root@example.jp", &to, &message("readme"))?;
+    hand_in(&format!("nobody-here@{}", FAR.domain()))?;
     let said = || {
         format!("the edge:\n{}\nthe server:\n{}\nfar:\n{}", edge.process().tail(40), server.log(), far.log())
     };
@@ -93,6 +104,7 @@ pub(crate) fn a_bounce_comes_back_through(
         )
         .with_context(said)?;
     assert_eq!((&bounce["proof"], &bounce["reply"]), (&"token".into(), &250.into()), "{bounce}\n{}", said());
+    assert_eq!(edge.json(lab, &["status"])?["counters"]["signed"], 1, "{}", said());
     edge.stop()
 }
 

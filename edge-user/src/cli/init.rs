@@ -243,9 +243,13 @@ fn next_steps(config: &Config, upstream: SocketAddr, output: &Path) -> Vec<Strin
          postconf -P 'submission/inet/content_filter=smtp:[127.0.0.1]:10025'\n  \
          postconf -P 'pickup/unix/content_filter=smtp:[127.0.0.1]:10025'\n  \
          postconf -Me '127.0.0.1:10026/inet = 127.0.0.1:10026 inet n - n - - smtpd -o content_filter= \
+         -o receive_override_options=no_address_mappings \
          -o smtpd_recipient_restrictions=permit_mynetworks,reject'\n  \
          systemctl reload postfix\n\
-         and let the milter that signs with DKIM serve port 10026, so that it signs the token too."
+         Does a milter sign with DKIM? Let it see your users' mail at port 10026 only, so that it signs the token too:\n  \
+         postconf -P 'submission/inet/receive_override_options=no_milters'\n  \
+         postconf -P 'pickup/unix/receive_override_options=no_milters'\n  \
+         systemctl reload postfix"
             .to_owned(),
         format!(
             "Let mail come here, where it does not yet; tokens need no record in DNS:\n{}",
@@ -331,6 +335,23 @@ mod tests {
         assert_eq!(config.hostname, "mx.xn--bcher-kva.example");
         let steps = next_steps(&config, "127.0.0.1:10024".parse().unwrap(), &output).join("\n");
         assert!(steps.contains("  xn--bcher-kva.example. IN MX 10 mx.xn--bcher-kva.example."), "{steps}");
+    }
+
+    #[test]
+    fn its_lines_for_postfix_are_those_of_the_page_that_the_tests_run() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/postfix.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("backstop.toml");
+        run(args(&output, "example.jp")).unwrap();
+        let config = crate::config::load(&output).unwrap();
+        let steps = next_steps(&config, "127.0.0.1:25".parse().unwrap(), &output).join("\n");
+        let lines: Vec<&str> =
+            steps.lines().map(str::trim).filter(|line| line.starts_with("postconf ")).collect();
+        assert_eq!(lines.len(), 6, "{steps}");
+        for line in lines {
+            assert!(page.lines().any(|there| there == line), "the page has no such line: {line}");
+        }
     }
 
     #[test]
