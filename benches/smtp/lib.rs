@@ -1,0 +1,17 @@
+//! What an SMTP session costs, in CPU time, beside the least that it can cost: `cargo xtask bench smtp`.
+//!
+//! - [`floor`]: a server with nothing in it but sockets, which is what all others are compared with; it is also the
+//!   sink behind those that pass mail on;
+//! - [`load`]: the clients, which check every reply and cost less than what they measure;
+//! - [`row`]: what is measured, one dialogue each; [`message`]: the messages in them; [`reply`]: how replies are read;
+//! - [`cpu`]: CPU time of a process and all below it; [`pairs`]: ratios, their median and spread.
+//!
+//! Who is measured, how each is started and what the figures are held against stand in `xtask/src/bench/smtp/`.
+
+pub mod cpu;
+pub mod floor;
+pub mod load;
+pub mod message;
+pub mod pairs;
+pub mod reply;
+pub mod row;

@@ -1,0 +1,69 @@
+//! `backstop-bench-smtp`: the floor and the load as programs, for `cargo xtask bench smtp`, or by hand.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Context as _, Result};
+use bench_smtp::floor::Floor;
+use bench_smtp::load::Load;
+use bench_smtp::row::Row;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "backstop-bench-smtp", about = "What an SMTP session costs: the floor, and the load")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The floor, until it is ended; it says where it listens.
+    Floor {
+        /// Where to listen.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Sessions of one row; ends with one JSON object.
+    Load {
+        /// Where to.
+        #[arg(long)]
+        target: SocketAddr,
+        /// What is said: `refused_rcpt`, ...
+        #[arg(long, value_parser = row)]
+        row: Row,
+        /// Sessions in all.
+        #[arg(long)]
+        sessions: u64,
+        /// Sessions at once.
+        #[arg(long, default_value_t = 50)]
+        at_once: usize,
+        /// The first source address; without it, the kernel chooses.
+        #[arg(long)]
+        source: Option<Ipv4Addr>,
+        /// How many source addresses there are.
+        #[arg(long, default_value_t = 1)]
+        sources: u32,
+    },
+}
+
+fn row(name: &str) -> Result<Row, String> {
+    Row::named(name).ok_or_else(|| format!("one of {}", Row::ALL.map(Row::name).join(", ")))
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Floor { listen } => {
+            let floor = Floor::listen(listen)?;
+            println!("listening at {}", floor.address);
+            match floor.serve()? {}
+        }
+        Command::Load { target, row, sessions, at_once, source, sources } => {
+            let dialogues = row.dialogues();
+            let load =
+                Load { target, sources: source.map(|first| (first, sources)), sessions, at_once, dialogues };
+            let took = load.run().with_context(|| format!("{} at {target}", row.name()))?;
+            println!("{}", serde_json::to_string(&took)?);
+            Ok(())
+        }
+    }
+}
