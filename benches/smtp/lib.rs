@@ -4,6 +4,7 @@
 //!   sink behind those that pass mail on;
 //! - [`load`]: the clients, which check every reply and cost less than what they measure;
 //! - [`row`]: what is measured, one dialogue each; [`message`]: the messages in them; [`reply`]: how replies are read;
+//! - [`nginx`]: whom nginx's mail proxy asks where mail goes;
 //! - [`cpu`]: CPU time of a process and all below it; [`pairs`]: ratios, their median and spread.
 //!
 //! Who is measured, how each is started and what the figures are held against stand in `xtask/src/bench/smtp/`.
@@ -12,6 +13,7 @@ pub mod cpu;
 pub mod floor;
 pub mod load;
 pub mod message;
+pub mod nginx;
 pub mod pairs;
 pub mod reply;
 pub mod row;

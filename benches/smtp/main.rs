@@ -1,10 +1,12 @@
 //! `backstop-bench-smtp`: the floor and the load as programs, for `cargo xtask bench smtp`, or by hand.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use bench_smtp::floor::Floor;
 use bench_smtp::load::Load;
+use bench_smtp::nginx;
 use bench_smtp::row::Row;
 use clap::{Parser, Subcommand};
 
@@ -22,6 +24,15 @@ enum Command {
         /// Where to listen.
         #[arg(long)]
         listen: SocketAddr,
+    },
+    /// Tells nginx's mail proxy where to pass sessions on to (`auth_http`), until it is ended.
+    NginxAsks {
+        /// Where to listen.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Where to.
+        #[arg(long)]
+        then: SocketAddr,
     },
     /// Sessions of one row; ends with one JSON object.
     Load {
@@ -50,13 +61,24 @@ fn row(name: &str) -> Result<Row, String> {
     Row::named(name).ok_or_else(|| format!("one of {}", Row::ALL.map(Row::name).join(", ")))
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Floor { listen } => {
             let floor = Floor::listen(listen)?;
             println!("listening at {}", floor.address);
             match floor.serve()? {}
         }
+        Command::NginxAsks { listen, then } => match nginx::answer(listen, then)? {},
         Command::Load { target, row, sessions, at_once, source, sources } => {
             let dialogues = row.dialogues();
             let load =

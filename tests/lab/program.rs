@@ -23,6 +23,8 @@ pub enum Program {
     Load,
     /// What stands in for systemd around a service, on the lab's hosts that are reached by ssh.
     Service,
+    /// Floor and load of `cargo xtask bench smtp`.
+    BenchSmtp,
     /// The project's tasks.
     Xtask,
 }
@@ -33,6 +35,7 @@ impl Program {
             Self::Backstop => "edge-user",
             Self::Load => "backstop-benches",
             Self::Service => "backstop-tests",
+            Self::BenchSmtp => "backstop-bench-smtp",
             Self::Xtask => "xtask",
         }
     }
@@ -42,6 +45,7 @@ impl Program {
             Self::Backstop => "backstop",
             Self::Load => "backstop-load",
             Self::Service => "backstop-service",
+            Self::BenchSmtp => "backstop-bench-smtp",
             Self::Xtask => "xtask",
         }
     }

@@ -5,6 +5,7 @@
 //!
 //! Exit codes are those of `backstop`: 0 done or yes, 1 no (a check failed, a test failed), 2 could not be done.
 
+mod bench;
 mod demo;
 mod deploy;
 mod lab;
@@ -23,6 +24,8 @@ enum Task {
     Setup(setup::Options),
     /// The three cases of backscatter, played through in the lab.
     Demo(demo::Options),
+    /// What Backstop costs, beside the least that can be and beside others.
+    Bench(bench::Options),
     /// Every test, also those that need root, XDP and real mail servers.
     Test(test::Options),
     /// A release on several edges, over ssh, and back by itself where it does not work.
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Setup(options) => setup::run(&options),
         Task::Demo(options) => demo::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Deploy(options) => deploy::run(&options),
         Task::Lab(options) => lab::run(&options),

@@ -9,6 +9,7 @@ mod dovecot;
 mod exim;
 mod forwarder;
 mod opensmtpd;
+mod peer;
 mod postfix;
 mod sendmail;
 mod stunnel;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 pub use self::forwarder::{FORWARD_DOMAIN, Forwarder, LIST};
+pub use self::peer::Peer;
 pub use self::postfix::{CONTENT_FILTER, Operator, REINJECTION, SUBMISSION};
 use crate::mailbox::Maildir;
 use crate::{Host, Lab, Process};
@@ -60,6 +62,10 @@ pub enum Software {
     Nsd,
     /// OpenSSH's server ([`crate::ssh`]).
     OpenSsh,
+    /// HAProxy, to measure against.
+    HaProxy,
+    /// nginx with its mail proxy, to measure against.
+    Nginx,
 }
 
 impl Software {
@@ -77,6 +83,8 @@ impl Software {
             Self::Stunnel => "stunnel",
             Self::Nsd => "nsd",
             Self::OpenSsh => "openssh",
+            Self::HaProxy => "haproxy",
+            Self::Nginx => "nginx",
         }
     }
 
@@ -94,6 +102,8 @@ impl Software {
             Self::Stunnel => "usr/bin/stunnel4",
             Self::Nsd => "usr/sbin/nsd",
             Self::OpenSsh => "usr/sbin/sshd",
+            Self::HaProxy => "usr/sbin/haproxy",
+            Self::Nginx => "usr/lib/nginx/modules/ngx_mail_module.so",
         }
     }
 
@@ -154,7 +164,9 @@ impl Far {
             | Software::Mlmmj
             | Software::Stunnel
             | Software::Nsd
-            | Software::OpenSsh => 5,
+            | Software::OpenSsh
+            | Software::HaProxy
+            | Software::Nginx => 5,
         })
     }
 
@@ -393,7 +405,9 @@ impl Lab {
             | Software::Mlmmj
             | Software::Stunnel
             | Software::Nsd
-            | Software::OpenSsh => bail!("no test needs {} as far side", far.software.name()),
+            | Software::OpenSsh
+            | Software::HaProxy
+            | Software::Nginx => bail!("no test needs {} as far side", far.software.name()),
         };
         MailServer::start(self, instance)
     }
@@ -422,7 +436,9 @@ impl Lab {
             | Software::Mlmmj
             | Software::Stunnel
             | Software::Nsd
-            | Software::OpenSsh => bail!("no test needs {} with its defaults", software.name()),
+            | Software::OpenSsh
+            | Software::HaProxy
+            | Software::Nginx => bail!("no test needs {} with its defaults", software.name()),
         };
         instance.prepare.insert_str(0, changes);
         MailServer::start(self, instance)

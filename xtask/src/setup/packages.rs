@@ -3,7 +3,7 @@
 
 /// Programs that the lab and its tests call, each with the package that brings it: the same on Debian and Ubuntu.
 /// Nothing that starts a service when it is installed: that is unpacked (`servers.rs`).
-pub(super) const PROGRAMS: [(&str, &str); 13] = [
+pub(super) const PROGRAMS: [(&str, &str); 16] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
@@ -14,6 +14,10 @@ pub(super) const PROGRAMS: [(&str, &str); 13] = [
     ("openssl", "openssl"),
     ("useradd", "passwd"),
     ("flock", "util-linux"),
+    // `cargo xtask bench` pins what it measures to a core, counts its system calls and its instructions.
+    ("taskset", "util-linux"),
+    ("strace", "strace"),
+    ("valgrind", "valgrind"),
     // `cargo xtask deploy` calls it too.
     ("ssh", "openssh-client"),
     // On the hosts that it deploys to, where the user is not root.

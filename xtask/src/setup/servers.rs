@@ -15,7 +15,7 @@ use super::command::{run, run_in};
 
 /// One row a server: the packages to unpack, whether this machine has them installed or not; the first is the one whose
 /// dependencies are looked up.
-const SERVERS: [(Software, &[&str]); 10] = [
+const SERVERS: [(Software, &[&str]); 12] = [
     (Software::Postfix, &["postfix"]),
     (Software::Exim, &["exim4-daemon-light", "exim4-base", "exim4-config"]),
     (Software::OpenSmtpd, &["opensmtpd"]),
@@ -26,6 +26,8 @@ const SERVERS: [(Software, &[&str]); 10] = [
     (Software::Stunnel, &["stunnel4"]),
     (Software::Nsd, &["nsd"]),
     (Software::OpenSsh, &["openssh-server"]),
+    (Software::HaProxy, &["haproxy"]),
+    (Software::Nginx, &["libnginx-mod-mail", "nginx", "nginx-common"]),
 ];
 
 /// For messages.

@@ -1,0 +1,74 @@
+//! Instructions of Backstop's own code a session, counted by callgrind: between n and twice n sessions, so that its start
+//! and its end do not count. The kernel's are not seen.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bench_smtp::row::{MAILBOXES, Row};
+use nix::sys::signal::Signal;
+
+use super::measure::play;
+use super::subject::{Place, Subject};
+use super::{Options, ensure_program};
+
+/// Sessions of the shorter run.
+const SESSIONS: u64 = 500;
+/// Sessions at once: callgrind is 50 times slower, and nothing may time out.
+const AT_ONCE: u32 = 10;
+/// How long the daemon may take to end under callgrind.
+const END: Duration = Duration::from_secs(60);
+
+/// Counts, and prints.
+pub(super) fn run(place: &Place, options: &Options, tell: &impl Fn(&str)) -> Result<ExitCode> {
+    ensure_program("valgrind")?;
+    let sessions = options.sessions.unwrap_or(SESSIONS);
+    let rows = if options.only.is_empty() { vec![Row::RefusedRcpt] } else { options.only.clone() };
+    for row in rows {
+        let mut counted = Vec::new();
+        for sessions in [sessions, 2 * sessions] {
+            tell(&format!("{}: {sessions} sessions under callgrind", row.name()));
+            counted.push(collected(place, row, sessions).with_context(|| row.name())?);
+        }
+        let each = (counted[1].saturating_sub(counted[0])) / sessions;
+        if options.json {
+            println!("{}", serde_json::json!({ "row": row.name(), "instructions": each }));
+        } else {
+            println!("{}: {each} instructions a session (user code)", row.name());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All that a daemon's life took in which so many sessions came.
+fn collected(place: &Place, row: Row, sessions: u64) -> Result<u64> {
+    let mut server = place.start_under(
+        Subject::Backstop,
+        &["valgrind", "--tool=callgrind", "--callgrind-out-file=/run/lab/bench/callgrind.out"],
+    )?;
+    play(place, Subject::Backstop, row, u64::from(MAILBOXES), AT_ONCE)?;
+    play(place, Subject::Backstop, row, sessions, AT_ONCE)?;
+    let process = server.process();
+    process.signal(Signal::SIGTERM)?;
+    process.wait(END)?;
+    let log = place.log(Subject::Backstop.name()).unwrap_or_default();
+    of_log(&log).with_context(|| format!("callgrind's last words:\n{log}"))
+}
+
+/// `==123== Collected : 4567`
+fn of_log(log: &str) -> Option<u64> {
+    let line = log.lines().rev().find(|line| line.starts_with("==") && line.contains("Collected"))?;
+    line.rsplit(':').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_is_found_among_other_lines() {
+        let log = "==1== Callgrind\n2026 backstop: Collected : 3\n==1== Collected : 168841836\n==1== \n";
+        assert_eq!(of_log(log), Some(168_841_836));
+        assert_eq!(of_log("==1== Callgrind\n"), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! `cargo xtask bench smtp`: CPU time of SMTP sessions.
+//!
+//! Everything runs in one host of a lab, over its loopback: no packet leaves, and what is started ends with the lab. The
+//! server that is measured has the first core, with one worker; load and sink have the last. A row's servers are measured
+//! by turns, pair after pair, forward and backward, so that whatever else the machine does hits all alike. What counts is
+//! the median of the pairs' ratios. `benches/README.md` says more.
+
+mod instructions;
+mod measure;
+mod plan;
+mod subject;
+mod table;
+mod trace;
+
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use bench_smtp::row::Row;
+use clap::Args;
+use lab::program::{Profile, Program};
+
+use self::measure::{Measured, measure};
+use self::subject::{Place, Programs};
+
+/// `bench smtp`
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only these rows.
+    #[arg(long, value_parser = row)]
+    only: Vec<Row>,
+    /// End with one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// How often each server of a row is measured.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pairs: u32,
+    /// Sessions each time, instead of the row's own number.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    sessions: Option<u64>,
+    /// Sessions at once, instead of the row's own number.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    at_once: Option<u32>,
+    /// Leave out Debian's servers, and the goals that are held against them.
+    #[arg(long)]
+    without_peers: bool,
+    /// Another build of Backstop, to be measured in the same pairs.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Instead: system calls a session, of the floor and of Backstop (strace).
+    #[arg(long, conflicts_with = "instructions")]
+    trace: bool,
+    /// Instead: instructions of Backstop's own code a session (callgrind).
+    #[arg(long)]
+    instructions: bool,
+    /// Debug builds: the figures mean nothing, but every reply is checked.
+    #[arg(long)]
+    dev: bool,
+}
+
+fn row(name: &str) -> Result<Row, String> {
+    Row::named(name).ok_or_else(|| format!("one of {}", Row::ALL.map(Row::name).join(", ")))
+}
+
+impl Options {
+    fn rows(&self) -> Vec<Row> {
+        Row::ALL.into_iter().filter(|row| self.only.is_empty() || self.only.contains(row)).collect()
+    }
+}
+
+/// Measures.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "the lab makes network namespaces: run `cargo xtask bench smtp` as root"
+    );
+    let begin = Instant::now();
+    let tell = |line: &str| eprintln!("[{:6.1} s] {line}", begin.elapsed().as_secs_f64());
+    let profile = if options.dev { Profile::Dev } else { Profile::Release };
+    tell("building backstop, the floor and the load");
+    let other = options.against.as_ref().map(|path| {
+        path.canonicalize().with_context(|| format!("--against {}: no such program", path.display()))
+    });
+    let place = Place::up(Programs {
+        backstop: Program::Backstop.build_aloud(profile)?,
+        bench: Program::BenchSmtp.build_aloud(profile)?,
+        other: other.transpose()?,
+    })?;
+    if options.instructions {
+        return instructions::run(&place, options, &tell);
+    }
+    if options.trace {
+        return trace::run(&place, options, &tell);
+    }
+    let mut measured: Vec<Measured> = Vec::new();
+    for row in options.rows() {
+        measured.extend(measure(&place, row, options, &tell).with_context(|| row.name().to_owned())?);
+    }
+    let rows = table::rows(&measured);
+    if options.json {
+        println!("{}", serde_json::to_string(&table::Object { bench: "smtp", rows: &rows })?);
+    } else {
+        print!("{}", table::render(&rows, place.cores()));
+    }
+    let missed: Vec<_> = rows.iter().filter(|row| row.met == Some(false)).map(|row| row.row).collect();
+    for row in &missed {
+        eprintln!("missed: {row}");
+    }
+    Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Whether a program of `setup` is there, for what not every run needs.
+fn ensure_program(program: &str) -> Result<()> {
+    let found = std::process::Command::new(program).arg("--version").stdout(Stdio::null()).status();
+    ensure!(found.is_ok_and(|status| status.success()), "no {program}: run `cargo xtask setup`");
+    Ok(())
+}

@@ -1,0 +1,364 @@
+//! Who is measured, and how each is started: in one host of a lab, with one worker on the first core.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use bench_smtp::row::{DISCARDED, DOMAIN, tagged_domain};
+use lab::mta::{MailServer, Peer, Software};
+use lab::{Host, Lab, Process};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
+/// How long a server may take until it listens.
+const START: Duration = Duration::from_secs(30);
+/// Where passed-on mail ends.
+const SINK: SocketAddr = at(2600);
+/// Where nginx asks whom to pass a session on to.
+const NGINX_ASKS: SocketAddr = at(2601);
+/// The sessions' source addresses: as many as a flood has, so that none is over its budget.
+pub(super) const SOURCE_FIRST: &str = "10.64.0.0";
+pub(super) const SOURCES: u32 = 4096;
+const SOURCES_NET: &str = "10.64.0.0/16";
+
+const fn at(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// A server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Subject {
+    /// Nothing but sockets (`benches/smtp/floor.rs`).
+    Floor,
+    /// The release's daemon, with its log and all else on, but without XDP.
+    Backstop,
+    /// Another build of it (`--against`).
+    Other,
+    /// HAProxy in TCP mode before the sink: it reads no SMTP.
+    HaProxy,
+    /// nginx's mail proxy before the sink.
+    Nginx,
+    /// Postfix's `smtp-sink`, which refuses every RCPT.
+    SinkRefuses,
+    /// Postfix's `smtp-sink`, which accepts everything and keeps nothing.
+    SinkAccepts,
+}
+
+impl Subject {
+    /// Its name in the table.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Backstop => "backstop",
+            Self::Other => "other",
+            Self::HaProxy => "haproxy",
+            Self::Nginx => "nginx",
+            Self::SinkRefuses | Self::SinkAccepts => "smtp-sink",
+        }
+    }
+
+    /// Where it listens.
+    pub(super) const fn address(self) -> SocketAddr {
+        match self {
+            Self::Floor => at(2610),
+            Self::Backstop => at(2611),
+            Self::HaProxy => at(2612),
+            Self::Nginx => at(2613),
+            Self::SinkRefuses => at(2614),
+            Self::SinkAccepts => at(2615),
+            Self::Other => at(2616),
+        }
+    }
+}
+
+/// What was built.
+pub(super) struct Programs {
+    pub(super) backstop: PathBuf,
+    /// Floor, load and what stands beside.
+    pub(super) bench: PathBuf,
+    /// Another build of Backstop.
+    pub(super) other: Option<PathBuf>,
+}
+
+/// Where all of it runs, with the sink.
+pub(super) struct Place {
+    pub(super) lab: Lab,
+    programs: Programs,
+    first_core: usize,
+    last_core: usize,
+    _beside: Vec<Process>,
+}
+
+/// A server that runs.
+pub(super) enum Running {
+    Program(Process),
+    Peer(MailServer),
+}
+
+impl Running {
+    /// Its first process.
+    pub(super) fn pid(&self) -> u32 {
+        match self {
+            Self::Program(process) => process.pid(),
+            Self::Peer(server) => server.process().pid(),
+        }
+    }
+
+    /// The process itself, to be ended and waited for.
+    pub(super) fn process(&mut self) -> &mut Process {
+        match self {
+            Self::Program(process) => process,
+            Self::Peer(server) => server.process_mut(),
+        }
+    }
+}
+
+impl Place {
+    /// A lab with the sink, and with an answer for nginx.
+    pub(super) fn up(programs: Programs) -> Result<Self> {
+        let (first_core, last_core) = cores()?;
+        let lab = Lab::up("bench-smtp")?;
+        let sources = lab.run(Host::Edge, &["ip", "route", "add", "local", SOURCES_NET, "dev", "lo"])?;
+        ensure!(sources.status.success(), "ip route: {}", String::from_utf8_lossy(&sources.stderr));
+        let mut place = Self { lab, programs, first_core, last_core, _beside: Vec::new() };
+        let program = shown(&place.programs.bench)?;
+        for (name, arguments) in [
+            ("sink", vec!["floor".to_owned(), format!("--listen={SINK}")]),
+            (
+                "nginx-asks",
+                vec!["nginx-asks".to_owned(), format!("--listen={NGINX_ASKS}"), format!("--then={SINK}")],
+            ),
+        ] {
+            let process = place.spawn(name, last_core, &[vec![program.clone()], arguments].concat())?;
+            place._beside.push(process);
+        }
+        place.wait_until_listening("the sink", SINK)?;
+        place.wait_until_listening("nginx's answer", NGINX_ASKS)?;
+        Ok(place)
+    }
+
+    /// The core of what is measured, and that of the load.
+    pub(super) const fn cores(&self) -> (usize, usize) {
+        (self.first_core, self.last_core)
+    }
+
+    /// Starts a server.
+    pub(super) fn start(&self, subject: Subject) -> Result<Running> {
+        self.start_under(subject, &[])
+    }
+
+    /// The same under another program, as in `valgrind ...`: programs only, no server of a package.
+    pub(super) fn start_under(&self, subject: Subject, outer: &[&str]) -> Result<Running> {
+        let program = |argv: Vec<String>| {
+            let argv = [outer.iter().map(ToString::to_string).collect(), argv].concat();
+            Ok::<_, anyhow::Error>(Running::Program(self.spawn(subject.name(), self.first_core, &argv)?))
+        };
+        let address = subject.address();
+        let running = match subject {
+            Subject::Floor => {
+                let floor = shown(&self.programs.bench)?;
+                program(vec![floor, "floor".into(), format!("--listen={address}")])?
+            }
+            Subject::Backstop => program(self.backstop(subject, &self.programs.backstop)?)?,
+            Subject::Other => {
+                let other = self.programs.other.as_ref().context("no other build is named: --against")?;
+                program(self.backstop(subject, other)?)?
+            }
+            Subject::SinkRefuses => {
+                program(smtp_sink(address, &["-f", "RCPT", "-B", "550 5.1.1 No such mailbox here"])?)?
+            }
+            Subject::SinkAccepts => program(smtp_sink(address, &[])?)?,
+            Subject::HaProxy => Running::Peer(self.lab.peer(self.haproxy(address))?),
+            Subject::Nginx => Running::Peer(self.lab.peer(self.nginx(address))?),
+        };
+        self.wait_until_listening(subject.name(), address)
+            .with_context(|| self.log(subject.name()).unwrap_or_default())?;
+        Ok(running)
+    }
+
+    /// The load's command, on its core.
+    pub(super) fn load(
+        &self,
+        subject: Subject,
+        row: &str,
+        sessions: u64,
+        at_once: u32,
+    ) -> Result<Vec<String>> {
+        let program = shown(&self.programs.bench)?;
+        let mut argv = pinned(self.last_core);
+        argv.extend([
+            program,
+            "load".into(),
+            format!("--target={}", subject.address()),
+            format!("--row={row}"),
+        ]);
+        argv.extend([format!("--sessions={sessions}"), format!("--at-once={at_once}")]);
+        argv.extend([format!("--source={SOURCE_FIRST}"), format!("--sources={SOURCES}")]);
+        Ok(argv)
+    }
+
+    /// What a program wrote, its last lines.
+    pub(super) fn log(&self, name: &str) -> Option<String> {
+        let text = std::fs::read(self.lab.path(format!("bench/{name}.log"))).ok()?;
+        let tail = &text[text.len().saturating_sub(4000)..];
+        Some(String::from_utf8_lossy(tail).into_owned())
+    }
+
+    /// A program on a core; what it writes goes into a file, as a service's would, and costs nobody else anything.
+    fn spawn(&self, name: &str, core: usize, argv: &[String]) -> Result<Process> {
+        self.lab.write(format!("bench/{name}.log"), "")?;
+        let shell = format!("exec \"$@\" >>/run/lab/bench/{name}.log 2>&1");
+        let pinned = pinned(core);
+        let argv: Vec<&str> = ["bash", "-c", &shell, "bash"]
+            .into_iter()
+            .chain(pinned.iter().chain(argv).map(String::as_str))
+            .collect();
+        self.lab.spawn(name, Host::Edge, &argv)
+    }
+
+    fn wait_until_listening(&self, name: &str, address: SocketAddr) -> Result<()> {
+        let deadline = Instant::now() + START;
+        while let Err(error) = self.lab.connect(Host::Edge, None, address, Duration::from_secs(1)) {
+            if Instant::now() > deadline {
+                bail!("{name} does not listen at {address}: {error:#}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Its command; its configuration is that of an operator who enforces, its state and keys are new.
+    fn backstop(&self, subject: Subject, program: &Path) -> Result<Vec<String>> {
+        let (name, address, tagged) = (subject.name(), subject.address(), tagged_domain());
+        let (program, folder) = (shown(program)?, format!("/run/lab/bench/{name}"));
+        let config = format!(
+            r#"
+hostname = "edge.example.jp"
+inbound.listen = ["{address}"]
+signature.keys = "{folder}/keys"
+control.socket = "{folder}/control.sock"
+state.dir = "{folder}/state"
+# Nothing was sent from here before: no bounce is let through because it may answer that.
+policy.grace_days = 0
+
+[[domain]]
+name = "{DOMAIN}"
+upstream = "{SINK}"
+
+[[domain]]
+name = "{tagged}"
+upstream = "{SINK}"
+require_tag = "always"
+
+[[domain]]
+name = "{DISCARDED}"
+upstream = "{SINK}"
+
+[[filter]]
+covers = ["{DISCARDED}"]
+action = "discard"
+
+[[filter]]
+covers = ["*"]
+action = "reject"
+"#
+        );
+        self.lab.write(format!("bench/{name}/backstop.toml"), config)?;
+        let keys = format!("rm -rf {folder}/keys {folder}/state; exec \"$0\" key new --dir {folder}/keys");
+        let made = self.lab.run(Host::Edge, &["bash", "-c", &keys, &program])?;
+        ensure!(made.status.success(), "{program} key new: {}", String::from_utf8_lossy(&made.stderr));
+        let config = format!("--config={folder}/backstop.toml");
+        Ok(vec![program, "run".into(), "--no-xdp".into(), config])
+    }
+
+    fn haproxy(&self, address: SocketAddr) -> Peer {
+        let config = format!(
+            "global
+    nbthread 1
+    maxconn 8000
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1m
+    timeout server 1m
+frontend smtp
+    bind {address} backlog 4096
+    default_backend sink
+backend sink
+    server sink {SINK}
+"
+        );
+        Peer {
+            name: "haproxy",
+            software: Software::HaProxy,
+            listens: address,
+            etc: vec![("haproxy/bench.cfg", config)],
+            prepare: format!(
+                "ulimit -n $(ulimit -Hn)\nexec taskset -c {} haproxy -db -f /etc/haproxy/bench.cfg\n",
+                self.first_core
+            ),
+        }
+    }
+
+    fn nginx(&self, address: SocketAddr) -> Peer {
+        let config = format!(
+            "load_module /usr/lib/nginx/modules/ngx_mail_module.so;
+daemon off;
+master_process off;
+worker_processes 1;
+user root;
+pid /run/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 8000; }}
+mail {{
+    server_name edge.example.jp;
+    auth_http {NGINX_ASKS}/;
+    proxy_pass_error_message on;
+    xclient off;
+    server {{
+        listen {address} backlog=4096;
+        protocol smtp;
+        smtp_auth none;
+        proxy on;
+    }}
+}}
+"
+        );
+        Peer {
+            name: "nginx",
+            software: Software::Nginx,
+            listens: address,
+            etc: vec![("nginx/bench.conf", config)],
+            prepare: format!(
+                "mkdir -p /var/log/nginx /var/lib/nginx\nulimit -n $(ulimit -Hn)\nexec taskset -c {} nginx -c /etc/nginx/bench.conf\n",
+                self.first_core
+            ),
+        }
+    }
+}
+
+fn smtp_sink(address: SocketAddr, options: &[&str]) -> Result<Vec<String>> {
+    let package = Software::Postfix.package()?;
+    let libraries = format!("LD_LIBRARY_PATH={}", shown(&package.join("usr/lib/postfix"))?);
+    let mut argv = vec!["env".to_owned(), libraries, shown(&package.join("usr/sbin/smtp-sink"))?];
+    argv.extend(["-u", "nobody"].iter().chain(options).map(ToString::to_string));
+    argv.extend([format!("inet:{address}"), "4096".to_owned()]);
+    Ok(argv)
+}
+
+fn pinned(core: usize) -> Vec<String> {
+    vec!["taskset".into(), "-c".into(), core.to_string()]
+}
+
+/// The first and the last core that this process may use: the same one where there is only one.
+fn cores() -> Result<(usize, usize)> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).context("the cores of this process")?;
+    let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
+    let first = cores.next().context("no core at all")?;
+    Ok((first, cores.next_back().unwrap_or(first)))
+}
+
+fn shown(path: &Path) -> Result<String> {
+    path.to_str().map(String::from).context("the target folder's path is not UTF-8")
+}
