@@ -51,7 +51,7 @@ fn collected(place: &Place, row: Row, sessions: u64) -> Result<u64> {
     let process = server.process();
     process.signal(Signal::SIGTERM)?;
     process.wait(END)?;
-    let log = place.log(Subject::Backstop.name()).unwrap_or_default();
+    let log = place.log(Subject::Backstop, &server);
     of_log(&log).with_context(|| format!("callgrind's last words:\n{log}"))
 }
 

@@ -54,7 +54,16 @@ pub(super) fn measure(
     let mut running = Vec::new();
     for subject in &plan.subjects {
         let server = place.start(*subject).with_context(|| subject.name())?;
-        warm_up(place, *subject, row, &plan).with_context(|| format!("{} (warming up)", subject.name()))?;
+        let plan = plan.clone().of(*subject);
+        warm_up(place, *subject, row, &plan).with_context(|| {
+            format!(
+                "{} (warming up); it said:
+{}
+",
+                subject.name(),
+                place.log(*subject, &server)
+            )
+        })?;
         running.push((*subject, server));
     }
     let mut measured: Vec<Measured> =
@@ -66,7 +75,10 @@ pub(super) fn measure(
             turns.reverse();
         }
         for ((subject, server), into) in turns {
-            once(place, *subject, server, row, &plan, into).with_context(|| subject.name())?;
+            let plan = plan.clone().of(*subject);
+            once(place, *subject, server, row, &plan, into).with_context(|| {
+                format!("{}; it said:\n{}\n", subject.name(), place.log(*subject, server))
+            })?;
         }
     }
     for (subject, mut server) in running {

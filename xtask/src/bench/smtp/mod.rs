@@ -7,6 +7,7 @@
 
 mod instructions;
 mod measure;
+mod peers;
 mod plan;
 mod subject;
 mod table;

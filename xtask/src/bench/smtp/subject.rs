@@ -4,15 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::peers;
 use anyhow::{Context, Result, bail, ensure};
 use bench_smtp::row::{DISCARDED, DOMAIN, tagged_domain};
-use lab::mta::{MailServer, Peer, Software};
+use lab::mta::MailServer;
 use lab::{Host, Lab, Process};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
 /// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(30);
+/// How much of a log is shown where something fails.
+const LOG_BYTES: usize = 4000;
 /// Where passed-on mail ends.
 const SINK: SocketAddr = at(2600);
 /// Where nginx asks whom to pass a session on to.
@@ -39,6 +42,8 @@ pub(super) enum Subject {
     HaProxy,
     /// nginx's mail proxy before the sink.
     Nginx,
+    /// Postfix: `smtpd`, with `smtpd_proxy_filter` before the sink.
+    Postfix,
     /// Postfix's `smtp-sink`, which refuses every RCPT.
     SinkRefuses,
     /// Postfix's `smtp-sink`, which accepts everything and keeps nothing.
@@ -54,6 +59,7 @@ impl Subject {
             Self::Other => "other",
             Self::HaProxy => "haproxy",
             Self::Nginx => "nginx",
+            Self::Postfix => "postfix",
             Self::SinkRefuses | Self::SinkAccepts => "smtp-sink",
         }
     }
@@ -68,6 +74,7 @@ impl Subject {
             Self::SinkRefuses => at(2614),
             Self::SinkAccepts => at(2615),
             Self::Other => at(2616),
+            Self::Postfix => at(2617),
         }
     }
 }
@@ -166,14 +173,19 @@ impl Place {
                 program(self.backstop(subject, other)?)?
             }
             Subject::SinkRefuses => {
-                program(smtp_sink(address, &["-f", "RCPT", "-B", "550 5.1.1 No such mailbox here"])?)?
+                program(peers::smtp_sink(address, &["-f", "RCPT", "-B", "550 5.1.1 No such mailbox here"])?)?
             }
-            Subject::SinkAccepts => program(smtp_sink(address, &[])?)?,
-            Subject::HaProxy => Running::Peer(self.lab.peer(self.haproxy(address))?),
-            Subject::Nginx => Running::Peer(self.lab.peer(self.nginx(address))?),
+            Subject::SinkAccepts => program(peers::smtp_sink(address, &[])?)?,
+            Subject::HaProxy => Running::Peer(self.lab.peer(peers::haproxy(address, SINK), self.first_core)?),
+            Subject::Postfix => {
+                let (main, services, files) = peers::postfix(address, SINK);
+                Running::Peer(self.lab.postfix_peer(&main, &services, files, address, self.first_core)?)
+            }
+            Subject::Nginx => {
+                Running::Peer(self.lab.peer(peers::nginx(address, NGINX_ASKS), self.first_core)?)
+            }
         };
-        self.wait_until_listening(subject.name(), address)
-            .with_context(|| self.log(subject.name()).unwrap_or_default())?;
+        self.wait_until_listening(subject.name(), address).with_context(|| self.log(subject, &running))?;
         Ok(running)
     }
 
@@ -198,11 +210,18 @@ impl Place {
         Ok(argv)
     }
 
-    /// What a program wrote, its last lines.
-    pub(super) fn log(&self, name: &str) -> Option<String> {
-        let text = std::fs::read(self.lab.path(format!("bench/{name}.log"))).ok()?;
-        let tail = &text[text.len().saturating_sub(4000)..];
-        Some(String::from_utf8_lossy(tail).into_owned())
+    /// The last lines that a server wrote.
+    pub(super) fn log(&self, subject: Subject, running: &Running) -> String {
+        match running {
+            Running::Program(_) => self.file_end(subject.name()),
+            Running::Peer(server) => server.process().tail(20),
+        }
+    }
+
+    fn file_end(&self, name: &str) -> String {
+        let text = std::fs::read(self.lab.path(format!("bench/{name}.log"))).unwrap_or_default();
+        let end = &text[text.len().saturating_sub(LOG_BYTES)..];
+        String::from_utf8_lossy(end).into_owned()
     }
 
     /// A program on a core; what it writes goes into a file, as a service's would, and costs nobody else anything.
@@ -271,80 +290,6 @@ action = "reject"
         let config = format!("--config={folder}/backstop.toml");
         Ok(vec![program, "run".into(), "--no-xdp".into(), config])
     }
-
-    fn haproxy(&self, address: SocketAddr) -> Peer {
-        let config = format!(
-            "global
-    nbthread 1
-    maxconn 8000
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 1m
-    timeout server 1m
-frontend smtp
-    bind {address} backlog 4096
-    default_backend sink
-backend sink
-    server sink {SINK}
-"
-        );
-        Peer {
-            name: "haproxy",
-            software: Software::HaProxy,
-            listens: address,
-            etc: vec![("haproxy/bench.cfg", config)],
-            prepare: format!(
-                "ulimit -n $(ulimit -Hn)\nexec taskset -c {} haproxy -db -f /etc/haproxy/bench.cfg\n",
-                self.first_core
-            ),
-        }
-    }
-
-    fn nginx(&self, address: SocketAddr) -> Peer {
-        let config = format!(
-            "load_module /usr/lib/nginx/modules/ngx_mail_module.so;
-daemon off;
-master_process off;
-worker_processes 1;
-user root;
-pid /run/nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 8000; }}
-mail {{
-    server_name edge.example.jp;
-    auth_http {NGINX_ASKS}/;
-    proxy_pass_error_message on;
-    xclient off;
-    server {{
-        listen {address} backlog=4096;
-        protocol smtp;
-        smtp_auth none;
-        proxy on;
-    }}
-}}
-"
-        );
-        Peer {
-            name: "nginx",
-            software: Software::Nginx,
-            listens: address,
-            etc: vec![("nginx/bench.conf", config)],
-            prepare: format!(
-                "mkdir -p /var/log/nginx /var/lib/nginx\nulimit -n $(ulimit -Hn)\nexec taskset -c {} nginx -c /etc/nginx/bench.conf\n",
-                self.first_core
-            ),
-        }
-    }
-}
-
-fn smtp_sink(address: SocketAddr, options: &[&str]) -> Result<Vec<String>> {
-    let package = Software::Postfix.package()?;
-    let libraries = format!("LD_LIBRARY_PATH={}", shown(&package.join("usr/lib/postfix"))?);
-    let mut argv = vec!["env".to_owned(), libraries, shown(&package.join("usr/sbin/smtp-sink"))?];
-    argv.extend(["-u", "nobody"].iter().chain(options).map(ToString::to_string));
-    argv.extend([format!("inet:{address}"), "4096".to_owned()]);
-    Ok(argv)
 }
 
 fn pinned(core: usize) -> Vec<String> {
@@ -359,6 +304,7 @@ fn cores() -> Result<(usize, usize)> {
     Ok((first, cores.next_back().unwrap_or(first)))
 }
 
-fn shown(path: &Path) -> Result<String> {
+/// A path that a command line can hold.
+pub(super) fn shown(path: &Path) -> Result<String> {
     path.to_str().map(String::from).context("the target folder's path is not UTF-8")
 }
