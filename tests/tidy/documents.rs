@@ -2,10 +2,11 @@
 
 use crate::source::{files, read};
 
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "benches/README.md",
     "docs/deploy.md",
     "docs/postfix.md",
     "docs/exim.md",

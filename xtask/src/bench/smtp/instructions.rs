@@ -1,6 +1,7 @@
 //! Instructions of Backstop's own code a session, counted by callgrind: between n and twice n sessions, so that its start
 //! and its end do not count. The kernel's are not seen.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ pub(super) fn run(place: &Place, options: &Options, tell: &impl Fn(&str)) -> Res
             tell(&format!("{}: {sessions} sessions under callgrind", row.name()));
             counted.push(collected(place, row, sessions).with_context(|| row.name())?);
         }
+        let kept = lab::program::target().join(format!("bench/callgrind.{}.out", row.name()));
+        keep(place, &kept)?;
+        tell(&format!("what took them: callgrind_annotate {}", kept.display()));
         let each = (counted[1].saturating_sub(counted[0])) / sessions;
         if options.json {
             println!("{}", serde_json::json!({ "row": row.name(), "instructions": each }));
@@ -53,6 +57,15 @@ fn collected(place: &Place, row: Row, sessions: u64) -> Result<u64> {
     process.wait(END)?;
     let log = place.log(Subject::Backstop, &server);
     of_log(&log).with_context(|| format!("callgrind's last words:\n{log}"))
+}
+
+/// Callgrind's file goes with the lab: this one stays.
+fn keep(place: &Place, kept: &Path) -> Result<()> {
+    let copy = || {
+        std::fs::create_dir_all(kept.parent().unwrap_or(kept))?;
+        std::fs::copy(place.lab.path("bench/callgrind.out"), kept)
+    };
+    copy().map(drop).with_context(|| format!("cannot keep callgrind's file at {}", kept.display()))
 }
 
 /// `==123== Collected : 4567`
