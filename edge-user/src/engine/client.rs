@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_core::source::Source;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::pool::{Buffer, Held, Pool};
 use super::registry::{Leave, Ticket};
+use super::stream::Stream;
 
 /// Replies are written out in the middle of a burst past this many octets.
 const REPLIES_BYTES_MAX: usize = 8 << 10;
@@ -69,7 +68,7 @@ impl Input {
 /// One client.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     /// Who it is.
     pub(crate) peer: SocketAddr,
     /// Who it is, as budgets and bans count it.
@@ -86,7 +85,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(
-        stream: TcpStream,
+        stream: Stream,
         peer: SocketAddr,
         pool: Arc<Pool>,
         ticket: Ticket,

@@ -20,6 +20,7 @@ mod pool;
 pub mod quarantine;
 pub mod record;
 mod registry;
+mod stream;
 mod upstream;
 mod upstreams;
 pub mod watch;

@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use edge_core::smtp::{Capabilities, UpstreamReply, read_reply};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use super::stream::Stream;
 
 /// Pieces written by one call of the kernel.
 const PIECES_MAX: usize = 64;
@@ -99,7 +100,7 @@ impl UpstreamError {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     address: SocketAddr,
-    stream: TcpStream,
+    stream: Stream,
     /// Octets read; the first `replied` of them are the reply that was handed out last.
     input: BytesMut,
     replied: usize,
@@ -123,15 +124,15 @@ impl Upstream {
         patience: Patience,
     ) -> Result<Self, UpstreamError> {
         let fail = |fault| UpstreamError { address, stage: Stage::Connect, fault };
-        let stream = match timeout(patience.connect, TcpStream::connect(address)).await {
+        let socket = match timeout(patience.connect, TcpStream::connect(address)).await {
             Ok(connected) => connected.map_err(|error| fail(Fault::Io(error)))?,
             Err(_) => return Err(fail(Fault::TimedOut(patience.connect))),
         };
         // Commands are small and each waits for its reply. A socket without the option works, only slower.
-        let _ = stream.set_nodelay(true);
+        let _ = socket.set_nodelay(true);
         let mut upstream = Self {
             address,
-            stream,
+            stream: Stream::Clear(socket),
             input: BytesMut::new(),
             replied: 0,
             capabilities: Capabilities::default(),
