@@ -56,7 +56,7 @@ fn dialogue(mut input: &[u8], answers: Answers) -> usize {
             }
             Event::Mail(_) | Event::Rcpt(_) | Event::Data | Event::End(_) => session.accept(&mut out),
             Event::Body(piece) => body += piece.len(),
-            Event::Answered | Event::Reset => {}
+            Event::Answered | Event::Reset | Event::StartTls => {}
             Event::Close(_) => return body,
             Event::NeedMore => panic!("the dialogue ends with QUIT"),
         }

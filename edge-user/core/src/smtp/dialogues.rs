@@ -4,6 +4,7 @@
 //! # a sentence that can be false
 //! C: a line of the client's, CRLF added       c: bytes of the client's as they are, with \r \n \0 \xNN
 //! S: a reply line of the session's            E: an event, and what it says
+//! T: the TLS handshake is done here (`starttls.txt`, where STARTTLS is offered)
 //! ```
 //! The engine's part is played by [`answer`]: it takes everything but what the address asks it to refuse.
 
@@ -24,9 +25,25 @@ fn session(offer: Offer) -> Session {
     Session::new("edge.example".into(), LIMITS, offer)
 }
 
+/// What a client sends.
+#[derive(Clone, Default)]
+struct Client {
+    bytes: Vec<u8>,
+    /// Where in them a handshake is done.
+    handshakes: Vec<usize>,
+}
+
 /// All that happens when the client's bytes come in pieces that end at `cuts`, as dialogue lines.
 fn trace(client: &[u8], cuts: &[usize]) -> String {
-    let mut session = session(OFFER);
+    trace_of(&Client { bytes: client.to_vec(), ..Client::default() }, cuts, OFFER)
+}
+
+fn trace_of(client: &Client, cuts: &[usize], offer: Offer) -> String {
+    let Client { bytes: client, handshakes } = client;
+    let mut session = session(offer);
+    let mut cuts: Vec<usize> = cuts.iter().chain(handshakes).copied().collect();
+    cuts.sort_unstable();
+    let mut handshakes = handshakes.iter().peekable();
     let (mut log, mut out, mut body) = (String::new(), Vec::new(), Vec::new());
     let (mut consumed, mut recipient) = (0, String::new());
     for &end in cuts.iter().chain([&client.len()]) {
@@ -43,7 +60,8 @@ fn trace(client: &[u8], cuts: &[usize]) -> String {
                 | Event::Data
                 | Event::Body(_)
                 | Event::End(_)
-                | Event::Reset => assert!(len > 0, "no progress at {event:?}"),
+                | Event::Reset
+                | Event::StartTls => assert!(len > 0, "no progress at {event:?}"),
             }
             if let Event::Body(piece) = event {
                 assert_eq!(piece, &client[consumed - len..consumed], "a piece is a slice of the wire");
@@ -68,8 +86,13 @@ fn trace(client: &[u8], cuts: &[usize]) -> String {
                 | Event::Data
                 | Event::Body(_)
                 | Event::End(_)
-                | Event::Reset => {}
+                | Event::Reset
+                | Event::StartTls => {}
             }
+        }
+        while handshakes.next_if_eq(&&end).is_some() {
+            assert_eq!(consumed, end, "what was sent in clear waits for the handshake");
+            session.secured();
         }
         assert!(end - consumed <= LIMITS.line_bytes_max, "more waits than a line");
     }
@@ -103,7 +126,10 @@ fn answer(session: &mut Session, event: &Event<'_>, recipient: &str, out: &mut V
         Event::End(_) if recipient == "upstream" => {
             session.pass_on(UpstreamReply { code: 250, raw: b"250 2.0.0 queued as 1\r\n" }, out);
         }
-        Event::Mail(_) | Event::Rcpt(_) | Event::Data | Event::End(_) => session.accept(out),
+        Event::StartTls if session.client_name().0 == b"later" => session.refuse(&refused(454, 4), out),
+        Event::Mail(_) | Event::Rcpt(_) | Event::Data | Event::End(_) | Event::StartTls => {
+            session.accept(out);
+        }
         Event::NeedMore | Event::Answered | Event::Body(_) | Event::Reset | Event::Close(_) => {}
     }
 }
@@ -143,6 +169,7 @@ fn describe(event: &Event<'_>, body: &mut Vec<u8>) -> Option<String> {
             body.clear();
             Some("reset".into())
         }
+        Event::StartTls => Some("starttls".into()),
         Event::Close(cause) => Some(format!("close {cause:?}")),
     }
 }
@@ -174,7 +201,8 @@ fn unescape(text: &str) -> Vec<u8> {
 
 struct Dialogue {
     name: String,
-    client: Vec<u8>,
+    client: Client,
+    offer: Offer,
     expected: String,
 }
 
@@ -183,11 +211,12 @@ fn dialogues() -> Vec<Dialogue> {
     let mut all: Vec<Dialogue> = Vec::new();
     for entry in std::fs::read_dir(folder).expect("the dialogues are there") {
         let path = entry.unwrap().path();
+        let starttls = path.ends_with("starttls.txt");
         for line in std::fs::read_to_string(&path).unwrap().lines().filter(|line| !line.is_empty()) {
             let (kind, text) = line.split_at(line.len().min(3));
             match kind {
                 "C: " | "c: " => {
-                    let client = &mut all.last_mut().expect("a title").client;
+                    let client = &mut all.last_mut().expect("a title").client.bytes;
                     client.extend(unescape(text));
                     if kind == "C: " {
                         client.extend(b"\r\n");
@@ -196,9 +225,14 @@ fn dialogues() -> Vec<Dialogue> {
                 "S: " | "E: " => {
                     writeln!(all.last_mut().expect("a title").expected, "{line}").unwrap();
                 }
+                "T:" => {
+                    let client = &mut all.last_mut().expect("a title").client;
+                    client.handshakes.push(client.bytes.len());
+                }
                 _ if line.starts_with("# ") => all.push(Dialogue {
                     name: format!("{}: {}", path.file_name().unwrap().display(), &line[2..]),
-                    client: Vec::new(),
+                    client: Client::default(),
+                    offer: Offer { starttls, ..OFFER },
                     expected: String::new(),
                 }),
                 _ => panic!("{}: what is this? {line}", path.display()),
@@ -212,14 +246,15 @@ fn dialogues() -> Vec<Dialogue> {
 fn each_dialogue_goes_as_written_however_it_is_cut() {
     let all = dialogues();
     assert!(all.len() > 30, "dialogues are missing");
-    for Dialogue { name, client, expected } in &all {
-        let whole = trace(client, &[]);
+    for Dialogue { name, client, offer, expected } in &all {
+        let trace = |cuts: &[usize]| trace_of(client, cuts, *offer);
+        let whole = trace(&[]);
         assert!(&whole == expected, "{name}\n--- expected\n{expected}--- got\n{whole}");
-        for cut in 0..client.len() {
-            assert_eq!(&trace(client, &[cut]), expected, "{name}, cut at {cut}");
+        for cut in 0..client.bytes.len() {
+            assert_eq!(&trace(&[cut]), expected, "{name}, cut at {cut}");
         }
-        let bytewise: Vec<usize> = (0..client.len()).collect();
-        assert_eq!(&trace(client, &bytewise), expected, "{name}, byte by byte");
+        let bytewise: Vec<usize> = (0..client.bytes.len()).collect();
+        assert_eq!(&trace(&bytewise), expected, "{name}, byte by byte");
     }
 }
 
@@ -262,6 +297,24 @@ fn the_protocol_is_the_transactions() {
 }
 
 #[test]
+fn the_protocol_says_whether_it_came_by_tls() {
+    let mut session = session(Offer { starttls: true, ..OFFER });
+    let mut out = Vec::new();
+    session.next(b"EHLO me\r\n", &mut out);
+    assert_eq!(session.next(b"STARTTLS\r\n", &mut out).event, Event::StartTls);
+    session.accept(&mut out);
+    session.secured();
+    assert_eq!(session.client_name(), (&b""[..], false), "what was said in clear is forgotten");
+    session.next(b"HELO me\r\n", &mut out);
+    assert_eq!(session.protocol(), "SMTP");
+    session.next(b"EHLO me\r\n", &mut out);
+    assert_eq!(session.protocol(), "ESMTPS");
+    session.next(b"MAIL FROM:<> SMTPUTF8\r\n", &mut out);
+    session.accept(&mut out);
+    assert_eq!(session.protocol(), "UTF8SMTPS");
+}
+
+#[test]
 fn a_closed_session_says_nothing_more() {
     let mut session = session(OFFER);
     let mut out = Vec::new();
@@ -272,22 +325,26 @@ fn a_closed_session_says_nothing_more() {
     assert_eq!(out, b"");
 }
 
+fn word() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        8 => proptest::sample::select(vec![
+            "EHLO x\r\n", "HELO x\r\n", "MAIL FROM:<>\r\n", "MAIL FROM:<a@b> SIZE=9\r\n", "RCPT TO:<c@d>\r\n",
+            "RCPT TO:<unknown@d>\r\n", "DATA\r\n", ".\r\n", "\r\n.\r\n", "RSET\r\n", "QUIT\r\n", "text\r\n", "..\r\n",
+        ]).prop_map(|word| word.as_bytes().to_vec()),
+        2 => proptest::sample::select(vec!["\r", "\n", ".", " ", "\0", "<", ">", "\"", "GET / ", "\x16\x03"])
+            .prop_map(|word| word.as_bytes().to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 0..9),
+        1 => (0..700usize).prop_map(|len| vec![b'x'; len]),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// `trace` itself asserts progress, consumption and that each piece is a slice of the wire.
     #[test]
-    fn any_bytes_go_the_same_however_they_are_cut(words in proptest::collection::vec(
-        prop_oneof![
-            8 => proptest::sample::select(vec![
-                "EHLO x\r\n", "HELO x\r\n", "MAIL FROM:<>\r\n", "MAIL FROM:<a@b> SIZE=9\r\n", "RCPT TO:<c@d>\r\n",
-                "RCPT TO:<unknown@d>\r\n", "DATA\r\n", ".\r\n", "\r\n.\r\n", "RSET\r\n", "QUIT\r\n", "text\r\n", "..\r\n",
-            ]).prop_map(|word| word.as_bytes().to_vec()),
-            2 => proptest::sample::select(vec!["\r", "\n", ".", " ", "\0", "<", ">", "\"", "GET / ", "\x16\x03"])
-                .prop_map(|word| word.as_bytes().to_vec()),
-            1 => proptest::collection::vec(any::<u8>(), 0..9),
-            1 => (0..700usize).prop_map(|len| vec![b'x'; len]),
-        ], 0..16), cuts in proptest::collection::vec(0..4000usize, 0..6)) {
+    fn any_bytes_go_the_same_however_they_are_cut(words in proptest::collection::vec(word(), 0..16),
+        cuts in proptest::collection::vec(0..4000usize, 0..6)) {
         let client = words.concat();
         let whole = trace(&client, &[]);
         let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(client.len())).collect();
@@ -295,5 +352,27 @@ proptest! {
         prop_assert_eq!(&trace(&client, &cuts), &whole);
         let bytewise: Vec<usize> = (0..client.len()).collect();
         prop_assert_eq!(&trace(&client, &bytewise), &whole);
+    }
+
+    /// Whatever was put behind STARTTLS in clear, and however it came.
+    #[test]
+    fn nothing_that_came_in_clear_is_heard_behind_the_handshake(
+        injected in proptest::collection::vec(word(), 0..8),
+        protected in proptest::collection::vec(word(), 0..8),
+        cuts in proptest::collection::vec(0..4000usize, 0..6),
+    ) {
+        let offer = Offer { starttls: true, ..OFFER };
+        let client = |injected: &[u8]| {
+            let mut bytes = [b"EHLO x\r\nSTARTTLS\r\n", injected].concat();
+            let handshakes = vec![bytes.len()];
+            bytes.extend(protected.concat());
+            Client { bytes, handshakes }
+        };
+        let clean = trace_of(&client(b""), &[], offer);
+        let client = client(&injected.concat());
+        let cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(client.bytes.len())).collect();
+        prop_assert_eq!(&trace_of(&client, &cuts, offer), &clean);
+        let bytewise: Vec<usize> = (0..client.bytes.len()).collect();
+        prop_assert_eq!(&trace_of(&client, &bytewise, offer), &clean);
     }
 }

@@ -83,6 +83,9 @@ pub enum Event<'b> {
     End(EndOfData),
     /// RSET, EHLO or HELO dropped the transaction that was open. Already answered.
     Reset,
+    /// STARTTLS, outside a transaction (RFC 3207). Answer it. Accepted (220): write what is in `out`, throw away what was
+    /// read behind it, do the handshake, then call `secured`. Refused: 454, where TLS cannot be had at the moment.
+    StartTls,
     /// Write what is in `out`, then close.
     Close(CloseCause),
 }

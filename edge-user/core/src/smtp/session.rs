@@ -1,19 +1,24 @@
 //! The server's side of a session: which command may come when, and what it is answered.
 //!
 //! The session answers by itself what needs no decision (EHLO, HELO, NOOP, VRFY, RSET, QUIT, syntax and order
-//! errors) and hands the rest out as events. After `Mail`, `Rcpt`, `Data` and `End` it waits for exactly one
+//! errors) and hands the rest out as events. After `Mail`, `Rcpt`, `Data`, `End` and `StartTls` it waits for exactly one
 //! answer (`accept`, `refuse` or `pass_on`) before `next` may be called again.
+//!
+//! Between an accepted `StartTls` and [`Session::secured`] every octet is discarded: what somebody put behind STARTTLS
+//! in clear would else be taken for what came protected (RFC 3207 section 4.2; CVE-2011-0411).
 //!
 //! Memory: the client's name, at most 255 octets; nothing else is kept. The read buffer must hold `line_bytes_max`
 //! octets.
 
+mod answering;
+
 use std::sync::Arc;
 
-use super::answers::{self, flagged};
+use super::answers;
 use super::command::{self, Argument, Command, Needs, Said, Verb};
 use super::data::{Piece, Scanner, TERMINATOR};
 use super::line::{self, Line, Skip, Skipped};
-use super::{CloseCause, EndOfData, Enhanced, Event, Limits, Offer, Reply, Step, UpstreamReply, params};
+use super::{CloseCause, EndOfData, Enhanced, Event, Limits, Offer, Reply, Step, params};
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +29,8 @@ enum Phase {
     Skip(Skip),
     /// Inside a message.
     Message(Scanner),
+    /// STARTTLS was answered 220, and the handshake is not done.
+    Handshake,
     /// Over.
     Closed(CloseCause),
 }
@@ -36,6 +43,7 @@ enum Asked {
     Rcpt,
     Data,
     End(EndOfData),
+    StartTls,
 }
 
 /// An open transaction (RFC 5321 section 3.3).
@@ -58,6 +66,8 @@ pub struct Session {
     transaction: Option<Transaction>,
     client_name: Vec<u8>,
     extended: bool,
+    /// The handshake is done.
+    secured: bool,
     /// Whether any line was a command of SMTP.
     spoke_smtp: bool,
     /// Whether any octet came.
@@ -78,6 +88,7 @@ impl Session {
             transaction: None,
             client_name: Vec::new(),
             extended: false,
+            secured: false,
             spoke_smtp: false,
             began: false,
             errors: 0,
@@ -104,6 +115,8 @@ impl Session {
             Phase::Command => self.command_line(input, out),
             Phase::Skip(skip) => self.skip(skip, input, out),
             Phase::Message(scanner) => self.message(scanner, input),
+            Phase::Handshake if input.is_empty() => Step { consumed: 0, event: Event::NeedMore },
+            Phase::Handshake => Step { consumed: input.len(), event: Event::Answered },
             Phase::Closed(cause) => Step { consumed: 0, event: Event::Close(cause) },
         }
     }
@@ -226,7 +239,14 @@ impl Session {
             Verb::Vrfy => answers::VRFY.write(out),
             Verb::Help => answers::HELP.write(out),
             Verb::Quit => return self.close(consumed, CloseCause::Quit, &answers::BYE, out),
-            Verb::StartTls if self.offer.starttls => answers::NO_TLS.write(out),
+            Verb::StartTls if self.secured => return self.error(consumed, &answers::TLS_IS_ON, out),
+            Verb::StartTls if self.offer.starttls => {
+                if self.transaction.is_some() {
+                    return self.error(consumed, &answers::TLS_IN_TRANSACTION, out);
+                }
+                self.asked = Asked::StartTls;
+                return Step { consumed, event: Event::StartTls };
+            }
             Verb::StartTls | Verb::NotImplemented => {
                 return self.error(consumed, &answers::NOT_IMPLEMENTED, out);
             }
@@ -260,7 +280,8 @@ impl Session {
             (eight_bit_mime, &b"250-8BITMIME\r\n"[..]),
             (smtputf8, b"250-SMTPUTF8\r\n"),
             (dsn, b"250-DSN\r\n"),
-            (starttls, b"250-STARTTLS\r\n"),
+            // RFC 3207 section 4.2: never in a session that has it.
+            (starttls && !self.secured, b"250-STARTTLS\r\n"),
             (true, b"250 ENHANCEDSTATUSCODES\r\n"),
         ] {
             if offered {
@@ -316,104 +337,23 @@ impl Session {
         Step { consumed, event: Event::Close(cause) }
     }
 
-    /// Yes to the `Mail`, `Rcpt`, `Data` or `End` that was handed out: 250, or 354 for `Data`. To an `End` with a flag
-    /// set it becomes the refusal that the flag asks for.
-    pub fn accept(&mut self, out: &mut Vec<u8>) {
-        match self.asked {
-            Asked::Nothing => debug_assert!(false, "nothing was asked"),
-            Asked::Mail { .. } => answers::MAIL_OK.write(out),
-            Asked::Rcpt => answers::RCPT_OK.write(out),
-            Asked::Data => out.extend_from_slice(answers::GO_AHEAD),
-            Asked::End(end) => match flagged(end) {
-                Some(refusal) => return self.refuse(&refusal, out),
-                None => answers::MESSAGE_OK.write(out),
-            },
-        }
-        self.answered(true, 250);
-    }
-
-    /// No to it. A 4xx or 5xx reply. A refused `Data` or `End` ends the transaction.
-    pub fn refuse(&mut self, reply: &Reply, out: &mut Vec<u8>) {
-        debug_assert!(matches!(reply.code, 400..=599), "{} refuses nothing", reply.code);
-        reply.write(out);
-        self.answered(false, reply.code);
-    }
-
-    /// The upstream's own words, yes or no by their code (yes is 2xx, and 354 for `Data`; what is neither yes nor no
-    /// becomes 451). Its 421 speaks of a channel that is not the client's (RFC 5321 section 3.8), and is passed on as 451.
-    pub fn pass_on(&mut self, reply: UpstreamReply<'_>, out: &mut Vec<u8>) {
-        let yes = match self.asked {
-            Asked::Data => reply.code == 354,
-            Asked::Nothing | Asked::Mail { .. } | Asked::Rcpt | Asked::End(_) => {
-                matches!(reply.code, 200..=299)
-            }
-        };
-        if yes
-            && let Asked::End(end) = self.asked
-            && let Some(refusal) = flagged(end)
-        {
-            return self.refuse(&refusal, out);
-        }
-        if !yes && !matches!(reply.code, 400..=599) {
-            return self.refuse(&answers::UPSTREAM_CONFUSED, out);
-        }
-        if reply.code == 421 {
-            for line in reply.raw.split_inclusive(|&octet| octet == b'\n') {
-                out.extend_from_slice(b"451");
-                out.extend_from_slice(line.get(3..).unwrap_or_default());
-            }
-        } else {
-            out.extend_from_slice(reply.raw);
-        }
-        self.answered(yes, reply.code);
-    }
-
-    /// What an answer does to the session. Only a refused sender or recipient is the client's error: a refused message
-    /// is what the edge is for, and a 4xx is no fault.
-    fn answered(&mut self, yes: bool, code: u16) {
-        match (std::mem::replace(&mut self.asked, Asked::Nothing), yes) {
-            (Asked::Nothing, _) => debug_assert!(false, "nothing was asked"),
-            (Asked::Mail { smtputf8 }, true) => {
-                self.transaction = Some(Transaction { recipients: 0, deferred: false, smtputf8 });
-            }
-            (Asked::Rcpt, true) => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.recipients += 1;
-                }
-            }
-            (Asked::Mail { .. } | Asked::Rcpt, false) => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.deferred |= code < 500;
-                }
-                self.errors = self.errors.saturating_add(u32::from(code >= 500));
-            }
-            (Asked::Data, true) => self.phase = Phase::Message(Scanner::new(self.limits.message_bytes_max)),
-            (Asked::Data | Asked::End(_), false) => self.transaction = None,
-            (Asked::End(_), true) => {
-                self.transaction = None;
-                self.errors = 0;
-            }
-        }
-    }
-
-    /// The refusal that was just given is not the client's error: it does not count against `errors_max`.
-    pub fn forgive(&mut self) {
-        self.errors = self.errors.saturating_sub(1);
-    }
-
     /// The name the client gave in EHLO or HELO; empty before. And whether it was EHLO.
     #[must_use]
     pub fn client_name(&self) -> (&[u8], bool) {
         (&self.client_name, self.extended)
     }
 
-    /// The protocol of the open transaction, as `Received` names it (RFC 3848; RFC 6531 section 4.3).
+    /// The protocol of the open transaction, as `Received` names it (RFC 3848; RFC 6531 section 4.3). TLS without EHLO
+    /// has no name there.
     #[must_use]
     pub fn protocol(&self) -> &'static str {
-        match self.transaction {
-            Some(Transaction { smtputf8: true, .. }) => "UTF8SMTP",
-            Some(Transaction { smtputf8: false, .. }) | None if self.extended => "ESMTP",
-            Some(Transaction { smtputf8: false, .. }) | None => "SMTP",
+        let smtputf8 = self.transaction.is_some_and(|transaction| transaction.smtputf8);
+        match (smtputf8, self.extended, self.secured) {
+            (true, _, false) => "UTF8SMTP",
+            (true, _, true) => "UTF8SMTPS",
+            (false, true, false) => "ESMTP",
+            (false, true, true) => "ESMTPS",
+            (false, false, _) => "SMTP",
         }
     }
 
