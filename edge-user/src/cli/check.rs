@@ -6,9 +6,10 @@ use nix::net::if_::{if_nameindex, if_nametoindex};
 use serde_json::json;
 
 use super::{Answer, CONFIG_PATH, print, print_json};
-use crate::config::{Config, ConfigError, Level, Loaded, Machine, Places, Problem, keys, read};
+use crate::config::{Config, ConfigError, Level, Loaded, Machine, Places, Problem, TlsMode, keys, read};
 use crate::control::check_groups;
 use crate::engine::clock::system_now;
+use crate::engine::tls::{Certificate, day};
 
 /// What the command takes.
 #[derive(clap::Args, Debug)]
@@ -68,6 +69,7 @@ fn beyond_the_file(config: &Config, places: &Places) -> anyhow::Result<Vec<Probl
         problems.push(error("control", fault.to_string()));
     }
     problems.extend(super::quarantine::problems(config));
+    problems.extend(super::tls::problems(config, system_now()));
     if let Err((place, fault)) = config.tenant_secrets() {
         problems.push(error(&format!("outbound.tenant[{place}].secret_file"), fault.to_string()));
     }
@@ -109,6 +111,22 @@ fn understood(config: &Config, file: &Path) -> String {
             }
         }
         None => told += "outbound  none: nothing is signed, so no bounce can be proven\n",
+    }
+    for certificate in &config.tls.certificates {
+        let names = match Certificate::read(certificate) {
+            Ok(certificate) => format!("{}, until {}", list(certificate.names), day(certificate.not_after)),
+            Err(error) => error.to_string(),
+        };
+        told += &format!("tls       STARTTLS for {names}\n");
+    }
+    for upstream in &config.tls.upstreams {
+        let name = upstream.name.as_ref().map_or(String::new(), |name| format!(" as {name}"));
+        let how = match upstream.mode {
+            TlsMode::Off => "in clear",
+            TlsMode::Opportunistic => "by TLS where it can be had",
+            TlsMode::Verified => "by TLS, verified",
+        };
+        told += &format!("tls       to {} {how}{name}\n", upstream.address);
     }
     for domain in &config.domains {
         let tag = if domain.tag { ", tagged" } else { "" };

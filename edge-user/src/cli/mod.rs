@@ -15,6 +15,7 @@ mod quarantine;
 mod run;
 mod sign;
 mod status;
+mod tls;
 mod verify;
 mod watched;
 mod words;

@@ -195,6 +195,7 @@ fn serve(path: &Path, parts: Parts, (log, writer): (&EventLog, &mut Option<Write
     signals::start(Arc::clone(&edge), path.to_owned(), watch_keys, stop)
         .context("cannot wait for signals")?;
     log.event(started);
+    super::tls::warn(&edge.acceptor.certificates(), edge.now());
     // As if it had only monitored before: a file that was changed while the edge was down has no other witness.
     reload::warn_if_early(&edge, &Policy::default());
     notify::ready();

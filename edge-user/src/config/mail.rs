@@ -25,6 +25,9 @@ section! {
         pub networks: Vec<IpNet>,
         /// Where signed mail goes: the one next hop.
         pub next_hop: SocketAddr,
+        /// Whether STARTTLS is offered here too, with the certificates of `[tls]`: what comes from the same host gains
+        /// nothing by it.
+        pub starttls: bool = false,
         /// Networks that strangers share with you, like those of Microsoft 365 or Google: their mail may come in too, but
         /// only with a secret in a header field, which is taken off.
         #[key = "tenant"]

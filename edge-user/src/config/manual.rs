@@ -35,6 +35,14 @@ next_hop = "127.0.0.1:10026"
 [[outbound.tenant]]
 networks = ["40.92.0.0/15", "40.107.0.0/16", "52.100.0.0/14", "104.47.0.0/17"]
 secret_file = "/etc/backstop/tenant.secret"
+[[tls.certificate]]
+chain = "/etc/backstop/tls/fullchain.pem"
+key = "/etc/backstop/tls/privkey.pem"
+[[tls.upstream]]
+address = "127.0.0.1:10026"
+mode = "verified"
+name = "mail.example.com"
+ca_file = "/etc/backstop/tls/ca.pem"
 [[trusted_forwarder]]
 memo = "Ann's other mailbox"
 networks = ["192.0.2.0/24"]

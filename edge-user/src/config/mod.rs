@@ -19,6 +19,7 @@ mod sources;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod validate;
 mod value;
 
@@ -38,6 +39,7 @@ pub use reader::Places;
 pub use section::{Field, Kind};
 pub use sources::{Flood, Reputation, Xdp, XdpMode};
 pub use tenants::{SecretError, TenantSecret};
+pub use tls::{Tls, TlsCertificate, TlsMode, TlsUpstream};
 
 use section::section;
 
@@ -53,6 +55,8 @@ section! {
         /// The operator's domains.
         #[key = "domain"]
         pub domains: Vec<Domain>,
+        /// TLS: certificates for STARTTLS, and the servers that mail is handed to by it.
+        pub tls: Tls,
         /// Keys, tags and tokens.
         pub signature: Signature,
         /// The record of what was sent: it proves bounces that return neither token nor tag, but the Message-ID.

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::reader::{Reader, list, nearest};
 use super::section::{Kind, Section, Value};
-use super::{LogFormat, XdpMode};
+use super::{LogFormat, TlsMode, XdpMode};
 
 macro_rules! whole_numbers {
     ($($type:ty),+) => {
@@ -174,6 +174,7 @@ words! {
     RequireTag: "\"never\", \"flood\" or \"always\"",
     XdpMode: "\"auto\", \"native\" or \"generic\"",
     LogFormat: "\"human\" or \"json\"",
+    TlsMode: "\"off\", \"opportunistic\" or \"verified\"",
 }
 
 impl<T: Value> Value for Option<T> {

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_core::source::Source;
+use rustls::CommonState;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::pool::{Buffer, Held, Pool};
 use super::registry::{Leave, Ticket};
 use super::stream::Stream;
+use super::tls::{Accepted, Handshake, Side};
 
 /// Replies are written out in the middle of a burst past this many octets.
 const REPLIES_BYTES_MAX: usize = 8 << 10;
@@ -68,7 +70,7 @@ impl Input {
 /// One client.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: Stream,
+    stream: Stream<Accepted>,
     /// Who it is.
     pub(crate) peer: SocketAddr,
     /// Who it is, as budgets and bans count it.
@@ -85,7 +87,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(
-        stream: Stream,
+        stream: Stream<Accepted>,
         peer: SocketAddr,
         pool: Arc<Pool>,
         ticket: Ticket,
@@ -158,6 +160,7 @@ impl Client {
                 tokio::select! {
                     ready = self.stream.readable() => match ready {
                         Ok(()) => {
+                            let none = self.input.0.is_none();
                             let buffer = self.input.0.get_or_insert_with(|| self.pool.take());
                             match self.stream.try_read(buffer.room()) {
                                 Ok(0) => return Read::Closed,
@@ -166,7 +169,12 @@ impl Client {
                                     self.bytes_in += count as u64;
                                     return Read::More;
                                 }
-                                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                                // It is said to be readable after each read, until it is asked once more.
+                                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                                    if let Some(buffer) = self.input.0.take_if(|_| none) {
+                                        self.pool.give_back(buffer);
+                                    }
+                                }
                                 Err(_) => return Read::Closed,
                             }
                         }
@@ -180,6 +188,35 @@ impl Client {
             }
         };
         timeout(patience, wait).await.unwrap_or(Read::TimedOut)
+    }
+
+    /// Goes over to TLS. What was read in clear is thrown away, and so is what waited to be written.
+    ///
+    /// # Errors
+    /// The handshake failed, took longer than `patience`, or the session is to end now: nothing more can be said.
+    pub(crate) async fn secure(&mut self, handshake: Handshake, patience: Duration) -> io::Result<()> {
+        let Handshake { side, place } = handshake;
+        self.out.clear();
+        if let Some(buffer) = self.input.0.take() {
+            self.pool.give_back(buffer);
+        }
+        let (stream, ticket) = (&mut self.stream, &mut self.ticket);
+        let told = async {
+            while ticket.leave() != Leave::Now {
+                ticket.changed().await;
+            }
+        };
+        let done = tokio::select! {
+            done = timeout(patience, stream.secure(side, &self.pool)) => done?,
+            () = told => Err(io::ErrorKind::Interrupted.into()),
+        };
+        drop(place);
+        done
+    }
+
+    /// What is known of its TLS, where it has it.
+    pub(crate) fn tls(&self) -> Option<&CommonState> {
+        self.stream.side().map(Side::state)
     }
 
     /// Whether so many replies wait that they should be written before more input is looked at.
@@ -213,9 +250,9 @@ impl Client {
         }
         let linger = async {
             self.stream.shutdown().await?;
-            let (mut chunk, mut left) = ([0; 1024], LINGER_BYTES_MAX);
+            let mut left = LINGER_BYTES_MAX;
             while left > 0 {
-                match self.stream.read(&mut chunk).await? {
+                match self.stream.throw_away().await? {
                     0 => break,
                     count => left = left.saturating_sub(count),
                 }

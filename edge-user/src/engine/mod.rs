@@ -21,6 +21,7 @@ pub mod quarantine;
 pub mod record;
 mod registry;
 mod stream;
+pub mod tls;
 mod upstream;
 mod upstreams;
 pub mod watch;
@@ -51,10 +52,11 @@ use self::doubt::Doubts;
 pub use self::liveness::Liveness;
 use self::mailboxes::Mailboxes;
 pub(crate) use self::outbound::tenants::Tenants;
-use self::pool::Pool;
+pub(crate) use self::pool::Pool;
 use self::quarantine::Quarantine;
 use self::registry::Registry;
-pub(crate) use self::upstream::{Patience, Upstream, UpstreamError};
+use self::tls::{Acceptor, Certificates, Connectors};
+pub(crate) use self::upstream::{Patience, Stage, Upstream, UpstreamError};
 use self::upstreams::Upstreams;
 use self::watch::Keeper;
 pub use self::watch::Watch;
@@ -117,6 +119,9 @@ pub struct Edge {
     pub liveness: Liveness,
     /// Told when bans may wait in [`Reputation::orders`]: whoever bans calls `notify_one`.
     pub orders: Notify,
+    /// TLS towards clients.
+    pub acceptor: Acceptor,
+    connectors: RwLock<Arc<Connectors>>,
     blocks: Blocks,
     domains: Domains,
     tenants: RwLock<Arc<Tenants>>,
@@ -133,7 +138,7 @@ impl Edge {
     /// An edge that serves nobody yet.
     ///
     /// # Errors
-    /// A name or address in the configuration is none, or the state directory cannot be used.
+    /// A name or address in the configuration is none, a certificate or the state directory cannot be used.
     pub fn new(
         config: Config,
         keys: Keys,
@@ -174,6 +179,8 @@ impl Edge {
             doubts: Doubts::new(),
             liveness: Liveness::new(),
             orders: Notify::new(),
+            acceptor: Acceptor::new(&config.tls, Certificates::configured(&config.tls)?)?,
+            connectors: RwLock::new(Arc::new(Connectors::configured(&config.tls)?)),
             blocks: Blocks::of(&config),
             tenants: RwLock::new(Arc::new(Tenants::of(&config)?)),
             upstreams: Upstreams::new(&config),
@@ -227,6 +234,16 @@ impl Edge {
     /// Mail that comes from now on must bring the secret of one of these.
     pub(crate) fn set_tenants(&self, tenants: Tenants) {
         *self.tenants.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tenants);
+    }
+
+    /// How servers are spoken to by TLS.
+    pub(crate) fn connectors(&self) -> Arc<Connectors> {
+        Arc::clone(&self.connectors.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Connections that are opened from now on go by these.
+    pub(crate) fn set_connectors(&self, connectors: Connectors) {
+        *self.connectors.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(connectors);
     }
 
     pub(crate) fn max_age(&self) -> Duration {

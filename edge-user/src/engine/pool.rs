@@ -14,6 +14,14 @@ use crate::config::READ_BUFFER_BYTES;
 /// Size of each buffer, in octets: no command line is longer, and it is a read's worth of a message.
 pub(crate) const BUFFER_BYTES: usize = READ_BUFFER_BYTES;
 
+/// Size of each record buffer, in octets: the longest record of TLS (RFC 8446 section 5.2; RFC 5246 section 6.2.3 allows
+/// more).
+const RECORD_BYTES: usize = 5 + (16 << 10) + 2048;
+
+/// Most idle record buffers that are kept. A worker needs one for a moment; only a record that has not come whole, or
+/// that a client does not take, keeps one longer.
+const IDLE_RECORDS_MAX: usize = 256;
+
 /// The share of all that may be held, in percent, that is there for every source; the rest is for those with credit.
 const FOR_EVERYONE_PERCENT: usize = 80;
 
@@ -21,8 +29,11 @@ const FOR_EVERYONE_PERCENT: usize = 80;
 #[derive(Debug)]
 pub struct Pool {
     idle: ArrayQueue<Box<[u8]>>,
+    idle_records: ArrayQueue<Box<[u8]>>,
     held_bytes: AtomicUsize,
     held_bytes_max: usize,
+    #[cfg(test)]
+    out: std::sync::atomic::AtomicIsize,
 }
 
 impl Pool {
@@ -30,17 +41,49 @@ impl Pool {
     #[must_use]
     pub fn new(idle_max: usize, held_bytes_max: usize) -> Arc<Self> {
         let idle = ArrayQueue::new(idle_max.max(1));
-        Arc::new(Self { idle, held_bytes: AtomicUsize::new(0), held_bytes_max })
+        let idle_records = ArrayQueue::new(IDLE_RECORDS_MAX);
+        Arc::new(Self {
+            idle,
+            idle_records,
+            held_bytes: AtomicUsize::new(0),
+            held_bytes_max,
+            #[cfg(test)]
+            out: Default::default(),
+        })
+    }
+
+    /// Buffers that were taken and not given back.
+    #[cfg(test)]
+    pub(crate) fn out(&self) -> isize {
+        self.out.load(Ordering::Relaxed)
+    }
+
+    fn note_out(&self, _change: isize) {
+        #[cfg(test)]
+        self.out.fetch_add(_change, Ordering::Relaxed);
     }
 
     pub(crate) fn take(&self) -> Buffer {
+        self.note_out(1);
         let octets = self.idle.pop().unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
         Buffer { octets, start: 0, end: 0 }
     }
 
+    /// A buffer that a record of TLS fits into.
+    pub(crate) fn take_record(&self) -> Buffer {
+        self.note_out(1);
+        let octets = self.idle_records.pop().unwrap_or_else(|| vec![0; RECORD_BYTES].into_boxed_slice());
+        Buffer { octets, start: 0, end: 0 }
+    }
+
     pub(crate) fn give_back(&self, buffer: Buffer) {
-        // A full pool drops it.
-        let _ = self.idle.push(buffer.octets);
+        self.note_out(-1);
+        // A full pool drops it, and what grew is of no use to others.
+        let _ = match buffer.octets.len() {
+            BUFFER_BYTES => self.idle.push(buffer.octets),
+            RECORD_BYTES => self.idle_records.push(buffer.octets),
+            _ => Ok(()),
+        };
     }
 
     /// Octets held by all sessions.
@@ -82,6 +125,10 @@ impl Buffer {
         &self.octets[self.start..self.end]
     }
 
+    pub(crate) fn unread_mut(&mut self) -> &mut [u8] {
+        &mut self.octets[self.start..self.end]
+    }
+
     pub(crate) fn consume(&mut self, count: usize) {
         debug_assert!(count <= self.end - self.start, "only what is there can be consumed");
         self.start = self.end.min(self.start + count);
@@ -94,6 +141,13 @@ impl Buffer {
 
     pub(crate) fn filled(&mut self, count: usize) {
         self.end = self.octets.len().min(self.end + count);
+    }
+
+    /// Makes it so long, where it is shorter.
+    pub(crate) fn grow(&mut self, bytes: usize) {
+        let mut octets = std::mem::take(&mut self.octets).into_vec();
+        octets.resize(bytes.max(octets.len()), 0);
+        self.octets = octets.into_boxed_slice();
     }
 
     /// Where the unread octets begin.

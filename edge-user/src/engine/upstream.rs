@@ -9,8 +9,11 @@
 //! client may try again; lost after it, it is in doubt (RFC 1047). Dropping an [`Upstream`] before
 //! [`Upstream::finish`] is how a message is abandoned: without the final dot no server delivers it.
 
+mod fault;
+
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
@@ -18,7 +21,10 @@ use edge_core::smtp::{Capabilities, UpstreamReply, read_reply};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pub(crate) use self::fault::{Fault, Patience, Stage, UpstreamError};
+use super::pool::Pool;
 use super::stream::Stream;
+use super::tls::{Connector, Opened};
 
 /// Pieces written by one call of the kernel.
 const PIECES_MAX: usize = 64;
@@ -29,78 +35,11 @@ const READ_BYTES: usize = 512;
 /// What is read of a refusal that nobody asked for, in octets, and one read more.
 const LAST_WORDS_BYTES_MAX: usize = 8 << 10;
 
-/// How long an upstream may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    /// For the connection.
-    pub(crate) connect: Duration,
-    /// For a reply, and for each write; the final dot's reply has twice that.
-    pub(crate) reply: Duration,
-}
-
-impl Patience {
-    /// How long to wait for the reply to the final dot (RFC 5321 section 4.5.3.2.6).
-    pub(crate) fn final_dot(self) -> Duration {
-        self.reply.saturating_mul(2)
-    }
-}
-
-/// Where in the dialogue something happened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stage {
-    Connect,
-    Greeting,
-    Hello,
-    Mail,
-    Rcpt,
-    Data,
-    Body,
-    FinalDot,
-    Reset,
-}
-
-/// What went wrong with an upstream.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
-    #[error("it closed the connection")]
-    Closed,
-    #[error("it took longer than {0:?}")]
-    TimedOut(Duration),
-    #[error("{0}")]
-    Io(io::Error),
-    #[error("its reply is not SMTP")]
-    NotSmtp,
-    #[error("it answers what it was not asked")]
-    Unasked,
-    /// It greets or answers EHLO with this code.
-    #[error("it answers {0}")]
-    Unwilling(u16),
-    /// What it should be sent has a CR or LF in it.
-    #[error("a line to be sent holds a CR or LF")]
-    BrokenLine,
-}
-
-/// An upstream that could not do its work; what it *said* is no error but a reply.
-#[derive(Debug, thiserror::Error)]
-#[error("upstream {address}, at {stage:?}: {fault}")]
-pub(crate) struct UpstreamError {
-    pub(crate) address: SocketAddr,
-    pub(crate) stage: Stage,
-    pub(crate) fault: Fault,
-}
-
-impl UpstreamError {
-    /// Whether the message may have been delivered all the same (RFC 1047).
-    pub(crate) fn in_doubt(&self) -> bool {
-        self.stage == Stage::FinalDot
-    }
-}
-
 /// One connection to an upstream.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     address: SocketAddr,
-    stream: Stream,
+    stream: Stream<Opened>,
     /// Octets read; the first `replied` of them are the reply that was handed out last.
     input: BytesMut,
     replied: usize,
@@ -117,11 +56,13 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Connects, waits for the greeting, says EHLO (HELO where it is not known).
+    /// Connects, waits for the greeting, says EHLO (HELO where it is not known), and goes over to TLS as `tls` says,
+    /// which takes record buffers from `pool`.
     pub(crate) async fn open(
         address: SocketAddr,
         hostname: &str,
         patience: Patience,
+        tls: Option<(&Connector, &Arc<Pool>)>,
     ) -> Result<Self, UpstreamError> {
         let fail = |fault| UpstreamError { address, stage: Stage::Connect, fault };
         let socket = match timeout(patience.connect, TcpStream::connect(address)).await {
@@ -132,7 +73,7 @@ impl Upstream {
         let _ = socket.set_nodelay(true);
         let mut upstream = Self {
             address,
-            stream: Stream::Clear(socket),
+            stream: Stream::clear(socket),
             input: BytesMut::new(),
             replied: 0,
             capabilities: Capabilities::default(),
@@ -145,23 +86,73 @@ impl Upstream {
         let greeting = upstream.reply(Stage::Greeting, patience.reply).await?;
         let (greeting, name) = (greeting.code, name_in(greeting.raw));
         upstream.expect(Stage::Greeting, greeting)?;
-        let ehlo = upstream.command(Stage::Hello, &[b"EHLO ", hostname.as_bytes()]).await?;
+        upstream.names[0] = name;
+        upstream.hello(hostname).await?;
+        if let Some((connector, pool)) = tls {
+            upstream.start_tls(connector, pool, hostname).await?;
+        }
+        Ok(upstream)
+    }
+
+    /// EHLO, or HELO where it is not known: what it offers now.
+    async fn hello(&mut self, hostname: &str) -> Result<(), UpstreamError> {
+        let ehlo = self.command(Stage::Hello, &[b"EHLO ", hostname.as_bytes()]).await?;
         match ehlo.code {
             200..=299 => {
-                let capabilities = Capabilities::of_ehlo(ehlo.raw);
-                upstream.names = [name, name_in(ehlo.raw)];
-                upstream.capabilities = capabilities;
+                let (capabilities, name) = (Capabilities::of_ehlo(ehlo.raw), name_in(ehlo.raw));
+                self.capabilities = capabilities;
+                self.names[1] = name;
+                Ok(())
             }
             // It does not know EHLO (RFC 5321 section 3.2).
             500..=599 => {
-                let helo = upstream.command(Stage::Hello, &[b"HELO ", hostname.as_bytes()]).await?;
-                let (helo, own) = (helo.code, name_in(helo.raw));
-                upstream.names = [name, own];
-                upstream.expect(Stage::Hello, helo)?;
+                let helo = self.command(Stage::Hello, &[b"HELO ", hostname.as_bytes()]).await?;
+                let (helo, name) = (helo.code, name_in(helo.raw));
+                self.capabilities = Capabilities::default();
+                self.names[1] = name;
+                self.expect(Stage::Hello, helo)
             }
-            code => upstream.expect(Stage::Hello, code)?,
+            code => self.expect(Stage::Hello, code),
         }
-        Ok(upstream)
+    }
+
+    /// STARTTLS (RFC 3207). What it said before in clear, anybody may have said: its offer is asked for anew.
+    async fn start_tls(
+        &mut self,
+        connector: &Connector,
+        pool: &Arc<Pool>,
+        hostname: &str,
+    ) -> Result<(), UpstreamError> {
+        let stage = Stage::StartTls;
+        if !self.capabilities.starttls {
+            let allowed = connector.may_be_clear();
+            return if allowed { Ok(()) } else { Err(self.error(stage, Fault::NoTls)) };
+        }
+        match self.command(stage, &[b"STARTTLS"]).await?.code {
+            220 => {}
+            code @ 400..=599 if code != 421 => {
+                let allowed = connector.may_be_clear();
+                return if allowed { Ok(()) } else { Err(self.error(stage, Fault::TlsRefused(code))) };
+            }
+            code => return Err(self.error(stage, Fault::Unwilling(code))),
+        }
+        // What stands behind the 220 came in clear.
+        self.input.clear();
+        self.replied = 0;
+        let side = connector
+            .begin()
+            .map_err(|error| self.error(stage, Fault::Handshake(io::Error::other(error))))?;
+        match timeout(connector.patience, self.stream.secure(side, pool)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(self.error(stage, Fault::Handshake(error))),
+            Err(_) => return Err(self.error(stage, Fault::TimedOut(connector.patience))),
+        }
+        self.hello(hostname).await
+    }
+
+    /// Whether what is said to it goes by TLS.
+    pub(crate) fn is_secured(&self) -> bool {
+        self.stream.side().is_some()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

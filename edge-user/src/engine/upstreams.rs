@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::upstream::{Upstream, UpstreamError};
+use super::upstream::{Fault, Stage, Upstream, UpstreamError};
 use super::{Edge, locked};
 use crate::config::Config;
 use crate::telemetry::{Direction, Event, Level};
@@ -170,7 +170,7 @@ impl Edge {
 
     /// A connection to an upstream, its EHLO done.
     pub(crate) async fn open_upstream(&self, address: SocketAddr) -> Result<Upstream, UpstreamError> {
-        match Upstream::open(address, &self.config.hostname, self.upstream_patience()).await {
+        match self.open_as_configured(address).await {
             Ok(upstream) => {
                 self.upstream_is_up(address, upstream.capabilities());
                 if upstream.is_called(&self.config.hostname) {
@@ -183,6 +183,38 @@ impl Edge {
                 Err(error)
             }
         }
+    }
+}
+
+impl Edge {
+    /// By TLS, where the configuration says so. One whose handshake fails is tried in clear, where that is allowed (RFC
+    /// 7435), and is then spoken to so for a while.
+    async fn open_as_configured(&self, address: SocketAddr) -> Result<Upstream, UpstreamError> {
+        let open = |tls| Upstream::open(address, &self.config.hostname, self.upstream_patience(), tls);
+        let connector = self.connectors().get(address).filter(|connector| !connector.is_clear(self.now()));
+        let Some(connector) = connector else { return open(None).await };
+        let error = match open(Some((&*connector, &self.pool))).await {
+            Ok(upstream) => {
+                if upstream.is_secured() {
+                    self.metrics.tls_upstream.add(1);
+                    connector.is_secured();
+                }
+                return Ok(upstream);
+            }
+            Err(error) => error,
+        };
+        let handshake = matches!(error.fault, Fault::Handshake(_) | Fault::TimedOut(_));
+        if error.stage == Stage::StartTls && handshake {
+            self.metrics.tls_upstream_failed.add(1);
+            if connector.may_be_clear() {
+                if let Some(pause) = connector.go_clear(self.now()) {
+                    let (error, secs) = (error.fault.to_string(), pause.as_secs());
+                    self.log.event(Event::UpstreamInClear { upstream: address, error, secs });
+                }
+                return open(None).await;
+            }
+        }
+        Err(error)
     }
 }
 

@@ -243,7 +243,7 @@ fn welcome(
     };
     // Replies are small and the client waits for each. A socket without the option works, only slower.
     let _ = stream.set_nodelay(true);
-    let client = Client::new(Stream::Clear(stream), peer, Arc::clone(&edge.pool), ticket, stop.clone());
+    let client = Client::new(Stream::clear(stream), peer, Arc::clone(&edge.pool), ticket, stop.clone());
     let edge = Arc::clone(edge);
     match direction {
         Direction::Inbound => sessions.spawn(inbound::run(edge, client)),

@@ -117,6 +117,22 @@ pub enum Event {
         /// Which.
         upstream: SocketAddr,
     },
+    /// A client's TLS handshake failed; its session is over.
+    TlsFailed {
+        /// Who.
+        source: IpAddr,
+        /// What went wrong.
+        error: String,
+    },
+    /// An upstream's TLS handshake failed, and mail goes to it in clear, as it may.
+    UpstreamInClear {
+        /// Which.
+        upstream: SocketAddr,
+        /// What went wrong.
+        error: String,
+        /// After how many seconds TLS is tried again.
+        secs: u64,
+    },
     /// The quarantine takes no more messages: what should go there is deferred.
     QuarantineFailed {
         /// Why, and what to do.
@@ -207,7 +223,9 @@ impl Event {
     /// Who makes such lines.
     pub(super) fn origin(&self) -> Origin {
         match self {
-            Self::Verdict(_) | Self::NicDrop { .. } | Self::Diagnostic { .. } => Origin::Traffic,
+            Self::Verdict(_) | Self::NicDrop { .. } | Self::TlsFailed { .. } | Self::Diagnostic { .. } => {
+                Origin::Traffic
+            }
             Self::Ban { .. }
             | Self::BanFailed { .. }
             | Self::BanLifted { .. }
@@ -216,6 +234,7 @@ impl Event {
             | Self::InDoubt { .. }
             | Self::UpstreamDown { .. }
             | Self::UpstreamUp { .. }
+            | Self::UpstreamInClear { .. }
             | Self::QuarantineFailed { .. }
             | Self::QuarantineRecovered {}
             | Self::QuarantineExpired { .. }
@@ -242,6 +261,7 @@ impl Event {
             | Self::ReloadFailed { .. } => Level::Error,
             Self::FloodBegin { .. }
             | Self::InDoubt { .. }
+            | Self::UpstreamInClear { .. }
             | Self::LinesLost { .. }
             | Self::EarlyToEnforce { .. } => Level::Warn,
             Self::Verdict(_)
@@ -255,6 +275,7 @@ impl Event {
             | Self::BanLifted { .. }
             | Self::FloodEnd { .. }
             | Self::UpstreamUp { .. }
+            | Self::TlsFailed { .. }
             | Self::QuarantineRecovered {}
             | Self::QuarantineExpired { .. }
             | Self::Reloaded { .. }

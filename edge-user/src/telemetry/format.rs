@@ -88,6 +88,14 @@ impl Display for Human<'_> {
                 write!(f, "upstream {upstream} down, mail for it gets 4xx: {}", Plain(error))
             }
             Event::UpstreamUp { upstream } => write!(f, "upstream {upstream} up"),
+            Event::TlsFailed { source, error } => {
+                write!(f, "tls handshake with {source} failed: {}", Plain(error))
+            }
+            Event::UpstreamInClear { upstream, error, secs } => write!(
+                f,
+                "upstream {upstream} gets mail in clear for {secs} s, its TLS handshake failed: {}",
+                Plain(error)
+            ),
             Event::QuarantineFailed { error } => {
                 write!(f, "quarantine takes nothing, bounces for it get 4xx: {}", Plain(error))
             }

@@ -216,6 +216,8 @@ fn hash_mailboxes(hasher: &AddressHasher, event: &mut Event) {
         | Event::FloodEnd { .. }
         | Event::UpstreamDown { .. }
         | Event::UpstreamUp { .. }
+        | Event::TlsFailed { .. }
+        | Event::UpstreamInClear { .. }
         | Event::QuarantineFailed { .. }
         | Event::QuarantineRecovered {}
         | Event::QuarantineExpired { .. }

@@ -55,6 +55,20 @@ metrics! {
     refused_outsiders,
     /// Outgoing messages from networks that many share, refused for want of a tenant's secret.
     refused_tenants,
+    /// TLS handshakes with clients that were done.
+    tls_sessions,
+    /// Of these, resumed ones.
+    tls_resumed,
+    /// Of these, such with TLS 1.2.
+    tls_version_1_2,
+    /// TLS handshakes with clients that failed.
+    tls_failed,
+    /// STARTTLS answered 454: as many handshakes were going on as may.
+    tls_deferred,
+    /// Connections to upstreams and the next hop that went over to TLS.
+    tls_upstream,
+    /// TLS handshakes with upstreams and the next hop that failed.
+    tls_upstream_failed,
     /// Octets read from clients.
     bytes_in,
     /// Octets of messages sent to upstreams.

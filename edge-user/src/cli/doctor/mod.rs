@@ -19,6 +19,7 @@ mod port;
 mod process;
 mod sandbox;
 mod state;
+mod tls;
 mod unit;
 mod upstream;
 mod who;
@@ -59,7 +60,7 @@ struct Subject {
 type Group = (&'static str, fn(&Subject, &mut Findings));
 
 /// In the order in which they are shown.
-const GROUPS: [Group; 13] = [
+const GROUPS: [Group; 14] = [
     ("kernel", kernel::ask),
     ("capabilities", capabilities::ask),
     ("bpf file system", pins::ask),
@@ -69,6 +70,7 @@ const GROUPS: [Group; 13] = [
     ("upstream", upstream::ask),
     ("clock", clock::ask),
     ("keys", keys::ask),
+    ("tls", tls::ask),
     ("limits", limits::ask),
     ("state", state::ask),
     ("daemon", daemon::ask),

@@ -1,8 +1,8 @@
 //! Reading filters and keys anew, while the edge serves.
 //!
 //! All or nothing: where the file or a key has a fault, everything stays as it was. Filters, trusted forwarders,
-//! `[policy]`, `[kinds]`, `require_tag`, tenants and their secrets, `own_hosts`, keys and `watch` of `[xdp]` take effect at
-//! once; what else was changed is named as waiting for a restart.
+//! `[policy]`, `[kinds]`, `require_tag`, tenants and their secrets, `own_hosts`, keys, certificates, `[[tls.upstream]]` and
+//! `watch` of `[xdp]` take effect at once; what else was changed is named as waiting for a restart.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,8 +12,9 @@ use anyhow::Context as _;
 use edge_core::policy::Policy;
 use serde_json::{Map, Value};
 
-use crate::cli::watched;
+use crate::cli::{tls, watched};
 use crate::config::{self, Config, keys};
+use crate::engine::tls::{Certificates, Connectors};
 use crate::engine::{Edge, Tenants, clock};
 use crate::telemetry::Event;
 
@@ -53,6 +54,8 @@ fn apply(edge: &Edge, path: &Path) -> anyhow::Result<(usize, usize)> {
     let keys = keys::load_signing(&edge.config.signature.keys, clock::system_now())?;
     // Without the section there is nothing to take over: that waits for a restart.
     let tenants = config.outbound.as_ref().map(|_| Tenants::of(&config)).transpose()?;
+    let certificates = Certificates::configured(&config.tls)?;
+    let connectors = Connectors::configured(&config.tls)?;
     if let (Some(dataplane), Some(xdp)) = (&edge.dataplane, &config.xdp) {
         dataplane.set_watch(xdp.watch).context("cannot switch watch mode")?;
     }
@@ -66,6 +69,9 @@ fn apply(edge: &Edge, path: &Path) -> anyhow::Result<(usize, usize)> {
     if let Some(tenants) = tenants {
         edge.set_tenants(tenants);
     }
+    edge.acceptor.set_certificates(certificates);
+    edge.set_connectors(connectors);
+    tls::warn(&edge.acceptor.certificates(), edge.now());
     edge.watch.set_hosts(&config);
     warn_if_early(edge, &before);
     let waiting = waits_for_a_restart(&edge.config, &config)?;
@@ -124,6 +130,8 @@ fn fixed_part(config: &Config) -> anyhow::Result<Value> {
     let mailboxes_max = config.kinds.mailboxes_max;
     config.kinds = config::Kinds { mailboxes_max, ..config::Kinds::default() };
     config.watch.own_hosts.clear();
+    config.tls.certificates.clear();
+    config.tls.upstreams.clear();
     if let Some(outbound) = &mut config.outbound {
         outbound.tenants.clear();
     }

@@ -4,6 +4,7 @@ mod daemon;
 mod filters;
 mod mail;
 mod sources;
+mod tls;
 
 use super::Config;
 use super::reader::Reader;
@@ -11,6 +12,7 @@ use super::reader::Reader;
 /// Checks the whole, and brings names into canonical form.
 pub(super) fn validate(config: &mut Config, reader: &mut Reader<'_>) {
     mail::validate(config, reader);
+    tls::validate(config, reader);
     filters::validate(config, reader);
     sources::validate(config, reader);
     daemon::validate(config, reader);

@@ -7,6 +7,7 @@
 //! - [`keeping`]: a bounce goes to the quarantine;
 //! - [`patience`]: how long a client may keep its place;
 //! - [`evidence`]: the search for a proof in a bounce;
+//! - [`securing`]: answers STARTTLS;
 //! - [`account`]: what is counted, logged and told to reputation when a message is over.
 
 mod account;
@@ -17,6 +18,7 @@ mod keeping;
 mod message;
 mod opening;
 mod patience;
+mod securing;
 mod through;
 
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use edge_core::message::Received;
 use edge_core::policy::{Reason, Verdict};
 use edge_core::reputation::{Answer, Event as Conduct};
 use edge_core::signature::Proof;
-use edge_core::smtp::{CloseCause, Enhanced, Event, Limits, Reply, Session};
+use edge_core::smtp::{CloseCause, Enhanced, Event, Limits, Offer, Reply, Session};
 
 use self::envelope::{Recipient, Sender, Tag};
 use self::message::Message;
@@ -94,6 +96,7 @@ enum Ending {
 /// Serves one session.
 pub(super) async fn run(edge: Arc<Edge>, client: Client) {
     let (offer, size) = edge.upstreams.offer(Direction::Inbound);
+    let offer = Offer { starttls: edge.acceptor.is_on(), ..offer };
     let limits = edge.config.session_limits();
     let session = Session::new(
         edge.config.hostname.as_str().into(),
@@ -184,6 +187,12 @@ impl Inbound {
             Event::Reset => {
                 self.client.consume(step.consumed);
                 self.forget_transaction().await;
+            }
+            Event::StartTls => {
+                self.client.consume(step.consumed);
+                if let Some(ending) = self.start_tls().await {
+                    return Some(ending);
+                }
             }
             Event::Answered => self.client.consume(step.consumed),
         }

@@ -46,8 +46,13 @@ impl Patience {
         self.answered = true;
     }
 
+    /// How much of its time is left.
+    pub(super) fn left(&self) -> Duration {
+        self.left
+    }
+
     /// The client was waited for, and `left` of its time remains.
-    fn waited(&mut self, left: Duration) {
+    pub(super) fn waited(&mut self, left: Duration) {
         self.left = left;
     }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge_core::message::outgoing::ADDED_BYTES_MAX;
-use edge_core::smtp::{Enhanced, Event, Limits, Reply, Session};
+use edge_core::smtp::{Enhanced, Event, Limits, Offer, Reply, Session};
 
 use self::envelope::Transaction;
 use self::message::Message;
@@ -28,6 +28,7 @@ use super::Edge;
 use super::client::{Client, Read};
 use super::clock::Deadline;
 use super::doubt::Doubt;
+use super::tls::NO_TLS_NOW;
 use super::upstream::Upstream;
 use crate::config;
 use crate::telemetry::Direction;
@@ -80,7 +81,9 @@ pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
     let first =
         if edge.upstreams.was_asked(next_hop) { None } else { edge.open_upstream(next_hop).await.ok() };
     let limits = &edge.config.limits;
+    let starttls = settings.starttls && edge.acceptor.is_on();
     let (offer, size) = edge.upstreams.offer(Direction::Outbound);
+    let offer = Offer { starttls, ..offer };
     let message_bytes_max = size.map_or(u64::MAX, |size| size.saturating_sub(ADDED_BYTES_MAX));
     let session = Session::new(
         edge.config.hostname.as_str().into(),
@@ -163,9 +166,35 @@ impl Outbound {
                 self.client.consume(consumed);
                 self.forget_transaction().await;
             }
+            Event::StartTls => {
+                self.client.consume(consumed);
+                if let Some(ending) = self.start_tls().await {
+                    return Some(ending);
+                }
+            }
             Event::Answered => self.client.consume(consumed),
         }
         self.greet_by = None;
+        None
+    }
+
+    /// Goes over to TLS. A handshake that fails ends the session: after the 220 nothing can be said in clear.
+    async fn start_tls(&mut self) -> Option<Ending> {
+        let Ok(handshake) = self.edge.acceptor.begin() else {
+            self.edge.metrics.tls_deferred.add(1);
+            self.session.refuse(&NO_TLS_NOW, &mut self.client.out);
+            return None;
+        };
+        self.session.accept(&mut self.client.out);
+        if self.flush().await.is_err() {
+            return Some(Ending::Done);
+        }
+        let done = self.client.secure(handshake, self.edge.acceptor.patience).await;
+        self.edge.note_handshake(&self.client, &done);
+        if done.is_err() {
+            return Some(Ending::Done);
+        }
+        self.session.secured();
         None
     }
 

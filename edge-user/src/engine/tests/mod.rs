@@ -3,6 +3,7 @@
 
 mod blocks;
 mod bounces;
+mod certificates;
 mod chaos;
 mod forwarders;
 mod hold;
@@ -16,7 +17,9 @@ mod relay;
 mod release;
 mod scripted;
 mod stages;
+mod starttls;
 mod stop;
+mod tls_upstream;
 mod watching;
 
 use std::io;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use edge_core::smtp::Capabilities;
 
-use super::{FOREIGN, Reply, Role, Said};
+use super::{FOREIGN, Reply, Role, Said, Way};
 use crate::cli::doctor::finding::Findings;
 use crate::config::Config;
 
@@ -47,7 +47,7 @@ pub(super) fn judge(
         findings.good(title.clone(), format!("answers as {}, offers {}", said.name, offers(said.offers)));
     }
     size(&title, said.offers, config, findings);
-    clear(&title, address, findings);
+    way(&title, address, &said.way, findings);
     if !role.domains.is_empty() {
         for (domain, reply) in &said.own {
             own(&title, domain, reply, findings);
@@ -88,16 +88,25 @@ fn size(title: &str, offered: Capabilities, config: &Config, findings: &mut Find
 }
 
 /// Whether what goes there could be read on the way.
-fn clear(title: &str, address: SocketAddr, findings: &mut Findings) {
+fn way(title: &str, address: SocketAddr, way: &Way, findings: &mut Findings) {
+    let check = format!("way to {title}");
+    match way {
+        Way::Tls => return findings.good(check, "by TLS"),
+        Way::NoTls(error) => {
+            let fix = "mode = \"verified\" in its [[tls.upstream]] keeps mail back until it is right; its log says more";
+            return findings.careful(check, format!("mail goes there in clear, TLS fails: {error}"), fix);
+        }
+        Way::Clear => {}
+    }
     let near = match address.ip() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     };
     if !near {
         findings.careful(
-            format!("way to {title}"),
-            "the edge speaks no TLS, and the address is no private one",
-            "fine on a network of your own; else put a tunnel (WireGuard, stunnel) between",
+            check,
+            "mail goes there in clear, and the address is no private one",
+            "fine on a network of your own; else name it in [[tls.upstream]] with mode = \"verified\"",
         );
     }
 }
@@ -191,6 +200,7 @@ mod tests {
 
     fn said(foreign: &str, own: &str) -> Said {
         Said {
+            way: super::super::Way::Clear,
             name: "mail.example.jp".into(),
             alike: false,
             offers: Capabilities { size: Some(10 << 20), ..Capabilities::default() },

@@ -8,6 +8,7 @@ mod judge;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use edge_core::smtp::Capabilities;
@@ -17,7 +18,8 @@ use tokio::time::timeout;
 use super::Subject;
 use super::finding::Findings;
 use crate::config::Config;
-use crate::engine::{Patience, Upstream};
+use crate::engine::tls::{Connector, Connectors};
+use crate::engine::{Patience, Pool, Stage, Upstream};
 
 /// How long a server may take: for its connection, for a reply (some greet late on purpose), for all of it.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(4), reply: Duration::from_secs(8) };
@@ -37,6 +39,15 @@ struct Role {
     next_hop: bool,
 }
 
+/// How it was spoken to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Way {
+    Clear,
+    Tls,
+    /// In clear, because the handshake failed.
+    NoTls(String),
+}
+
 /// What a server said.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Said {
@@ -44,6 +55,7 @@ struct Said {
     name: String,
     /// It calls itself as the edge does.
     alike: bool,
+    way: Way,
     offers: Capabilities,
     /// To a recipient that is not ours.
     foreign: Result<Reply, String>,
@@ -73,6 +85,15 @@ fn servers(config: &Config) -> BTreeMap<SocketAddr, Role> {
 pub(super) fn ask(subject: &Subject, findings: &mut Findings) {
     let config = &subject.config;
     let servers = servers(config);
+    let connectors = match Connectors::of(&config.tls) {
+        Ok(connectors) => connectors,
+        Err((place, error)) => {
+            let fix = "until then `backstop run` does not start, and a reload changes nothing";
+            findings.bad(format!("tls.upstream[{place}]"), error.to_string(), fix);
+            Connectors::default()
+        }
+    };
+    let pool = Pool::new(1, 0);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return findings.careful("servers", error.to_string(), "try again"),
@@ -81,8 +102,10 @@ pub(super) fn ask(subject: &Subject, findings: &mut Findings) {
         let mut tasks = JoinSet::new();
         for (address, role) in servers.iter().take(SERVERS_MAX) {
             let (address, role, hostname) = (*address, role.clone(), config.hostname.clone());
+            let (connector, pool) = (connectors.get(address), Arc::clone(&pool));
             tasks.spawn(async move {
-                let said = timeout(ALL_MAX, converse(address, &role, &hostname)).await;
+                let connector = connector.as_deref();
+                let said = timeout(ALL_MAX, converse(address, &role, &hostname, connector, &pool)).await;
                 let late = || Err(format!("not done within {} s", ALL_MAX.as_secs()));
                 (address, said.unwrap_or_else(|_| late()))
             });
@@ -107,10 +130,25 @@ pub(super) fn ask(subject: &Subject, findings: &mut Findings) {
 }
 
 /// One session.
-async fn converse(address: SocketAddr, role: &Role, hostname: &str) -> Result<Said, String> {
-    let mut upstream =
-        Upstream::open(address, hostname, PATIENCE).await.map_err(|error| error.fault.to_string())?;
+async fn converse(
+    address: SocketAddr,
+    role: &Role,
+    hostname: &str,
+    connector: Option<&Connector>,
+    pool: &Arc<Pool>,
+) -> Result<Said, String> {
+    let tls = connector.filter(|connector| !connector.is_off()).map(|connector| (connector, pool));
+    let (mut upstream, way) = match Upstream::open(address, hostname, PATIENCE, tls).await {
+        Ok(upstream) if upstream.is_secured() => (upstream, Way::Tls),
+        Ok(upstream) => (upstream, Way::Clear),
+        Err(error) if error.stage == Stage::StartTls && connector.is_some_and(Connector::may_be_clear) => {
+            let upstream = Upstream::open(address, hostname, PATIENCE, None).await;
+            (upstream.map_err(|error| error.fault.to_string())?, Way::NoTls(error.fault.to_string()))
+        }
+        Err(error) => return Err(error.fault.to_string()),
+    };
     let mut said = Said {
+        way,
         name: upstream.name().to_owned(),
         alike: upstream.is_called(hostname),
         offers: upstream.capabilities(),
