@@ -2,7 +2,7 @@
 
 use crate::source::{files, read};
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -12,6 +12,7 @@ const DOCUMENTS: [&str; 11] = [
     "docs/exim.md",
     "docs/exchange.md",
     "docs/microsoft-365.md",
+    "docs/tls.md",
     "docs/upstream.md",
     "docs/when-mail-is-missing.md",
 ];

@@ -229,6 +229,7 @@ mod tests {
         assert!(long.xdp.is_some() && long.outbound.is_some());
         let without_examples = Config {
             outbound: None,
+            tls: super::super::Tls { certificates: vec![], upstreams: vec![], ..long.tls.clone() },
             trusted_forwarders: Vec::new(),
             xdp: None,
             control: super::super::Control { write_group: None, read_group: None, ..long.control.clone() },

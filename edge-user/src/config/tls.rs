@@ -10,6 +10,10 @@ use super::section::{defaults, section};
 section! {
     /// `[tls]`
     pub struct Tls {
+        /// How long a handshake may take, in seconds.
+        pub handshake_secs: u64 = 30,
+        /// Most handshakes with clients at once; further ones are told to try again later (454).
+        pub handshakes_max: usize = 1024,
         /// Certificates for STARTTLS. A client gets that of the name it asks for, any other the first. None: STARTTLS is not
         /// offered. A reload reads the files anew.
         #[key = "certificate"]
@@ -17,10 +21,6 @@ section! {
         /// Servers that mail goes to by TLS: upstreams, or the next hop. To all others it goes in clear.
         #[key = "upstream"]
         pub upstreams: Vec<TlsUpstream> = Vec::new(),
-        /// How long a handshake may take, in seconds.
-        pub handshake_secs: u64 = 30,
-        /// Most handshakes with clients at once; further ones are told to try again later (454).
-        pub handshakes_max: usize = 1024,
     }
 }
 

@@ -87,7 +87,8 @@ fn judge(place: usize, facts: &Facts, hostname: &str, now: UnixMillis, findings:
     }
     let (names, until) = (certificate.names.join(", "), day(certificate.not_after));
     if certificate.not_after >= now && certificate.not_after.since(now) < REST_MIN {
-        let fix = "is it renewed by itself (certbot renew --dry-run), and followed by `backstop reload`?";
+        let fix =
+            "is it renewed by itself (certbot renew --dry-run), and followed by systemctl reload backstop?";
         findings.careful(check, format!("for {names}, but only until {until}"), fix);
     } else if oddities.is_empty() {
         findings.good(check, format!("for {names}, until {until}"));

@@ -71,7 +71,7 @@ pub enum CertificateError {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Oddity {
     /// Its time is over.
-    #[error("it expired on {}: clients that verify do not take it; renew it, then `backstop reload`", day(*.0))]
+    #[error("it expired on {}: clients that verify do not take it; renew it, then systemctl reload backstop", day(*.0))]
     Expired(UnixMillis),
     /// Its time has not come.
     #[error("it counts from {} on: clients that verify do not take it before; is the clock right?", day(*.0))]
