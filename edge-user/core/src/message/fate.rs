@@ -291,26 +291,45 @@ impl Fate {
     /// Only what was sealed after its end is kept: whatever comes in another order is no 250.
     fn keep(self, happening: Happening) -> (Self, Order) {
         let not_kept = |why| (Self::Refusing(why), Order::LetGo);
-        match (happening, self) {
-            (Happening::Piece { .. }, Self::Keeping) => (self, Order::KeepPiece),
-            (Happening::End(_), Self::Keeping) => (Self::Sealing, Order::Seal),
-            (Happening::Sealed, Self::Sealing) => (Self::Kept, Order::Nothing),
-            (Happening::End(_), Self::Kept) => (self, Order::Accept),
-            // A piece behind the end, a second end before an answer: not to happen, and surely not all of it is kept.
-            (Happening::Piece { .. } | Happening::End(_), _) => not_kept(Refusal::NotKept),
-            (Happening::NotKept(Unkept::Fault), _) => not_kept(Refusal::NotKept),
-            (Happening::NotKept(Unkept::Full), _) => not_kept(Refusal::QuarantineFull),
-            (Happening::Loop, _) => (Self::Refusing(Refusal::Loop), Order::LetGo),
-            (
-                Happening::Proven
-                | Happening::Ruled(_)
-                | Happening::HoldExhausted
-                | Happening::Sealed
-                | Happening::UpstreamRefused
-                | Happening::UpstreamLost
-                | Happening::UpstreamLostAtEnd,
-                _,
-            ) => (self, Order::Nothing),
+        match happening {
+            Happening::Piece { .. } => match self {
+                Self::Keeping => (self, Order::KeepPiece),
+                // Behind the end: not to happen, and surely not all of it is kept.
+                Self::Sealing
+                | Self::Kept
+                | Self::Deciding { .. }
+                | Self::Streaming
+                | Self::Refusing(_)
+                | Self::Discarding => not_kept(Refusal::NotKept),
+            },
+            Happening::End(_) => match self {
+                Self::Keeping => (Self::Sealing, Order::Seal),
+                Self::Kept => (self, Order::Accept),
+                // A second end before an answer.
+                Self::Sealing
+                | Self::Deciding { .. }
+                | Self::Streaming
+                | Self::Refusing(_)
+                | Self::Discarding => not_kept(Refusal::NotKept),
+            },
+            Happening::Sealed => match self {
+                Self::Sealing => (Self::Kept, Order::Nothing),
+                Self::Keeping
+                | Self::Kept
+                | Self::Deciding { .. }
+                | Self::Streaming
+                | Self::Refusing(_)
+                | Self::Discarding => (self, Order::Nothing),
+            },
+            Happening::NotKept(Unkept::Fault) => not_kept(Refusal::NotKept),
+            Happening::NotKept(Unkept::Full) => not_kept(Refusal::QuarantineFull),
+            Happening::Loop => (Self::Refusing(Refusal::Loop), Order::LetGo),
+            Happening::Proven
+            | Happening::Ruled(_)
+            | Happening::HoldExhausted
+            | Happening::UpstreamRefused
+            | Happening::UpstreamLost
+            | Happening::UpstreamLostAtEnd => (self, Order::Nothing),
         }
     }
 
