@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use mail_parser::decoders::base64::base64_decode;
+use mail_parser::decoders::charsets::map::charset_decoder;
 use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{ContentType, HeaderValue};
@@ -145,6 +146,28 @@ impl<'m> Part<'m> {
             _ => None,
         };
         decoded.map_or(Cow::Borrowed(self.body()), Cow::Owned)
+    }
+
+    /// The characters of its contents, or of their beginning. What is UTF-8 is read as such, whatever it says.
+    pub(super) fn decoded<'c>(&self, contents: &'c [u8]) -> Cow<'c, str> {
+        // The last character may have been cut.
+        let is_utf8 =
+            std::str::from_utf8(contents).map_or_else(|fault| fault.error_len().is_none(), |_| true);
+        let charset = self.parameter("charset").and_then(|charset| charset_decoder(charset.as_bytes()));
+        match charset {
+            // ISO-2022-JP and its like are in ASCII, too.
+            Some(decode) if contents.is_ascii() || !is_utf8 => Cow::Owned(decode(contents)),
+            Some(_) | None => String::from_utf8_lossy(contents),
+        }
+    }
+
+    /// Whether its text is in HTML: by its type, or where it begins as such.
+    pub(super) fn is_html(&self, contents: &[u8]) -> bool {
+        let begin = contents.trim_ascii_start();
+        self.media_type == "text/html"
+            || ["<html", "<!doctype html"].iter().any(|mark| {
+                begin.get(..mark.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(mark.as_bytes()))
+            })
     }
 
     /// Whether it is an attachment, by its own word.

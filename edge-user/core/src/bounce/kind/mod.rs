@@ -8,6 +8,7 @@
 //! In: the first octets of a message, as on the wire, in pieces. Out: a [`Reading`]. Bounded: [`START_BYTES_MAX`]
 //! octets, and so many parts, fields and words as `mime` and `signs` say. What is done with a kind decides `policy`.
 
+mod html;
 mod mime;
 mod others;
 mod report;

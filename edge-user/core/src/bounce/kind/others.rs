@@ -164,14 +164,36 @@ pub(super) fn by_fields(signs: &Signs<'_>) -> Option<Told> {
     auto_reply(signs).or_else(|| list(signs))
 }
 
+/// RFC 3834's field alone is not enough: mail systems give it to their bounces, too, and not every language's words are
+/// known. What makes it a reply is that it answers a message by its fields, or what only such programs write.
 fn auto_reply(signs: &Signs<'_>) -> Option<Told> {
+    if signs.speaks_of_transport() {
+        return None;
+    }
     let root = signs.root;
     let likely = |by| Some(Told::likely(Kind::AutoReply, by));
     let answers = root.has("In-Reply-To") || root.has("References");
+    let mut subject = signs.subject.trim_start();
+    while let Some(rest) = ["re:", "aw:", "sv:"].iter().find_map(|mark| subject.strip_prefix(mark)) {
+        subject = rest.trim_start();
+    }
+    let in_subject = words::SUBJECT_AUTO_REPLY.iter().any(|word| subject.starts_with(word));
     // RFC 3834 section 5; parameters and comments may follow.
-    if root.values("Auto-Submitted").any(|value| value.starts_with("auto-replied")) {
-        let told = Told::certain(Kind::AutoReply, "Auto-Submitted");
-        return if answers { Some(told) } else { likely("Auto-Submitted") };
+    let mut submitted = root.values("Auto-Submitted").filter(|value| value.starts_with("auto-replied"));
+    if let Some(value) = submitted.next() {
+        if answers {
+            return Some(Told::certain(Kind::AutoReply, "Auto-Submitted"));
+        }
+        // Apple's Mail program leaves a list so. RFC 5230 section 4.7: Sieve's comment. The last is what `vacation` gives since before the standard.
+        let is_bulk = root.values("Precedence").any(|value| ["bulk", "junk"].contains(&value.as_str()));
+        if value.contains("(vacation")
+            || root.value("X-Apple-Unsubscribe") == "true"
+            || in_subject
+            || signs.says_away()
+            || is_bulk && !signs.is_from_robot()
+        {
+            return likely("Auto-Submitted");
+        }
     }
     // Older than the standard, and never agreed upon.
     let is_reply_field = |name: &str| {
@@ -193,11 +215,6 @@ fn auto_reply(signs: &Signs<'_>) -> Option<Told> {
     if root.has("X-MS-Exchange-Inbox-Rules-Loop") {
         return likely("X-MS-Exchange-Inbox-Rules-Loop");
     }
-    let mut subject = signs.subject.trim_start();
-    while let Some(rest) = ["re:", "aw:", "sv:"].iter().find_map(|mark| subject.strip_prefix(mark)) {
-        subject = rest.trim_start();
-    }
-    let in_subject = words::SUBJECT_AUTO_REPLY.iter().any(|word| subject.starts_with(word));
     if in_subject && root.has("X-Auto-Response-Suppress") {
         return likely("X-Auto-Response-Suppress");
     }

@@ -4,11 +4,13 @@
 //! words. The first decides. The second forbids every kind that is no bounce. The third forbids those that return no
 //! original. The fourth forbids those that only fields tell.
 
+use std::borrow::Cow;
+
 use super::mime::{Part, lines, split_name};
 use super::report::{DELIVERY_STATUS, all_fields};
-use super::{Kind, Told, words};
+use super::{Kind, Told, html, words};
 
-/// Octets of text, of all parts together, that are searched for words. What a bounce has to say it says first.
+/// Octets of text, of all parts together and without their tags, that are searched for words. What a bounce has to say it says first.
 const TEXT_BYTES_MAX: usize = 8 << 10;
 
 /// Fields of an original's header section that make one, standing together in a text.
@@ -39,22 +41,27 @@ impl<'m> Signs<'m> {
         let root = &parts[0];
         let (mut text, mut returns_text, mut has_reply_code) = (String::new(), false, false);
         for part in parts.iter().filter(|part| part.media_type.starts_with("text/")) {
-            let contents = part.contents();
             if part.media_type == "text/rfc822-headers" {
                 continue;
             }
-            returns_text |= has_header_section(&contents);
+            let room = TEXT_BYTES_MAX.saturating_sub(text.len());
+            let contents = part.contents();
+            // Of a text in HTML, styles and tags may be all that stands within the room.
+            let read = if part.is_html(&contents) {
+                let read = html::text_of(&part.decoded(&contents));
+                returns_text |= has_header_section(read.as_bytes());
+                Cow::Owned(read)
+            } else {
+                returns_text |= has_header_section(&contents);
+                part.decoded(&contents[..contents.len().min(room)])
+            };
             if part.media_type == "text/calendar" || part.is_attached() {
                 continue;
             }
-            let room = TEXT_BYTES_MAX.saturating_sub(text.len());
-            let begin = &contents[..contents.len().min(room)];
-            has_reply_code |= lines(begin).any(has_code);
-            let begin = String::from_utf8_lossy(begin).to_lowercase().replace('’', "'");
-            for word in begin.split_whitespace() {
-                text.push_str(word);
-                text.push(' ');
-            }
+            let begin = &read[..read.floor_char_boundary(room)];
+            has_reply_code |= lines(begin.as_bytes()).any(has_code);
+            text.push_str(&words::plain(begin));
+            text.push(' ');
         }
         let returned = ["message/rfc822", "message/global", "message/partial", "text/rfc822-headers"];
         let returned_too = ["message/global-headers", "message/rfc822-headers"];
@@ -64,9 +71,9 @@ impl<'m> Signs<'m> {
         Self {
             parts,
             root,
-            subject: root.text_of("Subject"),
+            subject: words::plain(&root.text_of("Subject")),
             from: root.text_of("From"),
-            text_says_failure: words::any(words::TEXT_FAILURE, &text),
+            text_says_failure: words::text_says_failure(&text),
             text_says_delay: words::any(words::TEXT_DELAY, &text),
             text,
             returns_part: parts.iter().any(is_original),
@@ -160,12 +167,43 @@ impl<'m> Signs<'m> {
     /// that a delivery failed.
     pub(super) fn looks_like_a_bounce(&self) -> bool {
         let in_text = self.text_says_failure || self.has_reply_code;
-        self.returns_text || words::any(words::SUBJECT_FAILURE, &self.subject) && in_text
+        self.returns_text || self.subject_says_failure() && in_text
+    }
+
+    /// Whether the Subject says that a delivery failed.
+    pub(super) fn subject_says_failure(&self) -> bool {
+        words::subject_says_failure(&self.subject)
+    }
+
+    /// Whether the text says what people say who are away, or desks that answer by themselves.
+    pub(super) fn says_away(&self) -> bool {
+        words::text_says_away(&self.text)
+    }
+
+    /// Whether the text speaks of how mail is carried.
+    pub(super) fn speaks_of_transport(&self) -> bool {
+        words::any(words::TEXT_TRANSPORT, &self.text)
+    }
+
+    /// Its author is a program by its address: a person's vacation program writes as the person.
+    pub(super) fn is_from_robot(&self) -> bool {
+        let robots = [
+            "noreply",
+            "no-reply",
+            "no_reply",
+            "donotreply",
+            "do-not-reply",
+            "mailer",
+            "bounce",
+            "system",
+            "admin",
+        ];
+        words::any(&robots, &self.from)
     }
 
     /// Whether Subject or text say that a delivery failed.
     pub(super) fn says_failure(&self) -> bool {
-        words::any(words::SUBJECT_FAILURE, &self.subject) || self.text_says_failure
+        self.subject_says_failure() || self.text_says_failure
     }
 
     /// Whatever makes it uncertain that it is something else.
@@ -174,7 +212,7 @@ impl<'m> Signs<'m> {
             || self.is_from_postmaster()
             || self.returns_an_original()
             || self.has_reply_code
-            || words::any(words::SUBJECT_FAILURE, &self.subject)
+            || self.subject_says_failure()
             || words::any(words::SUBJECT_NOTICE, &self.subject)
             || self.text_says_failure
             || self.text_says_delay
@@ -203,16 +241,15 @@ impl<'m> Signs<'m> {
         let body_signs = [says_failure, self.has_reply_code, self.returns_an_original()];
         let body_signs = body_signs.iter().filter(|sign| **sign).count();
         if !known {
-            let failed =
-                subject(words::SUBJECT_FAILURE) && body_signs >= 1 || says_failure && body_signs >= 2;
+            let failed = self.subject_says_failure() && body_signs >= 1 || says_failure && body_signs >= 2;
             let delayed = says_delay && (subject(words::SUBJECT_DELAY) || self.returns_an_original());
             return match (delayed, failed) {
-                (true, _) if !subject(words::SUBJECT_FAILURE) => Some(Told::likely(Kind::Delay, "words")),
+                (true, _) if !self.subject_says_failure() => Some(Told::likely(Kind::Delay, "words")),
                 (_, true) => Some(Told::likely(Kind::Failure, "words")),
                 (_, false) => None,
             };
         }
-        if subject(words::SUBJECT_DELAY) || says_delay && !subject(words::SUBJECT_FAILURE) {
+        if subject(words::SUBJECT_DELAY) || says_delay && !self.subject_says_failure() {
             return Some(Told::likely(Kind::Delay, "words"));
         }
         if subject(words::SUBJECT_SUCCESS) && !says_failure {
@@ -221,7 +258,7 @@ impl<'m> Signs<'m> {
         if self.root.has("X-Failed-Recipients") {
             return Some(Told::likely(Kind::Failure, "X-Failed-Recipients"));
         }
-        let failed = subject(words::SUBJECT_FAILURE) || body_signs >= 1;
+        let failed = self.subject_says_failure() || body_signs >= 1;
         failed.then_some(Told::likely(Kind::Failure, "words"))
     }
 }

@@ -1,12 +1,87 @@
 //! Words that systems use, in lowercase. Weak signs: each table says what its words are worth.
+//!
+//! The long tables are searched in one pass each, so that one more language costs a message nothing.
+
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
+/// A delivery failed, in many languages: for Subject and text alike.
+const FAILURE: &str = include_str!("words/failure.txt");
+
+/// Of the text of an automatic reply.
+const AWAY: &str = include_str!("words/away.txt");
+
+static IN_SUBJECT: LazyLock<AhoCorasick> = LazyLock::new(|| search(SUBJECT_FAILURE, FAILURE));
+static IN_TEXT: LazyLock<AhoCorasick> = LazyLock::new(|| search(TEXT_FAILURE, FAILURE));
+static IN_REPLY: LazyLock<AhoCorasick> = LazyLock::new(|| search(&[], AWAY));
+
+fn search(words: &[&str], file: &'static str) -> AhoCorasick {
+    AhoCorasick::new(words.iter().copied().chain(phrases(file)))
+        .expect("a few hundred words are not too many")
+}
+
+/// The phrases of a file: one a line, without its headings.
+fn phrases(file: &str) -> impl Iterator<Item = &str> {
+    file.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// Whether a Subject says that a delivery failed.
+pub(super) fn subject_says_failure(subject: &str) -> bool {
+    IN_SUBJECT.is_match(subject)
+}
+
+/// Whether a text says that a delivery failed.
+pub(super) fn text_says_failure(text: &str) -> bool {
+    IN_TEXT.is_match(text)
+}
+
+/// Whether a text says what people say who are away.
+pub(super) fn text_says_away(text: &str) -> bool {
+    IN_REPLY.is_match(text)
+}
 
 /// Whether `text` has one of `words` in it.
 pub(super) fn any(words: &[&str], text: &str) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
-/// Of a Subject: a delivery failed.
-pub(super) const SUBJECT_FAILURE: &[&str] = &[
+/// A text as the tables have it: in lowercase, with single spaces, without what has no width or is left out at will.
+pub(super) fn plain(text: &str) -> String {
+    let lower = text.to_lowercase();
+    let mut plain = String::with_capacity(lower.len());
+    for word in lower.split_whitespace() {
+        if !plain.is_empty() {
+            plain.push(' ');
+        }
+        plain.extend(
+            word.chars()
+                .filter(|character| !is_left_out(*character))
+                .map(|character| if matches!(character, '’' | 'ʼ' | '´') { '\'' } else { character }),
+        );
+    }
+    plain
+}
+
+/// Soft hyphens, marks of direction and width, vowel marks of Arabic and Hebrew; the dot that lowercasing leaves of `İ`.
+const fn is_left_out(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{307}'
+            | '\u{5b0}'..='\u{5bd}'
+            | '\u{640}'
+            | '\u{64b}'..='\u{652}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{feff}'
+    )
+}
+
+/// Of a Subject: a delivery failed, besides [`FAILURE`].
+const SUBJECT_FAILURE: &[&str] = &[
     "undeliver",
     "nondeliver",
     "non-deliver",
@@ -45,39 +120,9 @@ pub(super) const SUBJECT_FAILURE: &[&str] = &[
     "user unknown",
     "postmaster notify",
     "bounced",
-    "unzustellbar",
-    "nicht zugestellt",
     "non remis",
-    "non distribu",
-    "échec de la remise",
-    "no se puede entregar",
-    "no entregado",
     "devuelto",
-    "não é possível entregar",
-    "não entregue",
     "devolvida",
-    "mancato recapito",
-    "impossibile recapitare",
-    "non recapitabile",
-    "onbestelbaar",
-    "niet bezorgd",
-    "niedostarczon",
-    "nedoručiteln",
-    "недостав",
-    "не доставлен",
-    "не может быть доставлен",
-    "配信不能",
-    "配信できません",
-    "配信に失敗",
-    "配送できません",
-    "送信できません",
-    "送信エラー",
-    "エラーメール",
-    "不達",
-    "退信",
-    "未送达",
-    "无法送达",
-    "無法傳遞",
 ];
 
 /// Of a Subject: a delivery is late.
@@ -122,8 +167,8 @@ pub(super) const SUBJECT_SUCCESS: &[&str] = &[
 pub(super) const SUBJECT_NOTICE: &[&str] =
     &["delivery status", "delivery report", "delivery notification", "status of your mail", "mail delivery"];
 
-/// Of the text: a delivery failed.
-pub(super) const TEXT_FAILURE: &[&str] = &[
+/// Of the text: a delivery failed, besides [`FAILURE`].
+const TEXT_FAILURE: &[&str] = &[
     "could not be delivered",
     "couldn't be delivered",
     "can't be delivered",
@@ -169,19 +214,11 @@ pub(super) const TEXT_FAILURE: &[&str] = &[
     "couldn't be found",
     "isn't a valid",
     "incorrectly constructed",
-    "unzustellbar",
-    "nicht zugestellt",
     "konnte nicht",
-    "n'a pas pu être remis",
-    "no se pudo entregar",
-    "не доставлен",
-    "недостав",
-    "не может быть доставлено",
-    "配信できません",
-    "配信に失敗",
-    "送信できません",
-    "届けることができません",
 ];
+
+/// Of the text: it speaks of how mail is carried, in words that are the same in every language.
+pub(super) const TEXT_TRANSPORT: &[&str] = &["smtp", "rcpt to", "mail from:", "mx record"];
 
 /// Of the text: a delivery is late, and goes on.
 pub(super) const TEXT_DELAY: &[&str] = &[
@@ -252,7 +289,30 @@ pub(super) const SUBJECT_AUTO_REPLY: &[&str] = &[
     "不在",
     "自动答复",
     "自动回复",
+    "自動回覆",
     "자동 회신",
+    "자동 응답",
+    "부재중",
+    "ausência",
+    "ausencia",
+    "ausente",
+    "frånvaro",
+    "fravær",
+    "poissa",
+    "nieobecność",
+    "poza biurem",
+    "otomatik cevap",
+    "ofis dışında",
+    "răspuns automat",
+    "automatski odgovor",
+    "balasan otomatis",
+    "trả lời tự động",
+    "αυτόματη απάντηση",
+    "автоматична відповідь",
+    "автовідповідь",
+    "رد تلقائي",
+    "תשובה אוטומטית",
+    "מענה אוטומטי",
 ];
 
 /// Of a Subject: the receiver wants the sender to prove that he is one.
@@ -291,3 +351,32 @@ pub(super) const TEXT_CHALLENGE: &[&str] = &[
     "to release your message",
     "to deliver your message, click",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_phrase_is_written_as_a_text_is_when_it_is_searched() {
+        for file in [FAILURE, AWAY] {
+            let mut known = HashSet::new();
+            for phrase in phrases(file) {
+                assert_eq!(plain(phrase), phrase);
+                assert!(known.insert(phrase), "{phrase} stands there twice");
+            }
+            assert!(known.len() > 50);
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_left_out_at_will_hides_a_word() {
+        for text in ["TESLİM\r\n EDİLEMEDİ", "teslim\u{a0}edile\u{ad}me\u{200b}di", "تَعَذَّرَ تسليـم"]
+        {
+            assert!(text_says_failure(&plain(text)), "{text}: {}", plain(text));
+        }
+        assert!(text_says_failure(&plain("It couldn’t be\tdelivered")));
+        assert!(!text_says_failure(&plain("Bonjour, je suis absent.")));
+    }
+}
