@@ -20,6 +20,7 @@ mod record;
 mod relay;
 mod servers_alone;
 mod service;
+mod tls;
 mod watch_to_enforce;
 
 /// A user's message, told from others by its subject; the field `X-Returned` names it inside a bounce.

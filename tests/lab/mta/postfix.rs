@@ -41,6 +41,9 @@ pub struct Operator {
     /// Whether the edge stands before it: users' mail goes through the edge's outbound listener, and it takes none from
     /// the Internet itself. Without, it listens at [`MTA_OUTSIDE`] too.
     pub behind_edge: bool,
+    /// Where the certificates lie with which it offers STARTTLS: `mail.pem`, and `self.pem` at [`REINJECTION`]; each with
+    /// its `.key`.
+    pub tls: Option<String>,
 }
 
 impl Default for Operator {
@@ -54,6 +57,7 @@ impl Default for Operator {
             passed_on: Vec::new(),
             srs: false,
             behind_edge: true,
+            tls: None,
         }
     }
 }
@@ -89,7 +93,8 @@ virtual_gid_maps = static:7101
 transport_maps = texthash:/etc/postfix/transport
 virtual_alias_maps = texthash:/etc/postfix/virtual
 default_transport = error:5.4.4 the lab has no route to this domain
-{srs}",
+{srs}{tls}",
+            tls = self.tls.as_ref().map_or(String::new(), |folder| starttls(folder)),
             srs = if self.srs { SRS_MAPS } else { "" },
             outside = if self.behind_edge { String::new() } else { format!(", {MTA_OUTSIDE}") },
             first = self.domains.first().map_or("example.jp", String::as_str),
@@ -100,9 +105,12 @@ default_transport = error:5.4.4 the lab has no route to this domain
         } else {
             String::new()
         };
+        let own_certificate = self.tls.as_ref().map_or(String::new(), |folder| {
+            format!(" -o smtpd_tls_chain_files={folder}/self.key,{folder}/self.pem")
+        });
         let services = format!(
             "587 inet n - n - - smtpd{filter}
-10026 inet n - n - - smtpd -o content_filter= -o receive_override_options=no_unknown_recipient_checks
+10026 inet n - n - - smtpd{own_certificate} -o content_filter= -o receive_override_options=no_unknown_recipient_checks
 "
         );
         let mut instance = instance(name, Host::Mta, (MTA, 25).into(), main, &services);
@@ -127,6 +135,16 @@ default_transport = error:5.4.4 the lab has no route to this domain
     }
 }
 
+/// STARTTLS as a server, told in `Received`.
+fn starttls(folder: &str) -> String {
+    format!(
+        "smtpd_tls_security_level = may
+smtpd_tls_chain_files = {folder}/mail.key, {folder}/mail.pem
+smtpd_tls_received_header = yes
+"
+    )
+}
+
 /// Accepts everything for its domain, then finds no such user.
 pub(super) fn far(far: Far, edge: IpAddr) -> Instance {
     let (domain, address) = (far.domain(), far.address());
@@ -141,6 +159,7 @@ local_recipient_maps =
 mail_spool_directory = /var/spool/full
 transport_maps = inline:{{ {{ {FORWARD_DOMAIN} = smtp:[{forwarder}] }} }}
 relayhost = [{edge}]
+smtp_tls_security_level = may
 ",
         forwarder = Forwarder::address(),
     );
