@@ -1,6 +1,7 @@
 //! What the file says, in the core's terms.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use edge_core::bounce::Kind;
@@ -55,6 +56,13 @@ impl Config {
             },
             kinds: self.kinds.rules(),
         }
+    }
+
+    /// All mail servers that mail is handed to, either way, each once.
+    #[must_use]
+    pub fn servers(&self) -> HashSet<SocketAddr> {
+        let next_hops = self.outbound.iter().flat_map(|side| side.next_hop.iter());
+        self.domains.iter().flat_map(|domain| domain.upstream.iter()).chain(next_hops).copied().collect()
     }
 
     /// The operator's domains by name (lowercase A-label).

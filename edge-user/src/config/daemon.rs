@@ -50,6 +50,20 @@ section! {
         pub upstream_connect_secs: u64 = 10,
         /// How long to wait for an upstream's reply, in seconds; the final dot has twice that.
         pub upstream_reply_secs: u64 = 300,
+        /// Most connections for mail to one upstream, or to the next hop, at once. A server may take fewer: Postfix 100
+        /// (`default_process_limit`), from one address that is none of its `mynetworks` 50.
+        pub upstream_connections_max: usize = 500,
+        /// How long a transaction waits for one when so many are open, in seconds; then it is deferred (451).
+        pub upstream_wait_secs: u64 = 10,
+        /// Most connections that are kept for each upstream between two transactions. 0: each has one of its own.
+        pub upstream_idle_max: usize = 40,
+        /// How long one is kept so, in seconds. Less than the server waits: Postfix 300, under stress 10 (`smtpd_timeout`).
+        pub upstream_idle_secs: u64 = 8,
+        /// Messages after which a connection is ended. Less than the server takes: Exim 1,000
+        /// (`smtp_accept_max_per_connection`).
+        pub upstream_messages_max: u32 = 500,
+        /// How old a connection may be and still be kept, in seconds.
+        pub upstream_age_secs: u64 = 300,
         /// Mailboxes whose existence is remembered.
         pub mailbox_cache_max: usize = 100_000,
     }

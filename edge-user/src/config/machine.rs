@@ -57,8 +57,11 @@ impl Machine {
     /// How many descriptors `config` may need.
     #[must_use]
     pub fn descriptors_needed(config: &Config) -> u64 {
-        // A session has its client's descriptor and its upstream's.
-        (config.limits.sessions_max as u64).saturating_mul(2).saturating_add(DESCRIPTORS_BESIDES)
+        // A session has its client's descriptor and its upstream's; others wait for the next one.
+        let servers = config.servers().len() as u64;
+        let kept = servers.saturating_mul(config.limits.upstream_idle_max as u64);
+        let sessions = (config.limits.sessions_max as u64).saturating_mul(2);
+        sessions.saturating_add(kept).saturating_add(DESCRIPTORS_BESIDES)
     }
 
     /// To how many octets held bounces, sessions and tables may grow together.
@@ -77,7 +80,7 @@ impl Machine {
         let sessions = config.limits.sessions_max as u64;
         let descriptors = Self::descriptors_needed(config);
         if descriptors > self.descriptors {
-            let fitting = self.descriptors.saturating_sub(DESCRIPTORS_BESIDES) / 2;
+            let fitting = self.descriptors.saturating_sub(descriptors - 2 * sessions) / 2;
             problem(
                 Level::Error,
                 "limits.sessions_max",

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use edge_core::policy::{Action, KindRule, RequireTag};
 use ipnet::IpNet;
 
+use super::Servers;
 use super::section::{defaults, section};
 
 section! {
@@ -23,11 +24,11 @@ section! {
         pub listen: Vec<SocketAddr>,
         /// The only networks that may hand mail in.
         pub networks: Vec<IpNet>,
-        /// Where signed mail goes: the one next hop.
-        pub next_hop: SocketAddr,
         /// Whether STARTTLS is offered here too, with the certificates of `[tls]`: what comes from the same host gains
         /// nothing by it.
         pub starttls: bool = false,
+        /// Where signed mail goes: the one next hop. A list, like `["192.0.2.1:25", "192.0.2.2:25"]`: the first that answers.
+        pub next_hop: Servers,
         /// Networks that strangers share with you, like those of Microsoft 365 or Google: their mail may come in too, but
         /// only with a secret in a header field, which is taken off.
         #[key = "tenant"]
@@ -52,8 +53,9 @@ section! {
     pub struct Domain {
         /// The domain's name.
         pub name: String,
-        /// The mail server behind the edge.
-        pub upstream: SocketAddr,
+        /// The mail server behind the edge. A list, like `["192.0.2.1:25", "192.0.2.2:25"]`, are servers that can take each
+        /// other's place: mail goes to the first that answers. Once one has accepted a recipient, its message goes nowhere else.
+        pub upstream: Servers,
         /// Whether outgoing mail gets a BATV tag in its envelope sender, beside the token.
         pub tag: bool = false,
         /// When untagged bounces are refused in answer to DATA: `never`, `flood` (during one) or `always`. Their kind cannot

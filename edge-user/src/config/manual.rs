@@ -216,7 +216,7 @@ mod tests {
         let config = loaded(&text);
         assert_eq!(config.hostname, "mx.example.jp");
         assert_eq!(config.domains[1].name, "example.net");
-        assert_eq!(config.domains[1].upstream, answers().upstream);
+        assert_eq!(config.domains[1].upstream, answers().upstream.into());
         assert_eq!(config.signature.keys, answers().keys);
         assert_eq!(config.filters[0].action, edge_core::policy::Action::Monitor);
         assert!(config.outbound.is_none() && config.xdp.is_none(), "{text}");

@@ -15,6 +15,7 @@ mod manual;
 mod problem;
 mod reader;
 mod section;
+mod servers;
 mod sources;
 mod tenants;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use manual::Answers;
 pub use problem::{ConfigError, Level, Problem, Problems};
 pub use reader::Places;
 pub use section::{Field, Kind};
+pub use servers::{SERVERS_MAX, Servers};
 pub use sources::{Flood, Reputation, Xdp, XdpMode};
 pub use tenants::{SecretError, TenantSecret};
 pub use tls::{Tls, TlsCertificate, TlsMode, TlsUpstream};

@@ -343,13 +343,13 @@ fn a_laboratory_may_have_short_bans_and_short_waits() {
 #[test]
 fn what_the_machine_does_not_allow_is_an_error_that_says_what_to_do() {
     let config = config(LEAST);
-    let enough = super::Machine { descriptors: 16_640, memory_bytes: Some(8 << 30) };
+    let enough = super::Machine { descriptors: 16_680, memory_bytes: Some(8 << 30) };
     assert_eq!(enough.problems(&config), []);
     let short = super::Machine { descriptors: 1024, memory_bytes: Some(512 << 20) };
     let problems = short.problems(&config);
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems[0].text.contains("16640 descriptors, and this machine allows 1024"), "{problems:?}");
-    assert!(problems[0].text.contains("sessions_max to 384"), "{problems:?}");
+    assert!(problems[0].text.contains("16680 descriptors, and this machine allows 1024"), "{problems:?}");
+    assert!(problems[0].text.contains("sessions_max to 364"), "{problems:?}");
     let tight = super::Machine { memory_bytes: Some(3 << 29), ..enough };
     assert_eq!(tight.problems(&config)[0].level, Level::Warning);
 }
@@ -367,7 +367,7 @@ fn drafts_searches_samples_and_rates_count_in_the_machines_memory() {
 
 #[test]
 fn header_sections_of_outgoing_mail_count_in_the_machines_memory() {
-    let machine = super::Machine { descriptors: 16_640, memory_bytes: Some(3 << 30) };
+    let machine = super::Machine { descriptors: 16_720, memory_bytes: Some(3 << 30) };
     assert_eq!(machine.problems(&config(LEAST)), []);
     let outbound =
         "[outbound]\nlisten = [\"[::1]:10025\"]\nnetworks = [\"::1/128\"]\nnext_hop = \"127.0.0.1:26\"\n";

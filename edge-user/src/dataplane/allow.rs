@@ -94,8 +94,8 @@ pub fn refuse_own(config: &Config, source: Source) -> Result<(), DataplaneError>
 /// The addresses that the configuration names: listening ones, upstreams, the next hop.
 pub(super) fn always_pass(config: &Config) -> Vec<IpAddr> {
     let outbound =
-        config.outbound.iter().flat_map(|outbound| outbound.listen.iter().chain([&outbound.next_hop]));
-    let upstreams = config.domains.iter().map(|domain| &domain.upstream);
+        config.outbound.iter().flat_map(|outbound| outbound.listen.iter().chain(&*outbound.next_hop));
+    let upstreams = config.domains.iter().flat_map(|domain| &*domain.upstream);
     config.inbound.listen.iter().chain(outbound).chain(upstreams).map(SocketAddr::ip).collect()
 }
 

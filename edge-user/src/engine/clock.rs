@@ -52,3 +52,19 @@ impl Deadline {
         self.0.saturating_duration_since(tokio::time::Instant::now())
     }
 }
+
+/// A moment that is past.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since(tokio::time::Instant);
+
+impl Since {
+    /// This one.
+    pub(crate) fn now() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+
+    /// How long ago it is.
+    pub(crate) fn passed(self) -> Duration {
+        self.0.elapsed()
+    }
+}

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::clock::Deadline;
 use super::domains::Domains;
 use super::upstream::{Upstream, UpstreamError};
-use super::{Edge, locked};
+use super::{Edge, Route, locked};
 
 /// How long a yes is believed.
 const YES_FOR: Duration = Duration::from_secs(86_400);
@@ -145,18 +145,13 @@ impl Mailboxes {
     }
 
     /// Whether a mailbox exists: from memory, or from the upstream, in bounded time.
-    pub(super) async fn look(
-        &self,
-        edge: &Edge,
-        mailbox: &Mailbox,
-        path: &[u8],
-        upstream: SocketAddr,
-    ) -> Existence {
+    pub(super) async fn look(&self, edge: &Edge, mailbox: &Mailbox, path: &[u8], route: Route) -> Existence {
         let now = edge.now();
         if let Some(known) = locked(&self.cache).get(mailbox, now) {
             return known;
         }
-        let Some(prober) = self.probers.get(&upstream).filter(|_| !edge.upstreams.is_down(upstream)) else {
+        let up = edge.domains.servers(route).iter().find(|server| !edge.upstreams.is_down(**server));
+        let Some(prober) = up.and_then(|server| self.probers.get(server)) else {
             return Existence::Unknown;
         };
         let (answer, answered) = oneshot::channel();

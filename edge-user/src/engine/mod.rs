@@ -47,7 +47,7 @@ use tokio::time::timeout;
 
 use self::blocks::Blocks;
 use self::clock::Clock;
-use self::domains::Domains;
+use self::domains::{Domains, Route};
 use self::doubt::Doubts;
 pub use self::liveness::Liveness;
 use self::mailboxes::Mailboxes;
@@ -244,6 +244,7 @@ impl Edge {
     /// Connections that are opened from now on go by these.
     pub(crate) fn set_connectors(&self, connectors: Connectors) {
         *self.connectors.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(connectors);
+        self.upstreams.settings_changed();
     }
 
     pub(crate) fn max_age(&self) -> Duration {

@@ -4,12 +4,19 @@
 //! ```text
 //! open ─► begin(MAIL) ─► rcpt ... ─► data (354) ─► send ... ─► finish (the final dot) ─► next begin, or quit
 //! ```
+//! Commands that can be said at once go together in one write ([`queue`]); between transactions a connection is kept for
+//! the next one, whoever brings it ([`kept`]); where a server is lost before anything is at stake, another takes its place
+//! ([`attempts`]).
+//!
 //! Each reply is handed out whole and as it came, so that it can be passed on to the client. What is no reply is an
 //! [`UpstreamError`], which knows the stage: lost before the final dot, the message is surely not delivered and the
 //! client may try again; lost after it, it is in doubt (RFC 1047). Dropping an [`Upstream`] before
 //! [`Upstream::finish`] is how a message is abandoned: without the final dot no server delivers it.
 
+pub(crate) mod attempts;
 mod fault;
+pub(crate) mod kept;
+mod queue;
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -19,15 +26,20 @@ use std::time::Duration;
 use bytes::{Buf as _, BytesMut};
 use edge_core::smtp::{Capabilities, UpstreamReply, read_reply};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 pub(crate) use self::fault::{Fault, Patience, Stage, UpstreamError};
+use self::queue::Queue;
+use super::clock::Since;
 use super::pool::Pool;
 use super::stream::Stream;
 use super::tls::{Connector, Opened};
 
 /// Pieces written by one call of the kernel.
 const PIECES_MAX: usize = 64;
+/// Pieces that go out together with the final dot, that one included.
+const FINAL_PIECES_MAX: usize = 4;
 
 /// Room for each read of replies, in octets: most replies take one.
 const READ_BYTES: usize = 512;
@@ -51,8 +63,18 @@ pub(crate) struct Upstream {
     tail: [u8; 2],
     /// A part of a body was sent, and the final dot not.
     in_body: bool,
+    /// Commands whose replies were not read.
+    queue: Queue,
     /// Transactions begun on this connection.
     transactions: u32,
+    /// Messages it took on this connection, and refusals since the last.
+    messages: u32,
+    refusals: u32,
+    /// When it was opened, and by which settings ([`Upstreams::settings`](super::upstreams::Upstreams::settings)).
+    since: Since,
+    settings: usize,
+    /// Its place among the connections that the upstream may be given, where it needs one.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Upstream {
@@ -81,7 +103,13 @@ impl Upstream {
             patience,
             tail: *b"\r\n",
             in_body: false,
+            queue: Queue::default(),
             transactions: 0,
+            messages: 0,
+            refusals: 0,
+            since: Since::now(),
+            settings: 0,
+            place: None,
         };
         let greeting = upstream.reply(Stage::Greeting, patience.reply).await?;
         let (greeting, name) = (greeting.code, name_in(greeting.raw));
@@ -159,6 +187,12 @@ impl Upstream {
         self.address
     }
 
+    /// Has this place among the upstream's connections, as long as it is open. It was opened by these settings.
+    pub(super) fn holds(&mut self, place: OwnedSemaphorePermit, settings: usize) {
+        self.place = Some(place);
+        self.settings = settings;
+    }
+
     /// What it offered in its EHLO reply.
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.capabilities
@@ -186,10 +220,8 @@ impl Upstream {
         sender: &[u8],
         params: &[u8],
     ) -> Result<UpstreamReply<'_>, UpstreamError> {
-        self.transactions = self.transactions.saturating_add(1);
-        self.tail = *b"\r\n";
-        self.in_body = false;
-        self.path(Stage::Mail, b"MAIL FROM:<", sender, params).await
+        self.queue_mail(sender, params)?;
+        self.answer().await
     }
 
     /// RCPT. `recipient` is what stands between the angle brackets.
@@ -198,12 +230,16 @@ impl Upstream {
         recipient: &[u8],
         params: &[u8],
     ) -> Result<UpstreamReply<'_>, UpstreamError> {
-        self.path(Stage::Rcpt, b"RCPT TO:<", recipient, params).await
+        self.queue_rcpt(recipient, params)?;
+        self.answer().await
     }
 
-    /// DATA. Only after a 354 may the body be sent.
+    /// DATA, where it was not queued before. Only after a 354 may the body be sent.
     pub(crate) async fn data(&mut self) -> Result<UpstreamReply<'_>, UpstreamError> {
-        self.command(Stage::Data, &[b"DATA"]).await
+        if self.queue.is_empty() {
+            self.queue_data()?;
+        }
+        self.answer().await
     }
 
     /// Whether it waits for the rest of a body, in which no command is understood.
@@ -225,19 +261,34 @@ impl Upstream {
         self.write(Stage::Body, pieces).await
     }
 
-    /// Sends the final dot and waits for the reply. The message is on the upstream's side from here on.
-    pub(crate) async fn finish(&mut self) -> Result<UpstreamReply<'_>, UpstreamError> {
+    /// Sends the last pieces of the message and the final dot, and waits for the reply. The message is on the upstream's
+    /// side once the whole dot is on its way; before that it is surely not delivered.
+    pub(crate) async fn finish(&mut self, last: &[&[u8]]) -> Result<UpstreamReply<'_>, UpstreamError> {
         self.still_there()?;
+        self.in_body = true;
+        for piece in last {
+            self.note_tail(piece);
+        }
         let dot: &[u8] = if self.tail == *b"\r\n" { b".\r\n" } else { b"\r\n.\r\n" };
-        self.write(Stage::FinalDot, &[dot]).await?;
+        let mut pieces = [dot; FINAL_PIECES_MAX];
+        let count = last.len().min(FINAL_PIECES_MAX - 1);
+        let (early, late) = last.split_at(last.len() - count);
+        self.write(Stage::Body, early).await?;
+        pieces[..count].copy_from_slice(late);
+        self.write(Stage::Body, &pieces[..=count]).await?;
         self.in_body = false;
-        self.reply(Stage::FinalDot, self.patience.final_dot()).await
+        let code = self.reply(Stage::FinalDot, self.patience.final_dot()).await?.code;
+        if code / 100 == 2 {
+            (self.messages, self.refusals) = (self.messages.saturating_add(1), 0);
+        }
+        self.last_reply(Stage::FinalDot)
     }
 
     /// A server that hung up, or says something before it was asked, does not wait for the final dot: the message is
     /// surely not delivered.
     fn still_there(&mut self) -> Result<(), UpstreamError> {
         self.forget_reply();
+        self.input.reserve(READ_BYTES);
         let fault = match self.stream.try_read_buf(&mut self.input) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => Fault::Io(error),
@@ -265,38 +316,14 @@ impl Upstream {
         let _ = timeout(Duration::from_secs(1), self.stream.shutdown()).await;
     }
 
-    async fn path(
-        &mut self,
-        stage: Stage,
-        verb: &[u8],
-        path: &[u8],
-        params: &[u8],
-    ) -> Result<UpstreamReply<'_>, UpstreamError> {
-        if params.is_empty() {
-            self.command(stage, &[verb, path, b">"]).await
-        } else {
-            self.command(stage, &[verb, path, b"> ", params]).await
-        }
-    }
-
     /// Sends one command line, given in parts and without its CRLF, and waits for the reply.
     pub(crate) async fn command(
         &mut self,
         stage: Stage,
         parts: &[&[u8]],
     ) -> Result<UpstreamReply<'_>, UpstreamError> {
-        let mut line = parts.concat();
-        if line.iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
-            return Err(self.error(stage, Fault::BrokenLine));
-        }
-        self.forget_reply();
-        if !self.input.is_empty() {
-            // The next reply would be taken for the answer to another command than it is.
-            return Err(self.error(stage, Fault::Unasked));
-        }
-        line.extend_from_slice(b"\r\n");
-        self.write(stage, &[&line]).await?;
-        self.reply(stage, self.patience.reply).await
+        self.queue_line(stage, parts)?;
+        self.answer().await
     }
 
     async fn reply(&mut self, stage: Stage, patience: Duration) -> Result<UpstreamReply<'_>, UpstreamError> {
@@ -306,9 +333,17 @@ impl Upstream {
             Ok(Err(fault)) => return Err(self.error(stage, fault)),
             Err(_) => return Err(self.error(stage, Fault::TimedOut(patience))),
         }
+        if self.input.first().is_some_and(|digit| *digit >= b'4') {
+            self.refusals = self.refusals.saturating_add(1);
+        }
+        self.last_reply(stage)
+    }
+
+    /// The reply that was read last.
+    fn last_reply(&self, stage: Stage) -> Result<UpstreamReply<'_>, UpstreamError> {
         match read_reply(&self.input) {
             Ok(Some(reply)) => Ok(reply),
-            Ok(None) | Err(_) => Err(UpstreamError { address: self.address, stage, fault: Fault::NotSmtp }),
+            Ok(None) | Err(_) => Err(self.error(stage, Fault::NotSmtp)),
         }
     }
 

@@ -1,16 +1,16 @@
 //! What is known of each upstream: whether it answers, and what it offered last.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use edge_core::smtp::{Capabilities, Offer};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::upstream::{Fault, Stage, Upstream, UpstreamError};
+use super::upstream::{Fault, Patience, Stage, Upstream, UpstreamError};
 use super::{Edge, locked};
 use crate::config::Config;
 use crate::telemetry::{Direction, Event, Level};
@@ -34,7 +34,12 @@ const WHILE_UNKNOWN: Capabilities = Capabilities {
 /// All upstreams, and the next hop of outgoing mail.
 #[derive(Debug)]
 pub(super) struct Upstreams {
+    /// By address.
     all: Vec<Known>,
+    /// Told when kept connections should be looked at: somebody waits for a place, or the settings changed.
+    wanted: Notify,
+    /// How often it was changed how upstreams are spoken to.
+    settings: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -47,6 +52,10 @@ struct Known {
     lost: Notify,
     /// It was said already that it has the edge's own name.
     named_alike: AtomicBool,
+    /// The connections for mail that it may be given besides those that are open.
+    places: Arc<Semaphore>,
+    /// Sessions that wait for one.
+    waiting: AtomicUsize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,20 +80,64 @@ impl State {
 
 impl Upstreams {
     pub(super) fn new(config: &Config) -> Self {
-        let next_hop = config.outbound.as_ref().map(|side| side.next_hop);
-        let mut addresses: Vec<_> =
-            config.domains.iter().map(|domain| domain.upstream).chain(next_hop).collect();
+        let inbound = || config.domains.iter().flat_map(|domain| domain.upstream.iter());
+        let outbound = || config.outbound.iter().flat_map(|side| side.next_hop.iter());
+        let mut addresses: Vec<_> = inbound().chain(outbound()).copied().collect();
         addresses.sort_unstable();
         addresses.dedup();
         let known = |address| Known {
             address,
-            inbound: config.domains.iter().any(|domain| domain.upstream == address),
-            outbound: next_hop == Some(address),
+            inbound: inbound().any(|upstream| *upstream == address),
+            outbound: outbound().any(|next_hop| *next_hop == address),
             state: Mutex::new(State::Unasked),
             lost: Notify::new(),
             named_alike: AtomicBool::new(false),
+            places: Arc::new(Semaphore::new(config.limits.upstream_connections_max)),
+            waiting: AtomicUsize::new(0),
         };
-        Self { all: addresses.into_iter().map(known).collect() }
+        Self {
+            all: addresses.into_iter().map(known).collect(),
+            wanted: Notify::new(),
+            settings: AtomicUsize::new(0),
+        }
+    }
+
+    fn known(&self, address: SocketAddr) -> Option<&Known> {
+        let place = self.all.binary_search_by_key(&address, |known| known.address).ok()?;
+        self.all.get(place)
+    }
+
+    /// A place among an upstream's connections, waited for in bounded time. `None`: none became free.
+    async fn place(&self, address: SocketAddr, patience: Duration) -> Option<OwnedSemaphorePermit> {
+        let known = self.known(address)?;
+        if let Ok(place) = Arc::clone(&known.places).try_acquire_owned() {
+            return Some(place);
+        }
+        let _waits = Waits::for_place(&known.waiting);
+        // Whoever keeps one that is idle gives it up.
+        self.wanted.notify_waiters();
+        timeout(patience, Arc::clone(&known.places).acquire_owned()).await.ok()?.ok()
+    }
+
+    /// Whether somebody waits for a place among this upstream's connections.
+    pub(super) fn is_waited_for(&self, address: SocketAddr) -> bool {
+        self.known(address).is_some_and(|known| known.waiting.load(Ordering::Relaxed) > 0)
+    }
+
+    /// The number of the settings by which connections are opened now.
+    pub(super) fn settings(&self) -> usize {
+        self.settings.load(Ordering::Relaxed)
+    }
+
+    /// It was changed how upstreams are spoken to: what was opened before serves no further transaction.
+    pub(super) fn settings_changed(&self) {
+        self.settings.fetch_add(1, Ordering::Relaxed);
+        self.wanted.notify_waiters();
+    }
+
+    /// Waits until somebody waits so, or the settings changed.
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
     }
 
     /// What may be offered to a client: what every upstream that its mail could go to offers, as far as it is known.
@@ -114,21 +167,35 @@ impl Upstreams {
 
     /// Whether an upstream was asked what it offers, since the start.
     pub(super) fn was_asked(&self, address: SocketAddr) -> bool {
-        let known = self.all.iter().find(|known| known.address == address);
-        known.is_some_and(|known| *locked(&known.state) != State::Unasked)
+        self.known(address).is_some_and(|known| *locked(&known.state) != State::Unasked)
     }
 
     /// Whether it did not answer the last time.
     pub(super) fn is_down(&self, address: SocketAddr) -> bool {
-        let known = self.all.iter().find(|known| known.address == address);
-        known.is_some_and(|known| matches!(*locked(&known.state), State::Down(_)))
+        self.known(address).is_some_and(|known| matches!(*locked(&known.state), State::Down(_)))
     }
 
     fn set(&self, address: SocketAddr, next: impl Fn(State) -> State) -> Option<(State, State)> {
-        let mut state = locked(&self.all.iter().find(|known| known.address == address)?.state);
+        let mut state = locked(&self.known(address)?.state);
         let before = *state;
         *state = next(before);
         Some((before, *state))
+    }
+}
+
+/// One who waits for a place.
+struct Waits<'w>(&'w AtomicUsize);
+
+impl<'w> Waits<'w> {
+    fn for_place(waiting: &'w AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -143,10 +210,14 @@ impl Edge {
 
     /// An upstream cannot be reached, or did not answer as it should. Logged when it is news.
     pub(crate) fn upstream_is_down(&self, error: &UpstreamError) {
+        // We asked for too much; nothing is wrong with it.
+        if matches!(error.fault, Fault::Full(_)) {
+            return;
+        }
         let change = self.upstreams.set(error.address, |before| State::Down(before.capabilities()));
         if let Some((State::Up(_) | State::Unasked, State::Down(_))) = change {
             self.log.event(Event::UpstreamDown { upstream: error.address, error: error.to_string() });
-            if let Some(known) = self.upstreams.all.iter().find(|known| known.address == error.address) {
+            if let Some(known) = self.upstreams.known(error.address) {
                 known.lost.notify_one();
             }
         }
@@ -154,8 +225,8 @@ impl Edge {
 
     /// An upstream calls itself as the edge does. Logged once.
     fn upstream_is_named_alike(&self, address: SocketAddr) {
-        let known = self.upstreams.all.iter().find(|known| known.address == address);
-        if known.is_some_and(|known| !known.named_alike.swap(true, Ordering::Relaxed)) {
+        if self.upstreams.known(address).is_some_and(|known| !known.named_alike.swap(true, Ordering::Relaxed))
+        {
             self.log.event(Event::Diagnostic {
                 level: Level::Warn,
                 target: "backstop::upstream".into(),
@@ -168,9 +239,44 @@ impl Edge {
         }
     }
 
-    /// A connection to an upstream, its EHLO done.
+    /// A new connection to an upstream for mail, its EHLO done: one of those that it may be given at once.
+    pub(crate) async fn connect(
+        &self,
+        address: SocketAddr,
+        patience: Patience,
+    ) -> Result<Upstream, UpstreamError> {
+        let wait = Duration::from_secs(self.config.limits.upstream_wait_secs);
+        let Some(place) = self.upstreams.place(address, wait).await else {
+            self.metrics.upstream_connections_full.add(1);
+            return Err(UpstreamError { address, stage: Stage::Connect, fault: Fault::Full(wait) });
+        };
+        let settings = self.upstreams.settings();
+        let mut upstream = self.open_with(address, patience).await?;
+        upstream.holds(place, settings);
+        self.metrics.upstream_connections.add(1);
+        Ok(upstream)
+    }
+
+    /// A connection to the first of `servers` that answers, beside those for clients' mail.
+    pub(crate) async fn open_first(&self, servers: &[SocketAddr]) -> Result<Upstream, UpstreamError> {
+        let address = servers.first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let mut opened = Err(UpstreamError { address, stage: Stage::Connect, fault: Fault::Closed });
+        for server in servers {
+            opened = self.open_upstream(*server).await;
+            if opened.is_ok() {
+                break;
+            }
+        }
+        opened
+    }
+
+    /// A connection to an upstream beside those for clients' mail, its EHLO done.
     pub(crate) async fn open_upstream(&self, address: SocketAddr) -> Result<Upstream, UpstreamError> {
-        match self.open_as_configured(address).await {
+        self.open_with(address, self.upstream_patience()).await
+    }
+
+    async fn open_with(&self, address: SocketAddr, patience: Patience) -> Result<Upstream, UpstreamError> {
+        match self.open_as_configured(address, patience).await {
             Ok(upstream) => {
                 self.upstream_is_up(address, upstream.capabilities());
                 if upstream.is_called(&self.config.hostname) {
@@ -189,8 +295,12 @@ impl Edge {
 impl Edge {
     /// By TLS, where the configuration says so. One whose handshake fails is tried in clear, where that is allowed (RFC
     /// 7435), and is then spoken to so for a while.
-    async fn open_as_configured(&self, address: SocketAddr) -> Result<Upstream, UpstreamError> {
-        let open = |tls| Upstream::open(address, &self.config.hostname, self.upstream_patience(), tls);
+    async fn open_as_configured(
+        &self,
+        address: SocketAddr,
+        patience: Patience,
+    ) -> Result<Upstream, UpstreamError> {
+        let open = |tls| Upstream::open(address, &self.config.hostname, patience, tls);
         let connector = self.connectors().get(address).filter(|connector| !connector.is_clear(self.now()));
         let Some(connector) = connector else { return open(None).await };
         let error = match open(Some((&*connector, &self.pool))).await {

@@ -20,6 +20,7 @@ use super::client::Client;
 use super::liveness::Answering;
 use super::registry::{Leave, NoPlace};
 use super::stream::Stream;
+use super::upstream::kept::{self, Kept};
 use super::{Edge, inbound, locked, outbound};
 use crate::telemetry::{Direction, Event, Level};
 
@@ -82,11 +83,15 @@ impl Listeners {
         edge: &Arc<Edge>,
         stop: &watch::Receiver<bool>,
     ) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
+        let workers = self.workers.len();
         let start = |(number, listeners): (usize, Vec<_>)| {
             let (edge, stop) = (Arc::clone(edge), stop.clone());
+            let kept = Kept::new(&edge.config.limits, workers);
             let name = format!("worker-{number}");
             let answering = edge.liveness.join(&name);
-            std::thread::Builder::new().name(name).spawn(move || work(&edge, listeners, answering, stop))
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(move || work(&edge, listeners, kept, answering, stop))
         };
         self.workers.into_iter().enumerate().map(start).collect()
     }
@@ -116,25 +121,30 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 fn work(
     edge: &Arc<Edge>,
     listeners: Vec<(StdListener, Direction)>,
+    kept: Arc<Kept>,
     answering: Answering,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.spawn(answering.run());
-    runtime.block_on(accept_all(Arc::clone(edge), listeners, stop))
+    runtime.block_on(accept_all(Arc::clone(edge), listeners, kept, stop))
 }
 
 async fn accept_all(
     edge: Arc<Edge>,
     listeners: Vec<(StdListener, Direction)>,
+    kept: Arc<Kept>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    let mut tending = JoinSet::new();
+    tending.spawn(kept::tend(Arc::clone(&edge), Arc::clone(&kept)));
     let mut accepting = JoinSet::new();
     for (listener, direction) in listeners {
         let listener = TcpListener::from_std(listener)?;
-        accepting.spawn(accept(Arc::clone(&edge), listener, direction, stop.clone()));
+        accepting.spawn(accept(Arc::clone(&edge), listener, direction, Arc::clone(&kept), stop.clone()));
     }
     while accepting.join_next().await.is_some() {}
+    kept.close().await;
     Ok(())
 }
 
@@ -142,17 +152,24 @@ async fn accept_all(
 #[cfg(test)]
 pub(super) async fn serve_in_this_thread(edge: Arc<Edge>, listeners: Listeners, stop: watch::Receiver<bool>) {
     let only = listeners.workers.into_iter().flatten().collect();
-    accept_all(edge, only, stop).await.expect("the listeners are good");
+    let kept = Kept::new(&edge.config.limits, 1);
+    accept_all(edge, only, kept, stop).await.expect("the listeners are good");
 }
 
 /// Accepts until told to stop; then waits for the open sessions, as [`DRAIN`] says.
-async fn accept(edge: Arc<Edge>, listener: TcpListener, direction: Direction, stop: watch::Receiver<bool>) {
+async fn accept(
+    edge: Arc<Edge>,
+    listener: TcpListener,
+    direction: Direction,
+    kept: Arc<Kept>,
+    stop: watch::Receiver<bool>,
+) {
     let mut told_to_stop = stop.clone();
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => welcome(&edge, &mut sessions, stream, peer, direction, &stop),
+                Ok((stream, peer)) => welcome(&edge, &kept, &mut sessions, stream, peer, direction, &stop),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_panic(&edge, ended),
@@ -201,6 +218,7 @@ pub(super) fn note_panic(edge: &Edge, ended: Result<(), tokio::task::JoinError>)
 /// A connection arrives: its budget and its place, then its session.
 fn welcome(
     edge: &Arc<Edge>,
+    kept: &Arc<Kept>,
     sessions: &mut JoinSet<()>,
     stream: TcpStream,
     peer: SocketAddr,
@@ -244,10 +262,10 @@ fn welcome(
     // Replies are small and the client waits for each. A socket without the option works, only slower.
     let _ = stream.set_nodelay(true);
     let client = Client::new(Stream::clear(stream), peer, Arc::clone(&edge.pool), ticket, stop.clone());
-    let edge = Arc::clone(edge);
+    let (edge, kept) = (Arc::clone(edge), Arc::clone(kept));
     match direction {
-        Direction::Inbound => sessions.spawn(inbound::run(edge, client)),
-        Direction::Outbound => sessions.spawn(outbound::run(edge, client)),
+        Direction::Inbound => sessions.spawn(inbound::run(edge, client, kept)),
+        Direction::Outbound => sessions.spawn(outbound::run(edge, client, kept)),
     };
 }
 

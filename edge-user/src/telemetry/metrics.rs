@@ -73,6 +73,12 @@ metrics! {
     bytes_in,
     /// Octets of messages sent to upstreams.
     bytes_upstream,
+    /// Connections opened to upstreams and next hops for mail: most messages need none of their own.
+    upstream_connections,
+    /// Kept ones that the other side ended while they waited.
+    upstream_connections_ended,
+    /// Transactions that got none: `upstream_connections_max` were open, and none became free.
+    upstream_connections_full,
     /// Recipients refused.
     recipients_refused,
     /// Mail with a sender that the upstream accepted.

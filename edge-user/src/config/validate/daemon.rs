@@ -9,6 +9,9 @@ use crate::config::{Config, READ_BUFFER_BYTES};
 /// The longest path of a Unix socket (`sun_path` less the NUL).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
+/// Most connections to an upstream that may be set: far beyond every server, far below what a semaphore counts.
+const UPSTREAM_CONNECTIONS_MAX: usize = 100_000;
+
 /// Most messages that a quarantine may be set to hold.
 const QUARANTINE_MESSAGES_MAX: usize = 100_000;
 
@@ -60,6 +63,7 @@ fn limits(config: &Config, reader: &mut Reader<'_>) {
         // A text line may have 1,000 octets (RFC 5321 section 4.5.3.1.6).
         ("header_bytes_max", l.header_bytes_max, 1000),
         ("mailbox_cache_max", l.mailbox_cache_max, 1),
+        ("upstream_connections_max", l.upstream_connections_max, 1),
     ] {
         at_least(reader, &format!("limits.{key}"), value, min);
     }
@@ -70,6 +74,25 @@ fn limits(config: &Config, reader: &mut Reader<'_>) {
         ("the read buffer that a line must fit into", READ_BUFFER_BYTES),
     );
     at_least(reader, "limits.errors_max", l.errors_max, 1);
+    at_least(reader, "limits.upstream_messages_max", l.upstream_messages_max, 1);
+    at_most(
+        reader,
+        "limits.upstream_connections_max",
+        l.upstream_connections_max,
+        ("what can be counted", UPSTREAM_CONNECTIONS_MAX),
+    );
+    at_most(
+        reader,
+        "limits.upstream_idle_max",
+        l.upstream_idle_max,
+        ("limits.upstream_connections_max", l.upstream_connections_max),
+    );
+    if l.upstream_idle_secs >= 300 {
+        reader.warning(
+            "limits.upstream_idle_secs",
+            "most servers end a connection that is idle for 300 seconds; keep it shorter, so that the edge is first",
+        );
+    }
     at_least(reader, "limits.body_bytes_per_sec_min", l.body_bytes_per_sec_min, 1);
     // RFC 5321 section 4.5.3.1.7.
     at_least(reader, "limits.message_bytes_max", l.message_bytes_max, 64 << 10);
@@ -79,6 +102,9 @@ fn limits(config: &Config, reader: &mut Reader<'_>) {
         ("progress_secs", l.progress_secs),
         ("upstream_connect_secs", l.upstream_connect_secs),
         ("upstream_reply_secs", l.upstream_reply_secs),
+        ("upstream_wait_secs", l.upstream_wait_secs),
+        ("upstream_idle_secs", l.upstream_idle_secs),
+        ("upstream_age_secs", l.upstream_age_secs),
     ] {
         at_least(reader, &format!("limits.{key}"), secs, 1);
     }

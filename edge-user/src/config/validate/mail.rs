@@ -7,9 +7,9 @@ use edge_core::message::secret_field::SecretField;
 use edge_core::policy::RequireTag;
 
 use super::{at_least, at_most};
-use crate::config::Config;
 use crate::config::convert::domain_name;
 use crate::config::reader::Reader;
+use crate::config::{Config, Servers};
 
 /// The longest that a token may be believed, in days: far beyond every queue, far below what overflows.
 const MAX_AGE_DAYS_MAX: u32 = 365;
@@ -80,7 +80,7 @@ fn way_out(config: &Config, reader: &mut Reader<'_>) {
             );
         }
     }
-    hop(config, "outbound.next_hop", outbound.next_hop, reader);
+    hops(config, "outbound.next_hop", &outbound.next_hop, reader);
     for (place, tenant) in outbound.tenants.iter().enumerate() {
         let path = |key: &str| format!("outbound.tenant[{place}].{key}");
         if tenant.networks.is_empty() {
@@ -101,7 +101,7 @@ fn domains(config: &mut Config, reader: &mut Reader<'_>) {
     for place in 0..config.domains.len() {
         let domain = &config.domains[place];
         let path = |key: &str| format!("domain[{place}].{key}");
-        hop(config, &path("upstream"), domain.upstream, reader);
+        hops(config, &path("upstream"), &domain.upstream, reader);
         match domain.require_tag {
             RequireTag::Never => {}
             RequireTag::Flood | RequireTag::Always if domain.tag => {}
@@ -121,6 +121,18 @@ fn domains(config: &mut Config, reader: &mut Reader<'_>) {
                     reader.error(&path("name"), format!("{name} stands in domain[{first}] already"));
                 }
                 config.domains[place].name = name;
+            }
+        }
+    }
+}
+
+/// Servers that mail is handed to.
+fn hops(config: &Config, path: &str, servers: &Servers, reader: &mut Reader<'_>) {
+    match &**servers {
+        [only] => hop(config, path, *only, reader),
+        several => {
+            for (place, address) in several.iter().enumerate() {
+                hop(config, &format!("{path}[{place}]"), *address, reader);
             }
         }
     }

@@ -9,12 +9,7 @@ use crate::config::reader::Reader;
 use crate::config::{Config, TlsMode};
 
 pub(super) fn validate(config: &mut Config, reader: &mut Reader<'_>) {
-    let hops: Vec<SocketAddr> = config
-        .domains
-        .iter()
-        .map(|domain| domain.upstream)
-        .chain(config.outbound.as_ref().map(|outbound| outbound.next_hop))
-        .collect();
+    let hops = config.servers();
     let mut places: HashMap<SocketAddr, usize> = HashMap::new();
     for (place, upstream) in config.tls.upstreams.iter_mut().enumerate() {
         let path = |key: &str| format!("tls.upstream[{place}].{key}");

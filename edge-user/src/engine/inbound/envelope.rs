@@ -1,13 +1,12 @@
 //! The envelope: who may be written to, what is taken off, and what is passed on to the upstream.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use edge_core::mailbox::Mailbox;
 use edge_core::signature::{Reservation, TagFault, TagName, tags};
 use edge_core::smtp::{Address, Enhanced, Mail, Rcpt, Reply};
 
-use crate::engine::{Edge, locked};
+use crate::engine::{Edge, Route, locked};
 
 /// The reverse-path and its parameters, kept over the transaction.
 #[derive(Debug)]
@@ -71,7 +70,7 @@ pub(super) struct Recipient {
     /// Its parameters as written.
     pub(super) params: Vec<u8>,
     /// Where it goes.
-    pub(super) upstream: SocketAddr,
+    pub(super) route: Route,
     /// Its tag.
     pub(super) tag: Tag,
     /// What a valid tag's uses are counted by.
@@ -130,7 +129,7 @@ impl Recipient {
         }
         let address = Address { local, domain };
         let mailbox = Mailbox::of(&address).ok_or(NOT_OURS)?;
-        let upstream = edge.domains.upstream(mailbox.domain()).ok_or(NOT_OURS)?;
+        let route = edge.domains.route(mailbox.domain()).ok_or(NOT_OURS)?;
         let tagged = tags::split(&address);
         let (tag, stripped) = match tagged {
             None => (Tag::None, address),
@@ -143,7 +142,7 @@ impl Recipient {
         };
         let tag_name = tagged.filter(|_| tag == Tag::Valid).map(|tagged| TagName::of(&mailbox, &tagged));
         let (path, params) = (path(&stripped), rcpt.params.to_vec());
-        Ok(Self { mailbox, path, params, upstream, tag, tag_name, tag_use: None })
+        Ok(Self { mailbox, path, params, route, tag, tag_name, tag_use: None })
     }
 
     /// A bounce needs a use of its tag; a tag that has none left proves nothing.

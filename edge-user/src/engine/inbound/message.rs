@@ -37,6 +37,9 @@ pub(super) struct Message {
     pub(super) quarantine: Option<String>,
     /// Our fields, until they are sent in front of its first octets.
     pub(super) front: Vec<u8>,
+    /// Its last octets, which are sent together with the final dot: where they stand in the read buffer, which is not
+    /// read into before its end is answered.
+    last: Option<Range<usize>>,
     pub(super) words: Option<Words>,
     /// What proved it.
     pub(super) proof: Option<Proof>,
@@ -76,6 +79,7 @@ impl Message {
             draft: None,
             quarantine: None,
             front: Vec::new(),
+            last: None,
             words: None,
             proof: None,
             token: None,
@@ -253,6 +257,12 @@ impl Inbound {
     /// Sends a piece to the upstream, straight from the read buffer.
     async fn stream(&mut self, range: Range<usize>) {
         let (Some(message), Some(upstream)) = (&mut self.message, &mut self.upstream) else { return };
+        // A piece ends in front of this only where it is the end.
+        if self.client.input.unread().get(range.len()..).is_some_and(|rest| rest.starts_with(b".\r\n")) {
+            self.edge.metrics.bytes_upstream.add(range.len() as u64);
+            message.last = Some(range);
+            return;
+        }
         let sent = upstream.send(&[&message.front, self.client.input.octets(range.clone())]).await;
         self.edge.metrics.bytes_upstream.add(range.len() as u64);
         message.front = Vec::new();
@@ -307,6 +317,7 @@ impl Inbound {
         self.settle(outcome);
         self.message = None;
         self.transaction = None;
+        self.give_back();
     }
 
     fn look_at_the_rest(&mut self) -> Option<Happening> {
@@ -323,15 +334,12 @@ impl Inbound {
             return None;
         };
         let front = std::mem::take(&mut message.front);
-        if let Err(error) = upstream.send(&[&front]).await {
-            let happening = self.lost_in_body(&error);
-            self.tell(happening).await;
-            return None;
-        }
+        let last = message.last.take().unwrap_or_default();
+        let pieces = [front.as_slice(), self.client.input.octets(last)];
         let first = self.transaction.as_ref().and_then(|transaction| transaction.recipients.first());
         let recipient = first.map(|recipient| recipient.text()).unwrap_or_default();
         let doubt = Doubt::begin(&self.edge, upstream.address(), recipient);
-        let happening = match upstream.finish().await {
+        let happening = match upstream.finish(&pieces).await {
             Ok(reply) => match Said::of(Stage::FinalDot, &reply) {
                 said @ (Said::Yes | Said::No) => {
                     let (code, delivered) = (reply.code, matches!(said, Said::Yes));
@@ -392,7 +400,7 @@ impl Inbound {
     fn drop_upstream(&mut self) {
         self.upstream = None;
         if let Some(transaction) = &mut self.transaction {
-            transaction.begun = false;
+            transaction.begun = None;
         }
     }
 

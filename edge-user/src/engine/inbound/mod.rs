@@ -38,7 +38,8 @@ use super::clock::Deadline;
 use super::doubt::Doubt;
 use super::mailboxes::Existence;
 use super::upstream::Upstream;
-use super::{Edge, locked};
+use super::upstream::kept::Kept;
+use super::{Edge, Route, locked};
 use crate::telemetry::Direction;
 
 /// Most octets that are added to a message: the SIZE offered is that much less than the upstream's.
@@ -60,8 +61,10 @@ struct Inbound {
     transaction: Option<Transaction>,
     /// From 354 until the reply to the final dot.
     message: Option<Message>,
-    /// Open, and in a transaction only when `transaction.begun`.
+    /// Open only as long as a transaction is begun there.
     upstream: Option<Upstream>,
+    /// Where its connection comes from and goes to.
+    kept: Arc<Kept>,
     /// Delivered messages whose reply the client does not have yet.
     doubts: Vec<Doubt>,
     /// Reputation says that it is enough.
@@ -73,8 +76,8 @@ struct Transaction {
     sender: Sender,
     /// Those accepted so far.
     recipients: Vec<Recipient>,
-    /// MAIL was accepted by the upstream.
-    begun: bool,
+    /// MAIL was accepted by an upstream of this route.
+    begun: Option<Route>,
     /// The upstream was lost after it had accepted recipients: the transaction cannot be completed.
     lost: bool,
 }
@@ -94,7 +97,7 @@ enum Ending {
 }
 
 /// Serves one session.
-pub(super) async fn run(edge: Arc<Edge>, client: Client) {
+pub(super) async fn run(edge: Arc<Edge>, client: Client, kept: Arc<Kept>) {
     let (offer, size) = edge.upstreams.offer(Direction::Inbound);
     let offer = Offer { starttls: edge.acceptor.is_on(), ..offer };
     let limits = edge.config.session_limits();
@@ -120,6 +123,7 @@ pub(super) async fn run(edge: Arc<Edge>, client: Client) {
         transaction: None,
         message: None,
         upstream: None,
+        kept,
         doubts: Vec::new(),
         enough: false,
     };
@@ -166,7 +170,7 @@ impl Inbound {
                 self.client.consume(step.consumed);
                 // Who it is for is not known yet, so no upstream is asked: what it says comes as the reply to RCPT.
                 self.transaction =
-                    Some(Transaction { sender, recipients: Vec::new(), begun: false, lost: false });
+                    Some(Transaction { sender, recipients: Vec::new(), begun: None, lost: false });
                 self.session.accept(&mut self.client.out);
             }
             Event::Rcpt(rcpt) => {
@@ -227,7 +231,7 @@ impl Inbound {
             // One verdict, one reply: a bounce returns to one mailbox.
             return Err(Reply::new(452, Enhanced(4, 5, 3), "A bounce has one recipient, send another one"));
         }
-        if first.upstream != recipient.upstream {
+        if first.route != recipient.route {
             return Err(Reply::new(452, Enhanced(4, 5, 3), "This recipient needs a transaction of its own"));
         }
         Ok(recipient)
@@ -271,7 +275,7 @@ impl Inbound {
     /// A bounce without a proof opens no upstream: what is remembered, or a probe, says whether the mailbox exists.
     async fn rcpt_of_bounce(&self, recipient: Recipient) -> Result<Recipient, Reply> {
         let edge = &self.edge;
-        let look = edge.mailboxes.look(edge, &recipient.mailbox, &recipient.path, recipient.upstream);
+        let look = edge.mailboxes.look(edge, &recipient.mailbox, &recipient.path, recipient.route);
         match look.await {
             // Unknown refuses nobody: what cannot be delivered is refused when it is proven, or not at all.
             Existence::Yes | Existence::Unknown => Ok(recipient),
@@ -313,18 +317,9 @@ impl Inbound {
 
     /// RSET, EHLO or HELO: the transaction is forgotten, here and at the upstream.
     async fn forget_transaction(&mut self) {
-        if self.transaction.take().is_some_and(|transaction| transaction.begun) {
-            self.reset_upstream().await;
-        }
-    }
-
-    /// The upstream forgets its transaction.
-    async fn reset_upstream(&mut self) {
-        if let Some(upstream) = &mut self.upstream {
-            // A connection that cannot even forget is of no use any more.
-            if !upstream.reset().await.is_ok_and(|reply| reply.code / 100 == 2) {
-                self.upstream = None;
-            }
+        self.transaction = None;
+        if let Some(upstream) = self.upstream.take() {
+            self.kept.give_back_begun(&self.edge, upstream).await;
         }
     }
 
@@ -372,17 +367,15 @@ impl Inbound {
         if let Some(reply) = last_word {
             reply.write(&mut self.client.out);
         }
-        // In a transaction the connection is dropped: without a final dot nothing is delivered.
-        let idle =
-            self.message.is_none() && self.transaction.as_ref().is_none_or(|transaction| !transaction.begun);
+        // In a message the connection is dropped: without a final dot nothing is delivered.
+        let upstream = self.upstream.take().filter(|_| self.message.is_none());
         let patience = self.edge.client_patience().min(Duration::from_secs(10));
         if self.client.flush(patience).await.is_ok() {
             self.doubts.drain(..).for_each(Doubt::settle);
         }
-        let (client, upstream) = (self.client, self.upstream);
-        client.close(patience).await;
-        if let Some(upstream) = upstream.filter(|_| idle) {
-            upstream.quit().await;
+        self.client.close(patience).await;
+        if let Some(upstream) = upstream {
+            self.kept.give_back_begun(&self.edge, upstream).await;
         }
     }
 }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use edge_core::message::Happening;
 
 use super::Inbound;
-use super::through::Begun;
-use crate::engine::mailboxes::{Asked, existence_by_reply};
-use crate::engine::passing::{Said, Words, params_for};
+use super::through::Asked;
+use crate::engine::passing::{Said, Words};
 use crate::engine::upstream::{Stage, UpstreamError};
 
 /// The field in front of a bounce that is delivered marked.
@@ -38,32 +37,21 @@ impl Inbound {
         let edge = Arc::clone(&self.edge);
         let recipient =
             self.transaction.as_mut().and_then(|transaction| transaction.recipients.pop()).ok_or(Lost)?;
-        let begun = self.begin(&recipient).await;
+        let asked = self.ask(&recipient, true).await;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.recipients.push(recipient);
+        }
+        match asked {
+            Asked::Yes(_) => {}
+            Asked::No(words) => return Ok(Some(words)),
+            // Of `Unfit`: what is offered changed, the client comes again and is offered less.
+            Asked::Unfit(_) | Asked::Lost => return Err(Lost),
+        }
         let lost = |error: UpstreamError| {
             edge.upstream_is_down(&error);
             Lost
         };
-        let (path, params, mailbox) =
-            (recipient.path.clone(), recipient.params.clone(), recipient.mailbox.clone());
-        if let Some(transaction) = &mut self.transaction {
-            transaction.recipients.push(recipient);
-        }
-        match begun.map_err(lost)? {
-            Begun::Yes => {}
-            Begun::Refused(words) => return Ok(Some(words)),
-            // What is offered changed: the client comes again and is offered less.
-            Begun::Unfit(_) => return Err(Lost),
-        }
         let upstream = self.upstream.as_mut().ok_or(Lost)?;
-        let params = params_for(upstream.capabilities(), &params).unwrap_or_default();
-        let reply = upstream.rcpt(&path, &params).await.map_err(lost)?;
-        let existence = existence_by_reply(Asked::ByMail, reply.code, reply.raw);
-        edge.mailboxes.learn(&mailbox, &path, existence, edge.now());
-        match Said::of(Stage::Rcpt, &reply) {
-            Said::Yes => {}
-            Said::No => return Ok(Some(Words::of(&reply))),
-            Said::Lost => return Err(Lost),
-        }
         let reply = upstream.data().await.map_err(lost)?;
         match Said::of(Stage::Data, &reply) {
             Said::Yes => {}

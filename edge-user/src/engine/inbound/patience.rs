@@ -13,9 +13,6 @@ use crate::engine::client::Read;
 use crate::engine::clock::Deadline;
 use crate::engine::doubt::Doubt;
 
-/// How long an upstream's connection is kept for a client's next transaction.
-const UPSTREAM_KEPT: Duration = Duration::from_secs(2);
-
 /// A client's time.
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -105,15 +102,6 @@ impl Inbound {
 
     async fn read(&mut self, patience: Duration) -> Read {
         let border = self.message.is_none();
-        if border && self.transaction.is_none() && self.upstream.is_some() {
-            let read = self.client.read(UPSTREAM_KEPT.min(patience), border, None).await;
-            if !matches!(read, Read::TimedOut) {
-                return read;
-            }
-            if let Some(upstream) = self.upstream.take() {
-                upstream.quit().await;
-            }
-        }
         let held = self.message.as_mut().map(|message| &mut message.held);
         self.client.read(patience, border, held).await
     }

@@ -1,6 +1,6 @@
 //! The envelope on its way out: MAIL, RCPT and DATA go on to the next hop, and its replies back.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use edge_core::mailbox::Mailbox;
 use edge_core::message::outgoing::{self, ADDED_BYTES_MAX, Signing};
@@ -10,6 +10,7 @@ use super::Outbound;
 use super::message::Message;
 use crate::engine::Edge;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words, params_for};
+use crate::engine::upstream::attempts::Attempts;
 use crate::engine::upstream::{Stage, Upstream, UpstreamError};
 use crate::telemetry::RECIPIENTS_NAMED_MAX;
 
@@ -141,8 +142,9 @@ enum Begun {
 }
 
 impl Outbound {
-    pub(super) async fn mail(&mut self, transaction: Transaction, next_hop: SocketAddr) {
-        match self.begin(&transaction, next_hop).await {
+    pub(super) async fn mail(&mut self, transaction: Transaction) {
+        let edge = Arc::clone(&self.edge);
+        match self.begin(&transaction, &mut attempts(&edge)).await {
             Begun::Yes => {
                 self.transaction = Some(transaction);
                 self.session.accept(&mut self.client.out);
@@ -155,60 +157,87 @@ impl Outbound {
         }
     }
 
-    /// Opens the next hop where it is not open, and begins the transaction there.
-    async fn begin(&mut self, transaction: &Transaction, address: SocketAddr) -> Begun {
-        loop {
-            let next_hop = match &mut self.next_hop {
-                Some(next_hop) => next_hop,
-                None => match self.edge.open_upstream(address).await {
-                    Ok(next_hop) => self.next_hop.insert(next_hop),
-                    Err(_logged) => return Begun::Unfit(UPSTREAM_LOST),
-                },
-            };
+    /// Begins the transaction at the first next hop that can be had: on a connection that was kept, or a new one.
+    async fn begin(&mut self, transaction: &Transaction, attempts: &mut Attempts) -> Begun {
+        while let Some(mut next_hop) = attempts.next(&self.edge, &self.kept).await {
             let params = match transaction.params(&self.edge, next_hop.capabilities()) {
                 Ok(params) => params,
-                Err(reply) => return Begun::Unfit(reply),
+                Err(reply) => {
+                    self.kept.give_back(&self.edge, next_hop);
+                    return Begun::Unfit(reply);
+                }
             };
+            let address = next_hop.address();
             let error = match next_hop.begin(&transaction.path, &params).await {
                 Ok(reply) => match Said::of(Stage::Mail, &reply) {
-                    Said::Yes => return Begun::Yes,
-                    Said::No => return Begun::No(Words::of(&reply)),
-                    Said::Lost => None,
+                    Said::Yes => {
+                        self.next_hop = Some(next_hop);
+                        return Begun::Yes;
+                    }
+                    Said::No => {
+                        let words = Words::of(&reply);
+                        self.kept.give_back(&self.edge, next_hop);
+                        return Begun::No(words);
+                    }
+                    Said::Lost => UpstreamError::unwilling(address, Stage::Mail, reply.code),
                 },
-                Err(error) => Some(error),
+                Err(error) => error,
             };
-            // It may end a connection that was kept: then a new one is asked, once.
-            let kept = self.next_hop.take().is_some_and(|next_hop| next_hop.is_reused());
-            if !kept {
-                if let Some(error) = error {
-                    self.edge.upstream_is_down(&error);
-                }
-                return Begun::Unfit(UPSTREAM_LOST);
+            // That a connection ended which was kept says nothing of the next hop.
+            if !next_hop.is_reused() {
+                self.edge.upstream_is_down(&error);
             }
         }
+        Begun::Unfit(UPSTREAM_LOST)
     }
 
     pub(super) async fn rcpt(&mut self, recipient: Recipient) {
-        let (Some(next_hop), Some(transaction)) = (&mut self.next_hop, &mut self.transaction) else {
+        let Some(mut transaction) = self.transaction.take() else {
             return self.refuse_recipient(&UPSTREAM_LOST);
         };
-        // The parameters of RCPT can all be left out.
-        let params = params_for(next_hop.capabilities(), &recipient.params).unwrap_or_default();
-        match next_hop.rcpt(&recipient.path, &params).await {
-            Ok(reply) => match Said::of(Stage::Rcpt, &reply) {
-                Said::Yes => {
-                    transaction.note(recipient);
-                    return self.session.pass_on(reply, &mut self.client.out);
-                }
-                Said::No => {
+        self.ask(&mut transaction, recipient).await;
+        self.transaction = Some(transaction);
+    }
+
+    /// RCPT goes on to the next hop. Where that is lost before it accepted any recipient, another takes its place.
+    async fn ask(&mut self, transaction: &mut Transaction, recipient: Recipient) {
+        let edge = Arc::clone(&self.edge);
+        let mut others: Option<Attempts> = None;
+        while let Some(next_hop) = &mut self.next_hop {
+            // The parameters of RCPT can all be left out.
+            let params = params_for(next_hop.capabilities(), &recipient.params).unwrap_or_default();
+            let (address, is_reused) = (next_hop.address(), next_hop.is_reused());
+            let error = match next_hop.rcpt(&recipient.path, &params).await {
+                Ok(reply) => match Said::of(Stage::Rcpt, &reply) {
+                    Said::Yes => {
+                        transaction.note(recipient);
+                        return self.session.pass_on(reply, &mut self.client.out);
+                    }
+                    Said::No => {
+                        self.edge.metrics.recipients_refused.add(1);
+                        return self.session.pass_on(reply, &mut self.client.out);
+                    }
+                    Said::Lost => UpstreamError::unwilling(address, Stage::Rcpt, reply.code),
+                },
+                Err(error) => error,
+            };
+            self.next_hop = None;
+            let is_at_stake = transaction.recipients > 0;
+            if !is_reused || is_at_stake {
+                edge.upstream_is_down(&error);
+            }
+            if is_at_stake {
+                break;
+            }
+            match self.begin(transaction, others.get_or_insert_with(|| attempts(&edge))).await {
+                Begun::Yes => {}
+                Begun::No(words) => {
                     self.edge.metrics.recipients_refused.add(1);
-                    return self.session.pass_on(reply, &mut self.client.out);
+                    return self.session.pass_on(words.reply(), &mut self.client.out);
                 }
-                Said::Lost => {}
-            },
-            Err(error) => self.edge.upstream_is_down(&error),
+                Begun::Unfit(reply) => return self.refuse_recipient(&reply),
+            }
         }
-        self.next_hop = None;
         self.refuse_recipient(&UPSTREAM_LOST);
     }
 
@@ -245,13 +274,15 @@ impl Outbound {
     /// RSET, EHLO, HELO or a refused DATA: the transaction is forgotten, here and at the next hop.
     pub(super) async fn forget_transaction(&mut self) {
         self.transaction = None;
-        if let Some(next_hop) = &mut self.next_hop {
-            // A connection that cannot even forget is of no use any more.
-            if !next_hop.reset().await.is_ok_and(|reply| reply.code / 100 == 2) {
-                self.next_hop = None;
-            }
+        if let Some(next_hop) = self.next_hop.take() {
+            self.kept.give_back_begun(&self.edge, next_hop).await;
         }
     }
+}
+
+/// All next hops.
+fn attempts(edge: &Edge) -> Attempts {
+    Attempts::new(edge, edge.config.outbound.as_ref().map_or(&[], |side| &side.next_hop))
 }
 
 /// Asks for 354; a refusal is handed to `no`.

@@ -226,7 +226,7 @@ impl Outbound {
         let Some(next_hop) = &mut self.next_hop else { return true };
         let recipient = self.transaction.as_ref().and_then(|transaction| transaction.first_recipient.clone());
         let doubt = Doubt::begin(&self.edge, next_hop.address(), recipient.unwrap_or_default());
-        match next_hop.finish().await {
+        match next_hop.finish(&[]).await {
             Ok(reply) => match Said::of(Stage::FinalDot, &reply) {
                 said @ (Said::Yes | Said::No) => {
                     let code = reply.code;
@@ -263,6 +263,9 @@ impl Outbound {
     fn settled(&mut self) {
         self.message = None;
         self.transaction = None;
+        if let Some(next_hop) = self.next_hop.take() {
+            self.kept.give_back(&self.edge, next_hop);
+        }
     }
 
     /// What is counted, logged and remembered of an answered message.

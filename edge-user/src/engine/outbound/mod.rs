@@ -30,11 +30,11 @@ use super::clock::Deadline;
 use super::doubt::Doubt;
 use super::tls::NO_TLS_NOW;
 use super::upstream::Upstream;
+use super::upstream::attempts::Attempts;
+use super::upstream::kept::Kept;
 use crate::config;
 use crate::telemetry::Direction;
 
-/// How long the next hop's connection is kept for a client's next transaction.
-const NEXT_HOP_KEPT: Duration = Duration::from_secs(2);
 /// How long a client that is turned away has to read why.
 const GOODBYE: Duration = Duration::from_secs(10);
 
@@ -51,8 +51,10 @@ struct Outbound {
     transaction: Option<Transaction>,
     /// From 354 until the reply to the final dot.
     message: Option<Message>,
-    /// Open; in a transaction only when there is one here too.
+    /// Open only as long as a transaction is begun there.
     next_hop: Option<Upstream>,
+    /// Where its connection comes from and goes to.
+    kept: Arc<Kept>,
     /// Delivered messages whose reply the client does not have yet.
     doubts: Vec<Doubt>,
 }
@@ -68,7 +70,7 @@ enum Ending {
 }
 
 /// Serves one session.
-pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
+pub(super) async fn run(edge: Arc<Edge>, mut client: Client, kept: Arc<Kept>) {
     let Some(settings) =
         edge.config.outbound.as_ref().filter(|settings| may_enter(&edge.tenants(), settings, &client))
     else {
@@ -76,10 +78,12 @@ pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
         NOT_YOU.write(&mut client.out);
         return client.close(GOODBYE).await;
     };
-    let next_hop = settings.next_hop;
     // A client that comes before the first health probe would be offered nothing, and might rewrite its mail for it.
-    let first =
-        if edge.upstreams.was_asked(next_hop) { None } else { edge.open_upstream(next_hop).await.ok() };
+    if !edge.upstreams.was_asked(settings.next_hop.first())
+        && let Some(next_hop) = Attempts::new(&edge, &settings.next_hop).next(&edge, &kept).await
+    {
+        kept.give_back(&edge, next_hop);
+    }
     let limits = &edge.config.limits;
     let starttls = settings.starttls && edge.acceptor.is_on();
     let (offer, size) = edge.upstreams.offer(Direction::Outbound);
@@ -103,11 +107,12 @@ pub(super) async fn run(edge: Arc<Edge>, mut client: Client) {
         greet_by,
         transaction: None,
         message: None,
-        next_hop: first,
+        next_hop: None,
+        kept,
         doubts: Vec::new(),
     };
     outbound.session.greet(&mut outbound.client.out);
-    let ending = outbound.converse(next_hop).await;
+    let ending = outbound.converse().await;
     outbound.close(ending).await;
 }
 
@@ -117,19 +122,19 @@ fn may_enter(tenants: &Tenants, settings: &config::Outbound, client: &Client) ->
 }
 
 impl Outbound {
-    async fn converse(&mut self, next_hop: std::net::SocketAddr) -> Ending {
+    async fn converse(&mut self) -> Ending {
         loop {
             if self.client.must_flush() && self.flush().await.is_err() {
                 return Ending::Done;
             }
-            if let Some(ending) = self.step(next_hop).await {
+            if let Some(ending) = self.step().await {
                 return ending;
             }
         }
     }
 
     /// One event of the session. Its slices live in the read buffer: what is kept of them is copied here.
-    async fn step(&mut self, next_hop: std::net::SocketAddr) -> Option<Ending> {
+    async fn step(&mut self) -> Option<Ending> {
         let step = self.session.next(self.client.input.unread(), &mut self.client.out);
         let consumed = step.consumed;
         match step.event {
@@ -147,7 +152,7 @@ impl Outbound {
             Event::Mail(mail) => {
                 let transaction = Transaction::of(&self.edge, &mail);
                 self.client.consume(consumed);
-                self.mail(transaction, next_hop).await;
+                self.mail(transaction).await;
             }
             Event::Rcpt(rcpt) => {
                 let recipient = envelope::Recipient::of(&rcpt);
@@ -213,16 +218,7 @@ impl Outbound {
         let patience = self.greet_by.map_or(self.edge.client_patience(), Deadline::left);
         // A session in a transaction is not at a border: the client may finish what it began.
         let border = self.message.is_none();
-        let mut read = Read::TimedOut;
-        if self.transaction.is_none() && self.next_hop.is_some() {
-            read = self.client.read(NEXT_HOP_KEPT.min(patience), border, None).await;
-            if let Some(next_hop) = self.next_hop.take_if(|_| matches!(read, Read::TimedOut)) {
-                next_hop.quit().await;
-            }
-        }
-        if matches!(read, Read::TimedOut) {
-            read = self.client.read(patience, border, None).await;
-        }
+        let read = self.client.read(patience, border, None).await;
         self.edge.metrics.bytes_in.add(self.client.take_bytes_in());
         match read {
             Read::More => None,
@@ -241,15 +237,15 @@ impl Outbound {
         if let Some(reply) = last_word {
             reply.write(&mut self.client.out);
         }
-        // In a transaction the connection is dropped: without a final dot nothing is delivered.
-        let idle = self.transaction.is_none();
+        // In a message the connection is dropped: without a final dot nothing is delivered.
+        let next_hop = self.next_hop.take().filter(|_| self.message.is_none());
         let patience = self.edge.client_patience().min(GOODBYE);
         if self.client.flush(patience).await.is_ok() {
             self.doubts.drain(..).for_each(Doubt::settle);
         }
         self.client.close(patience).await;
-        if let Some(next_hop) = self.next_hop.filter(|_| idle) {
-            next_hop.quit().await;
+        if let Some(next_hop) = next_hop {
+            self.kept.give_back_begun(&self.edge, next_hop).await;
         }
     }
 }

@@ -4,7 +4,6 @@
 //! removal it is still there, and may be released twice; it is never lost.
 
 use std::io::Read as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use edge_core::mailbox::Mailbox;
@@ -13,10 +12,10 @@ use edge_core::smtp::UpstreamReply;
 
 use super::head::{self, Opened};
 use super::{Id, Quarantine, RELEASING};
-use crate::engine::Edge;
 use crate::engine::doubt::Doubt;
 use crate::engine::passing::{Said, params_for};
 use crate::engine::upstream::{Stage, Upstream, UpstreamError};
+use crate::engine::{Edge, Route};
 
 /// Octets that are read from disk at once.
 const READ_BYTES: usize = 64 << 10;
@@ -50,10 +49,10 @@ pub(crate) async fn release(edge: &Arc<Edge>, quarantine: &Quarantine, id: Id) -
         Err(error) => return failed(error),
     };
     let recipient = opened.head.recipient.clone();
-    let Some(upstream) = upstream_of(edge, &recipient) else {
+    let Some(route) = route_to(edge, &recipient) else {
         return Released::Failed(format!("no [[domain]] of the configuration is that of {recipient}"));
     };
-    let (words, doubt) = match send(edge, upstream, &mut opened).await {
+    let (words, doubt) = match send(edge, route, &mut opened).await {
         Ok(Sent::Yes(words, doubt)) => (words, doubt),
         Ok(Sent::No(words)) => return Released::Refused(words),
         Err(Fault::Ours(words)) => return Released::Failed(words),
@@ -77,8 +76,8 @@ pub(crate) async fn release(edge: &Arc<Edge>, quarantine: &Quarantine, id: Id) -
     }
 }
 
-fn upstream_of(edge: &Edge, recipient: &str) -> Option<SocketAddr> {
-    edge.domains.upstream(Mailbox::parse(recipient)?.domain())
+fn route_to(edge: &Edge, recipient: &str) -> Option<Route> {
+    edge.domains.route(Mailbox::parse(recipient)?.domain())
 }
 
 enum Sent {
@@ -99,8 +98,8 @@ impl From<UpstreamError> for Fault {
 }
 
 /// The whole dialogue.
-async fn send(edge: &Arc<Edge>, address: SocketAddr, opened: &mut Opened) -> Result<Sent, Fault> {
-    let mut upstream = edge.open_upstream(address).await?;
+async fn send(edge: &Arc<Edge>, route: Route, opened: &mut Opened) -> Result<Sent, Fault> {
+    let mut upstream = edge.open_first(edge.domains.servers(route)).await?;
     let head = opened.head.clone();
     let fit = |params: &str| params_for(upstream.capabilities(), params.as_bytes());
     let unfit = |reply: edge_core::smtp::Reply| Fault::Ours(format!("the mail server: {}", reply.text));
@@ -117,8 +116,8 @@ async fn send(edge: &Arc<Edge>, address: SocketAddr, opened: &mut Opened) -> Res
         return Ok(Sent::No(words));
     }
     send_body(&mut upstream, opened).await?;
-    let doubt = Doubt::begin(edge, address, head.recipient);
-    let reply = match upstream.finish().await {
+    let doubt = Doubt::begin(edge, upstream.address(), head.recipient);
+    let reply = match upstream.finish(&[]).await {
         Ok(reply) => reply,
         Err(error) if error.in_doubt() => return Err(error.into()),
         Err(error) => {

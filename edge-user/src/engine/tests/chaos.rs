@@ -21,6 +21,11 @@ fn fault(connection: usize) -> Script {
     }
 }
 
+/// The same, of an upstream that takes commands in bursts.
+fn fault_in_bursts(connection: usize) -> Script {
+    Script { ehlo: Some("250-upstream.example\r\n250 PIPELINING"), ..fault(connection) }
+}
+
 /// Sends one message, again and again until it gets a final answer, as a real server's queue does. How often it was
 /// acknowledged: once.
 async fn queue(address: SocketAddr, id: usize, bounce_with: Option<String>) -> usize {
@@ -29,20 +34,24 @@ async fn queue(address: SocketAddr, id: usize, bounce_with: Option<String>) -> u
         let mut talk = Talk { stream, input: Vec::new() };
         let sender = if bounce_with.is_some() { "" } else { "a@far.example" };
         let token = bounce_with.clone().unwrap_or_default();
-        let lines = [
-            "EHLO client.example".to_owned(),
-            format!("MAIL FROM:<{sender}>"),
-            "RCPT TO:<user@ours.example>".to_owned(),
-            "DATA".to_owned(),
-            format!("Message-ID: <{id}@test>\r\n\r\n{token}\r\n{}\r\n.", "x".repeat(id % 7 * 500)),
-        ];
+        let envelope = [format!("MAIL FROM:<{sender}>"), "RCPT TO:<user@ours.example>".into(), "DATA".into()];
+        let message = format!("Message-ID: <{id}@test>\r\n\r\n{token}\r\n{}\r\n.", "x".repeat(id % 7 * 500));
+        // Every other client pipelines.
+        let bursts: Vec<&[String]> = if id % 2 == 0 { envelope.chunks(1).collect() } else { vec![&envelope] };
         let mut reply = talk.reply().await.unwrap_or_default();
-        for line in lines {
+        let (hello, message) = (["EHLO client.example".to_owned()], [message]);
+        for burst in [&hello[..]].into_iter().chain(bursts).chain([&message[..]]) {
             if !reply.starts_with(['2', '3']) {
                 break;
             }
-            talk.send(format!("{line}\r\n")).await;
-            reply = talk.reply().await.unwrap_or_default();
+            talk.send(format!("{}\r\n", burst.join("\r\n"))).await;
+            // The first no is the burst's; what follows it is of no use.
+            for _ in burst {
+                reply = talk.reply().await.unwrap_or_default();
+                if !reply.starts_with(['2', '3']) {
+                    break;
+                }
+            }
         }
         match reply.get(..1) {
             Some("2") => return 1,
@@ -55,6 +64,15 @@ async fn queue(address: SocketAddr, id: usize, bounce_with: Option<String>) -> u
 
 #[tokio::test]
 async fn nothing_is_lost_and_nothing_comes_twice_but_what_is_in_doubt() {
+    storm(fault).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_either_where_commands_go_in_bursts() {
+    storm(fault_in_bursts).await;
+}
+
+async fn storm(fault: fn(usize) -> Script) {
     const MESSAGES: usize = 150;
     let script = Script { by_connection: Some(fault), ..Script::default() };
     let lab = Lab::with(script, |config| config.limits.sessions_per_source_max = 1000).await;

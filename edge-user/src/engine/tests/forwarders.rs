@@ -47,7 +47,11 @@ async fn what_was_deferred_takes_nothing_from_its_rate() {
         _ => Script::default(),
     };
     let script = Script { by_connection: Some(deferring), ..Script::default() };
-    let lab = Lab::with(script, |config| trusting(config, 1)).await;
+    let lab = Lab::with(script, |config| {
+        trusting(config, 1);
+        config.limits.upstream_idle_max = 0;
+    })
+    .await;
     for reply in ["451", "250", "550 5.7.1"] {
         assert!(send(&lab, "user@ours.example").await.starts_with(reply), "{reply}");
     }

@@ -80,7 +80,11 @@ async fn what_was_deferred_or_never_ended_takes_nothing_from_the_rate() {
         _ => Script::default(),
     };
     let script = || Script { by_connection: Some(deferring), ..Script::default() };
-    let lab = Lab::with(script(), |config| config.kinds.per_mailbox_per_hour = 1).await;
+    let lab = Lab::with(script(), |config| {
+        config.kinds.per_mailbox_per_hour = 1;
+        config.limits.upstream_idle_max = 0;
+    })
+    .await;
     for reply in ["451", "451", "250", "550 5.7.1"] {
         assert!(send(&lab, AUTO_REPLY).await.starts_with(reply), "{reply}");
     }

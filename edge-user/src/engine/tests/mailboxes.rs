@@ -112,7 +112,8 @@ async fn an_upstream_that_is_down_is_not_probed() {
         tokio::task::yield_now().await;
     }
     let mailbox = Mailbox::parse("user@ours.example").expect("an address");
-    let look = lab.edge.mailboxes.look(&lab.edge, &mailbox, b"user@ours.example", lab.upstream.address);
+    let route = lab.edge.domains.route("ours.example").expect("it is ours");
+    let look = lab.edge.mailboxes.look(&lab.edge, &mailbox, b"user@ours.example", route);
     let said = std::pin::pin!(look).poll(&mut Context::from_waker(Waker::noop()));
     assert_eq!(said, Poll::Ready(Existence::Unknown), "nobody waits for a probe");
 }

@@ -59,7 +59,7 @@ async fn recipients_of_two_upstreams_need_two_transactions() {
 async fn a_recipient_goes_to_its_own_upstream_after_another_ones_refused_the_first() {
     let other = Scripted::start(Script::default()).await;
     let lab = Lab::with(Script::at("RCPT TO:<no@", Act::Say("550 5.1.1 nobody")), |config| {
-        config.domains[1].upstream = other.address;
+        config.domains[1].upstream = other.address.into();
     })
     .await;
     let mut talk = lab.greeted().await;

@@ -8,6 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::engine::locked;
 
+/// Octets that a read may bring at least: what is written at once is read at once.
+const ROOM: usize = 8 << 10;
+
 /// What is done at one place of the dialogue.
 #[derive(Clone, Debug)]
 pub(super) enum Act {
@@ -53,6 +56,8 @@ pub(super) struct Seen {
     pub(super) connections: usize,
     /// Command lines, EHLO and QUIT left out.
     pub(super) commands: Vec<String>,
+    /// What each read outside of bodies brought.
+    pub(super) bursts: Vec<String>,
     /// Messages whose final dot came, dots still stuffed.
     pub(super) messages: Vec<String>,
     /// Connections that it closed itself.
@@ -62,6 +67,8 @@ pub(super) struct Seen {
     /// Messages whose final dot it answered by a refusal, or not at all (they stand among `messages` too).
     pub(super) refused_after_dot: usize,
     pub(super) died_after_dot: usize,
+    /// Reads that brought octets of a body.
+    pub(super) body_reads: usize,
     /// Octets of bodies, ended or not.
     pub(super) body_bytes: usize,
 }
@@ -124,7 +131,7 @@ async fn converse(mut stream: TcpStream, script: Script, seen: Arc<Mutex<Seen>>)
     let mut begun = false;
     act(&mut stream, script.act("GREETING", "220 upstream.example"), &seen).await?;
     loop {
-        let line = line(&mut stream, &mut input).await?;
+        let line = line(&mut stream, &mut input, &seen).await?;
         let verb = line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
         if verb == "EHLO" {
             act(&mut stream, script.act("EHLO", script.ehlo.unwrap_or("250 upstream.example")), &seen)
@@ -154,16 +161,19 @@ async fn converse(mut stream: TcpStream, script: Script, seen: Arc<Mutex<Seen>>)
     }
 }
 
-async fn line(stream: &mut TcpStream, input: &mut Vec<u8>) -> Option<String> {
+async fn line(stream: &mut TcpStream, input: &mut Vec<u8>, seen: &Mutex<Seen>) -> Option<String> {
     loop {
         if let Some(end) = input.windows(2).position(|pair| pair == b"\r\n") {
             let line = String::from_utf8_lossy(&input[..end]).into_owned();
             input.drain(..end + 2);
             return Some(line);
         }
+        let before = input.len();
+        input.reserve(ROOM);
         if stream.read_buf(input).await.ok()? == 0 {
             return None;
         }
+        locked(seen).bursts.push(String::from_utf8_lossy(&input[before..]).into_owned());
     }
 }
 
@@ -199,8 +209,10 @@ async fn body(
             act(stream, answer, seen).await?;
             return Some(());
         }
+        input.reserve(ROOM);
         if stream.read_buf(input).await.ok()? == 0 {
             return None;
         }
+        locked(seen).body_reads += 1;
     }
 }

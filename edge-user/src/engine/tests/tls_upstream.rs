@@ -141,7 +141,7 @@ async fn lab(server: &Server, mode: TlsMode, name: Option<&str>, ca: &Authority)
         ca_file: Some(ca.file()),
     };
     Lab::with(Script::default(), |config| {
-        config.domains[0].upstream = upstream.address;
+        config.domains[0].upstream = upstream.address.into();
         config.tls.upstreams = vec![upstream];
     })
     .await

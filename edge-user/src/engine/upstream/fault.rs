@@ -48,7 +48,7 @@ pub(crate) enum Fault {
     NotSmtp,
     #[error("it answers what it was not asked")]
     Unasked,
-    /// It greets or answers EHLO with this code.
+    /// It does not serve, and says this code: as its greeting, or as an answer.
     #[error("it answers {0}")]
     Unwilling(u16),
     /// It is to be spoken to by TLS, and does not offer it.
@@ -62,6 +62,9 @@ pub(crate) enum Fault {
     /// What it should be sent has a CR or LF in it.
     #[error("a line to be sent holds a CR or LF")]
     BrokenLine,
+    /// As many connections to it are open as there may be.
+    #[error("no place among its connections for {0:?}: see upstream_connections_max")]
+    Full(Duration),
 }
 
 /// An upstream that could not do its work; what it *said* is no error but a reply.
@@ -74,6 +77,11 @@ pub(crate) struct UpstreamError {
 }
 
 impl UpstreamError {
+    /// It answers that it is closing (421), or something else than was asked.
+    pub(crate) fn unwilling(address: SocketAddr, stage: Stage, code: u16) -> Self {
+        Self { address, stage, fault: Fault::Unwilling(code) }
+    }
+
     /// Whether the message may have been delivered all the same (RFC 1047).
     pub(crate) fn in_doubt(&self) -> bool {
         self.stage == Stage::FinalDot

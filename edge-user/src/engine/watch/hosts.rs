@@ -22,7 +22,8 @@ impl OwnHosts {
         let mut names = vec![config.hostname.to_ascii_lowercase()];
         let mut networks: Vec<IpNet> = config.reputation.trusted_relays.clone();
         // Addresses that every network has say nothing, unless the operator names them.
-        let known = config.inbound.listen.iter().chain(config.domains.iter().map(|domain| &domain.upstream));
+        let known =
+            config.inbound.listen.iter().chain(config.domains.iter().flat_map(|domain| &*domain.upstream));
         networks.extend(
             known.map(|address| address.ip().to_canonical()).filter(|ip| is_public(*ip)).map(IpNet::from),
         );

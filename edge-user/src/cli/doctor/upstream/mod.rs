@@ -74,10 +74,14 @@ struct Reply {
 fn servers(config: &Config) -> BTreeMap<SocketAddr, Role> {
     let mut servers: BTreeMap<SocketAddr, Role> = BTreeMap::new();
     for domain in &config.domains {
-        servers.entry(domain.upstream).or_default().domains.push(domain.name.clone());
+        for address in domain.upstream.iter() {
+            servers.entry(*address).or_default().domains.push(domain.name.clone());
+        }
     }
     if let Some(outbound) = &config.outbound {
-        servers.entry(outbound.next_hop).or_default().next_hop = true;
+        for address in outbound.next_hop.iter() {
+            servers.entry(*address).or_default().next_hop = true;
+        }
     }
     servers
 }
