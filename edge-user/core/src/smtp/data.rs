@@ -22,6 +22,9 @@ pub(super) enum Piece<'b> {
     End(EndOfData),
 }
 
+/// Octets that are looked at as a whole: most of a message is plain text, whose lines need no look of their own.
+const BLOCK_BYTES: usize = 512;
+
 /// The terminator that follows a line's CRLF.
 pub(super) const TERMINATOR: &[u8] = b".\r\n";
 
@@ -67,9 +70,20 @@ impl Scanner {
     /// a line's start the terminator: they wait for more. In front of the first bare CR or LF it stops and puts the flag
     /// up; once the flag is up, bare ones are octets like others.
     fn message_len(&mut self, input: &[u8]) -> usize {
-        let mut at = 0;
+        let (mut at, mut lines_until) = (0, 0);
         loop {
             let rest = &input[at..];
+            if at >= lines_until && !self.bare_line_ending && rest.len() >= BLOCK_BYTES {
+                let block = &rest[..BLOCK_BYTES];
+                // Its last CR belongs to what comes.
+                let block = block.strip_suffix(b"\r").unwrap_or(block);
+                if is_plain(block, self.at_line_start) {
+                    at += block.len();
+                    self.at_line_start = block.ends_with(b"\n");
+                    continue;
+                }
+                lines_until = at + BLOCK_BYTES;
+            }
             if self.at_line_start && (rest.starts_with(TERMINATOR) || TERMINATOR.starts_with(rest)) {
                 return at;
             }
@@ -95,6 +109,17 @@ impl Scanner {
             }
         }
     }
+}
+
+/// Whether nothing in `block` needs a look at its lines: no bare CR or LF, none whose LF is still to come, no dot at
+/// a line's start. Written so that the compiler makes vectors of it.
+fn is_plain(block: &[u8], at_line_start: bool) -> bool {
+    let ([first, behind @ ..], [.., last]) = (block, block) else { return true };
+    let odd = block.iter().zip(behind).fold(0, |odd, (before, octet)| {
+        odd | u8::from((*before == b'\r') != (*octet == b'\n'))
+            | u8::from(*before == b'\n') & u8::from(*octet == b'.')
+    });
+    odd == 0 && *first != b'\n' && *last != b'\r' && !(at_line_start && *first == b'.')
 }
 
 #[cfg(test)]
@@ -219,6 +244,53 @@ mod tests {
             let (body, got, left) = read(&wire, &[cut]);
             assert_eq!((got, left.len()), (Some(end), 0));
             assert!(body.len() <= 1000 && wire.starts_with(&body));
+        }
+    }
+
+    /// The message alone, line by line, as the definition says: without blocks.
+    fn by_lines(wire: &[u8]) -> (usize, bool) {
+        let odd = |at: usize| match wire[at] {
+            b'\r' => wire.get(at + 1).is_some_and(|next| *next != b'\n'),
+            b'\n' => at == 0 || wire[at - 1] != b'\r',
+            _ => false,
+        };
+        let end = (0..wire.len())
+            .find(|at| wire[*at..].starts_with(TERMINATOR) && (*at == 0 || wire[..*at].ends_with(b"\r\n")));
+        let bare = (0..end.unwrap_or(wire.len())).find(|at| odd(*at));
+        (bare.or(end).unwrap_or(wire.len()), bare.is_some())
+    }
+
+    #[test]
+    fn what_stands_at_the_border_of_a_block_is_found_there_too() {
+        let line = b"0123456789012345678901234567890123456789012345678901234567\r\n";
+        let text: Vec<u8> = line.iter().copied().cycle().take(3 * BLOCK_BYTES).chain(*b"\r\n.\r\n").collect();
+        let odd: [&[u8]; 9] =
+            [b"\r", b"\n", b"\r\n", b"\r\n.", b"\r\n.\r\n", b"\n.\r\n", b"\r.\r\n", b"\r\r\n", b"."];
+        for piece in odd {
+            for at in (BLOCK_BYTES - 70..BLOCK_BYTES + 70).chain(2 * BLOCK_BYTES - 6..2 * BLOCK_BYTES + 6) {
+                let wire = [&text[..at], piece, &text[at..]].concat();
+                for cut in [0, 1, at, at + 1, at + piece.len(), BLOCK_BYTES, BLOCK_BYTES + 1] {
+                    let mut scanner = Scanner::new(100_000);
+                    let (mut body, mut consumed, mut ended) = (0, 0, None);
+                    for upto in [cut, wire.len()] {
+                        loop {
+                            match scanner.next(&wire[consumed..upto]) {
+                                Piece::Partial => break,
+                                Piece::Body(piece) => {
+                                    (body, consumed) = (body + piece.len(), consumed + piece.len())
+                                }
+                                Piece::Swallowed(len) => consumed += len,
+                                Piece::End(end) => {
+                                    ended = Some(end.bare_line_ending);
+                                    break;
+                                }
+                            }
+                        }
+                    }
+                    let case = format!("{} at {at}, cut at {cut}", piece.escape_ascii());
+                    assert_eq!((body, ended), (by_lines(&wire).0, Some(by_lines(&wire).1)), "{case}");
+                }
+            }
         }
     }
 

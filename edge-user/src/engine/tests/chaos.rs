@@ -37,7 +37,8 @@ async fn queue(address: SocketAddr, id: usize, bounce_with: Option<String>) -> u
         let envelope = [format!("MAIL FROM:<{sender}>"), "RCPT TO:<user@ours.example>".into(), "DATA".into()];
         let message = format!("Message-ID: <{id}@test>\r\n\r\n{token}\r\n{}\r\n.", "x".repeat(id % 7 * 500));
         // Every other client pipelines.
-        let bursts: Vec<&[String]> = if id % 2 == 0 { envelope.chunks(1).collect() } else { vec![&envelope] };
+        let bursts: Vec<&[String]> =
+            if id.is_multiple_of(2) { envelope.chunks(1).collect() } else { vec![&envelope] };
         let mut reply = talk.reply().await.unwrap_or_default();
         let (hello, message) = (["EHLO client.example".to_owned()], [message]);
         for burst in [&hello[..]].into_iter().chain(bursts).chain([&message[..]]) {
