@@ -9,6 +9,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use super::certificates::Authority;
 use super::*;
 use crate::config::{TlsMode, TlsUpstream};
+use crate::engine::tls::Connectors;
 
 /// What it does to STARTTLS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,6 +144,8 @@ async fn lab(server: &Server, mode: TlsMode, name: Option<&str>, ca: &Authority)
     Lab::with(Script::default(), |config| {
         config.domains[0].upstream = upstream.address.into();
         config.tls.upstreams = vec![upstream];
+        // Each message asks anew.
+        config.limits.upstream_idle_max = 0;
     })
     .await
 }
@@ -174,6 +177,31 @@ async fn mail_goes_by_tls_to_a_server_that_proves_its_name_and_its_offer_is_aske
         ([2, 2], [0, 2], [0, 20_000])
     );
     assert_eq!(lab.edge.metrics.tls_upstream.get(), 2);
+}
+
+#[tokio::test]
+async fn a_kept_connection_keeps_its_tls_until_the_settings_change() {
+    let authority = Authority::new();
+    let server = Server::start(authority.server(&["mail.example"]), Manner::Good);
+    let tls = TlsUpstream {
+        address: server.address,
+        mode: TlsMode::Verified,
+        name: Some("mail.example".to_owned()),
+        ca_file: Some(authority.file()),
+    };
+    let lab = Lab::with(Script::default(), |config| {
+        config.domains[0].upstream = tls.address.into();
+        config.tls.upstreams = vec![tls];
+    })
+    .await;
+    for connections in [1, 1, 2] {
+        if connections == 2 {
+            lab.edge.set_connectors(Connectors::configured(&lab.edge.config.tls).expect("they are right"));
+        }
+        send(&lab, "250 2.0.0 queued").await;
+        assert_eq!(server.connections(), connections);
+    }
+    assert_eq!(server.said("MAIL"), [0, 3]);
 }
 
 #[tokio::test]
