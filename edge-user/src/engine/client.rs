@@ -1,16 +1,19 @@
 //! The client's side of a connection: one read buffer, one write a burst of replies, and every wait bounded.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use edge_core::source::Source;
 use rustls::CommonState;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::clock::{Alarm, Deadline};
 use super::pool::{Buffer, Held, Pool};
 use super::registry::{Leave, Ticket};
 use super::stream::Stream;
@@ -67,6 +70,20 @@ impl Input {
     }
 }
 
+/// What a seat has for its sessions, one after the other.
+#[derive(Debug)]
+pub(crate) struct Kit {
+    pool: Arc<Pool>,
+    out: Vec<u8>,
+    alarm: Alarm,
+}
+
+impl Kit {
+    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+        Self { pool, out: Vec::new(), alarm: Alarm::new() }
+    }
+}
+
 /// One client.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -81,30 +98,15 @@ pub(crate) struct Client {
     /// Replies not yet written.
     pub(crate) out: Vec<u8>,
     ticket: Ticket,
-    stop: watch::Receiver<bool>,
+    alarm: Alarm,
     bytes_in: u64,
 }
 
 impl Client {
-    pub(crate) fn new(
-        stream: Stream<Accepted>,
-        peer: SocketAddr,
-        pool: Arc<Pool>,
-        ticket: Ticket,
-        stop: watch::Receiver<bool>,
-    ) -> Self {
+    pub(crate) fn new(stream: Stream<Accepted>, peer: SocketAddr, ticket: Ticket, kit: Kit) -> Self {
+        let Kit { pool, out, alarm } = kit;
         let source = Source::from(peer.ip());
-        Self {
-            stream,
-            peer,
-            source,
-            pool,
-            input: Input::default(),
-            out: Vec::new(),
-            ticket,
-            stop,
-            bytes_in: 0,
-        }
+        Self { stream, peer, source, pool, input: Input::default(), out, ticket, alarm, bytes_in: 0 }
     }
 
     /// Done with the first `count` unread octets.
@@ -149,45 +151,68 @@ impl Client {
         held: Option<&mut Held>,
     ) -> Read {
         self.make_room(held);
-        let wait = async {
-            loop {
-                if self.ticket.leave() == Leave::Now {
-                    return Read::Abort;
-                }
-                if at_border && (self.ticket.leave() != Leave::Stay || *self.stop.borrow()) {
-                    return Read::Leave;
-                }
-                tokio::select! {
-                    ready = self.stream.readable() => match ready {
-                        Ok(()) => {
-                            let none = self.input.0.is_none();
-                            let buffer = self.input.0.get_or_insert_with(|| self.pool.take());
-                            match self.stream.try_read(buffer.room()) {
-                                Ok(0) => return Read::Closed,
-                                Ok(count) => {
-                                    buffer.filled(count);
-                                    self.bytes_in += count as u64;
-                                    return Read::More;
-                                }
-                                // It is said to be readable after each read, until it is asked once more.
-                                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                                    if let Some(buffer) = self.input.0.take_if(|_| none) {
-                                        self.pool.give_back(buffer);
-                                    }
-                                }
-                                Err(_) => return Read::Closed,
-                            }
-                        }
-                        Err(_) => return Read::Closed,
-                    },
-                    () = self.ticket.changed() => {}
-                    changed = self.stop.changed(), if at_border => if changed.is_err() {
-                        return Read::Leave;
-                    },
-                }
+        let by = Deadline::after(patience);
+        loop {
+            if let Some(read) = self.is_to_leave(at_border) {
+                return read;
             }
-        };
-        timeout(patience, wait).await.unwrap_or(Read::TimedOut)
+            match self.news(by).await {
+                News::Octets(Ok(())) => {}
+                News::Octets(Err(_)) => return Read::Closed,
+                News::Asked => continue,
+                News::TooLate => return Read::TimedOut,
+            }
+            if let Some(read) = self.take_in() {
+                return read;
+            }
+        }
+    }
+
+    /// Waits for octets or for a word to leave: both wake the seat's task.
+    async fn news(&mut self, by: Deadline) -> News {
+        let Self { stream, ticket, alarm, .. } = self;
+        let asked = ticket.leave();
+        let mut readable = pin!(stream.readable());
+        poll_fn(|context: &mut Context<'_>| {
+            if let Poll::Ready(ready) = readable.as_mut().poll(context) {
+                return Poll::Ready(News::Octets(ready));
+            }
+            if ticket.leave() != asked {
+                return Poll::Ready(News::Asked);
+            }
+            alarm.poll(by, context).map(|()| News::TooLate)
+        })
+        .await
+    }
+
+    /// Whether the session is to end here.
+    fn is_to_leave(&self, at_border: bool) -> Option<Read> {
+        match self.ticket.leave() {
+            Leave::Now => Some(Read::Abort),
+            Leave::AtBorder if at_border => Some(Read::Leave),
+            Leave::AtBorder | Leave::Stay => None,
+        }
+    }
+
+    /// Reads what is there. `None`: it was nothing after all.
+    fn take_in(&mut self) -> Option<Read> {
+        let none = self.input.0.is_none();
+        let buffer = self.input.0.get_or_insert_with(|| self.pool.take());
+        match self.stream.try_read(buffer.room()) {
+            Ok(0) => Some(Read::Closed),
+            Ok(count) => {
+                buffer.filled(count);
+                self.bytes_in += count as u64;
+                Some(Read::More)
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                if let Some(buffer) = self.input.0.take_if(|_| none) {
+                    self.pool.give_back(buffer);
+                }
+                None
+            }
+            Err(_) => Some(Read::Closed),
+        }
     }
 
     /// Goes over to TLS. What was read in clear is thrown away, and so is what waited to be written.
@@ -200,15 +225,17 @@ impl Client {
         if let Some(buffer) = self.input.0.take() {
             self.pool.give_back(buffer);
         }
-        let (stream, ticket) = (&mut self.stream, &mut self.ticket);
-        let told = async {
-            while ticket.leave() != Leave::Now {
-                ticket.changed().await;
-            }
-        };
-        let done = tokio::select! {
-            done = timeout(patience, stream.secure(side, &self.pool)) => done?,
-            () = told => Err(io::ErrorKind::Interrupted.into()),
+        let Self { stream, ticket, pool, .. } = self;
+        let done = {
+            let mut secured = pin!(timeout(patience, stream.secure(side, pool)));
+            // Waiting for the peer and for this word is one: both wake the seat's task.
+            poll_fn(|context: &mut Context<'_>| match secured.as_mut().poll(context) {
+                Poll::Pending if ticket.leave() == Leave::Now => {
+                    Poll::Ready(Err(io::ErrorKind::Interrupted.into()))
+                }
+                secured => secured.map(|secured| secured.unwrap_or_else(|late| Err(late.into()))),
+            })
+            .await
         };
         drop(place);
         done
@@ -232,7 +259,14 @@ impl Client {
         if self.out.is_empty() {
             return Ok(());
         }
-        timeout(patience, self.stream.write_all(&self.out)).await??;
+        // A client that waits for its replies has room for them: no timer is needed.
+        let written = match self.stream.try_write(&self.out) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            written => written?,
+        };
+        if written < self.out.len() {
+            timeout(patience, self.stream.write_all(&self.out[written..])).await??;
+        }
         self.out.clear();
         if self.out.capacity() > REPLIES_BYTES_MAX {
             self.out = Vec::new();
@@ -244,30 +278,52 @@ impl Client {
     ///
     /// What the client has sent and nobody will read makes the kernel reset the connection, and a reset may overtake
     /// the last replies: so what comes is read and thrown away, for at most [`LINGER`] and [`LINGER_BYTES_MAX`].
-    pub(crate) async fn close(mut self, patience: Duration) {
-        if self.flush(patience).await.is_err() {
-            return;
+    pub(crate) async fn close(mut self, patience: Duration) -> Kit {
+        if self.flush(patience).await.is_ok() {
+            // The client may be gone already: there is nobody left to tell.
+            let _ = timeout(LINGER, self.linger()).await;
         }
-        let linger = async {
-            self.stream.shutdown().await?;
-            let mut left = LINGER_BYTES_MAX;
-            while left > 0 {
-                match self.stream.throw_away().await? {
-                    0 => break,
-                    count => left = left.saturating_sub(count),
-                }
-            }
-            io::Result::Ok(())
-        };
-        // The client may be gone already: there is nobody left to tell.
-        let _ = timeout(LINGER, linger).await;
+        self.into_kit()
     }
-}
 
-impl Drop for Client {
-    fn drop(&mut self) {
+    /// The same for a client that said QUIT: it has nothing more to say, and where nothing lies unread nothing can be
+    /// reset.
+    pub(crate) async fn close_after_quit(mut self, patience: Duration) -> Kit {
+        let has_more = !self.input.unread().is_empty() || self.stream.may_have_more();
+        if self.flush(patience).await.is_ok() && has_more {
+            let _ = timeout(LINGER, self.linger()).await;
+        }
+        self.into_kit()
+    }
+
+    async fn linger(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 {
+            match self.stream.throw_away().await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        Ok(())
+    }
+
+    fn into_kit(mut self) -> Kit {
         if let Some(buffer) = self.input.0.take() {
             self.pool.give_back(buffer);
         }
+        self.out.clear();
+        let Self { pool, out, alarm, .. } = self;
+        Kit { pool, out, alarm }
     }
+}
+
+/// What a wait ended with.
+enum News {
+    /// Something can be read, or the connection broke.
+    Octets(io::Result<()>),
+    /// The session is asked for something else than before.
+    Asked,
+    /// Nothing came in time.
+    TooLate,
 }

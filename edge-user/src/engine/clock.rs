@@ -1,9 +1,12 @@
 //! The one place where the daemon reads a clock.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use edge_core::time::UnixMillis;
+use tokio::time::{Instant, Sleep};
 
 /// Where the time comes from.
 #[derive(Debug)]
@@ -39,17 +42,51 @@ pub fn system_now() -> UnixMillis {
 
 /// A moment in the future that a wait must not go past.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline(tokio::time::Instant);
+pub(crate) struct Deadline(Instant);
 
 impl Deadline {
     /// `patience` from now.
     pub(crate) fn after(patience: Duration) -> Self {
-        Self(tokio::time::Instant::now() + patience)
+        Self(Instant::now() + patience)
     }
 
     /// How long until then; zero when it is past.
     pub(crate) fn left(self) -> Duration {
-        self.0.saturating_duration_since(tokio::time::Instant::now())
+        self.0.saturating_duration_since(Instant::now())
+    }
+}
+
+/// The one timer of a task that waits again and again, mostly for less than it would wait.
+///
+/// It is not set anew for each wait: it fires when the earliest wait that it was set for would have ended, and only then
+/// is set for the one that goes on. So a wait that ends well costs no timer at all.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    timer: Pin<Box<Sleep>>,
+    /// It will fire, and wake this task.
+    set: bool,
+}
+
+impl Alarm {
+    /// A timer for the task that makes it: no other may poll it.
+    pub(crate) fn new() -> Self {
+        Self { timer: Box::pin(tokio::time::sleep(Duration::ZERO)), set: false }
+    }
+
+    /// Ready when it is later than `by`.
+    pub(crate) fn poll(&mut self, by: Deadline, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.set && self.timer.deadline() <= by.0 && !self.timer.is_elapsed() {
+                return Poll::Pending;
+            }
+            if by.left().is_zero() {
+                self.set = false;
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(by.0);
+            self.set = true;
+            ready!(self.timer.as_mut().poll(context));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The tokio shell: per-core workers, listeners, buffers, upstream connections. It moves the bytes; `edge_core` decides.
 //!
 //! ```text
-//! serve ─► worker (a thread a core) ─► accept ─► reputation, place ─► inbound | outbound (a task a session)
+//! serve ─► worker (a thread a core) ─► accept ─► reputation, place ─► a seat's task ─► inbound | outbound
 //!      └─► housekeeping: bans to the NIC, upstreams' health, probes for mailboxes, the flood's end
 //! ```
 
@@ -18,9 +18,14 @@ mod outbound;
 mod passing;
 mod pool;
 pub mod quarantine;
+mod reactor;
 pub mod record;
 mod registry;
+mod seat;
+mod seats;
+mod socket;
 mod stream;
+mod stripes;
 pub mod tls;
 mod upstream;
 mod upstreams;

@@ -1,17 +1,28 @@
 //! The open sessions, by source: their limits, and the way to make a source's sessions end before it is banned.
+//!
+//! Sources are spread over stripes, each with a lock of its own that is held for a few instructions: two cores meet only
+//! where both have a session of the same stripe begin or end at once. The bound on all sessions is one number.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crossbeam::utils::CachePadded;
 use edge_core::source::Source;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::locked;
+use super::seat::Seat;
+use super::stripes::{STRIPES, Stripes};
 use crate::telemetry::Direction;
+
+/// Lists of a source's sessions that a stripe keeps for the next source: no list is allocated for each.
+const SPARE_LISTS_MAX: usize = 64;
 
 /// What a session is asked to do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
 pub(crate) enum Leave {
     /// Go on.
     Stay,
@@ -19,6 +30,11 @@ pub(crate) enum Leave {
     AtBorder,
     /// End now.
     Now,
+}
+
+impl Leave {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 3] = [Self::Stay, Self::AtBorder, Self::Now];
 }
 
 /// Why there is no place for a session.
@@ -33,98 +49,133 @@ pub(crate) enum NoPlace {
 /// All open sessions.
 #[derive(Debug)]
 pub struct Registry {
-    state: Mutex<State>,
+    stripes: Stripes<Stripe>,
+    sessions: CachePadded<AtomicUsize>,
     sessions_max: usize,
     /// Places that no inbound session gets.
     outbound_reserved: usize,
     sessions_per_source_max: usize,
+    /// How many wait for a source's last session to end, and what they wait with.
+    awaited: AtomicUsize,
+    emptied: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    sessions: usize,
-    sources: HashMap<Source, Sessions>,
-}
-
-#[derive(Debug)]
-struct Sessions {
-    count: usize,
-    leave: watch::Sender<Leave>,
+struct Stripe {
+    /// Where the sessions of each source sit; no list is empty.
+    sources: HashMap<Source, Vec<Arc<Seat>>>,
+    /// Empty lists.
+    spare: Vec<Vec<Arc<Seat>>>,
 }
 
 impl Registry {
     /// Nobody is here yet. `outbound_reserved` of all places, at most half, are for outbound sessions only.
     #[must_use]
     pub fn new(sessions_max: usize, outbound_reserved: usize, sessions_per_source_max: usize) -> Arc<Self> {
-        let outbound_reserved = outbound_reserved.min(sessions_max / 2);
-        Arc::new(Self { state: Mutex::default(), sessions_max, outbound_reserved, sessions_per_source_max })
+        Arc::new(Self {
+            stripes: Stripes::new(STRIPES, |_| Stripe::default()),
+            sessions: CachePadded::default(),
+            sessions_max,
+            outbound_reserved: outbound_reserved.min(sessions_max / 2),
+            sessions_per_source_max,
+            awaited: AtomicUsize::new(0),
+            emptied: Notify::new(),
+        })
     }
 
     /// Open sessions.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        locked(&self.state).sessions
+        self.sessions.load(Ordering::Relaxed)
     }
 
-    /// A session begins.
-    pub(crate) fn enter(self: &Arc<Self>, source: Source, direction: Direction) -> Result<Ticket, NoPlace> {
+    /// A session begins, and will sit at `seat`.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        source: Source,
+        direction: Direction,
+        seat: &Arc<Seat>,
+    ) -> Result<Ticket, NoPlace> {
         let places = match direction {
             Direction::Inbound => self.sessions_max - self.outbound_reserved,
             Direction::Outbound => self.sessions_max,
         };
-        let mut state = locked(&self.state);
-        if state.sessions >= places {
+        let one_more = |sessions: usize| (sessions < places).then_some(sessions + 1);
+        if self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
             return Err(NoPlace::Full);
         }
-        let sessions = state
-            .sources
-            .entry(source)
-            .or_insert_with(|| Sessions { count: 0, leave: watch::Sender::new(Leave::Stay) });
-        if sessions.count >= self.sessions_per_source_max {
+        let mut stripe = locked(self.stripes.of(source));
+        let Stripe { sources, spare } = &mut *stripe;
+        let seats = sources.entry(source).or_insert_with(|| spare.pop().unwrap_or_default());
+        if seats.len() >= self.sessions_per_source_max {
+            if seats.is_empty() {
+                sources.remove(&source);
+            }
+            self.sessions.fetch_sub(1, Ordering::Relaxed);
             return Err(NoPlace::SourceFull);
         }
-        sessions.count += 1;
-        let leave = sessions.leave.subscribe();
-        state.sessions += 1;
-        Ok(Ticket { registry: Arc::clone(self), source, leave })
+        seat.begin();
+        seats.push(Arc::clone(seat));
+        Ok(Ticket { registry: Arc::clone(self), source, seat: Arc::clone(seat) })
     }
 
     /// Asks all sessions of a source to leave. Whether there are any.
     pub(crate) fn ask(&self, source: Source, leave: Leave) -> bool {
-        match locked(&self.state).sources.get(&source) {
-            None => false,
-            Some(sessions) => {
-                sessions.leave.send_replace(leave);
-                true
-            }
-        }
-    }
-
-    /// Asks all sessions to leave.
-    pub(crate) fn ask_all(&self, leave: Leave) {
-        for sessions in locked(&self.state).sources.values() {
-            sessions.leave.send_replace(leave);
-        }
+        // The lock is held until all are asked: none of these seats has another source's session meanwhile.
+        let stripe = locked(self.stripes.of(source));
+        let seats = stripe.sources.get(&source);
+        seats.into_iter().flatten().for_each(|seat| seat.ask(leave));
+        seats.is_some()
     }
 
     /// Waits until a source has no session.
     pub(crate) async fn gone(&self, source: Source) {
-        let leave = locked(&self.state).sources.get(&source).map(|sessions| sessions.leave.clone());
-        if let Some(leave) = leave {
-            // Closed when the last ticket is dropped.
-            leave.closed().await;
+        let _waiting = Awaiting::begin(&self.awaited);
+        loop {
+            let emptied = self.emptied.notified();
+            if !locked(self.stripes.of(source)).sources.contains_key(&source) {
+                return;
+            }
+            emptied.await;
         }
     }
 
-    fn left(&self, source: Source) {
-        let mut state = locked(&self.state);
-        state.sessions -= 1;
-        if let Entry::Occupied(mut entry) = state.sources.entry(source) {
-            entry.get_mut().count -= 1;
-            if entry.get().count == 0 {
-                entry.remove();
+    fn left(&self, source: Source, seat: &Arc<Seat>) {
+        let mut stripe = locked(self.stripes.of(source));
+        let Stripe { sources, spare } = &mut *stripe;
+        if let Entry::Occupied(mut entry) = sources.entry(source) {
+            let seats = entry.get_mut();
+            if let Some(place) = seats.iter().position(|other| Arc::ptr_eq(other, seat)) {
+                seats.swap_remove(place);
+            }
+            if seats.is_empty() {
+                let list = entry.remove();
+                if spare.len() < SPARE_LISTS_MAX {
+                    spare.push(list);
+                }
             }
         }
+        drop(stripe);
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        if self.awaited.load(Ordering::SeqCst) > 0 {
+            self.emptied.notify_waiters();
+        }
+    }
+}
+
+/// Counted among those who wait, for as long as it lives.
+struct Awaiting<'r>(&'r AtomicUsize);
+
+impl<'r> Awaiting<'r> {
+    fn begin(awaited: &'r AtomicUsize) -> Self {
+        awaited.fetch_add(1, Ordering::SeqCst);
+        Self(awaited)
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -133,26 +184,23 @@ impl Registry {
 pub(crate) struct Ticket {
     registry: Arc<Registry>,
     source: Source,
-    leave: watch::Receiver<Leave>,
+    seat: Arc<Seat>,
 }
 
 impl Ticket {
-    pub(crate) fn leave(&self) -> Leave {
-        *self.leave.borrow()
+    /// Where the session sits.
+    pub(crate) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
     }
 
-    /// Waits until the session is asked for something else than before.
-    pub(crate) async fn changed(&mut self) {
-        if self.leave.changed().await.is_err() {
-            // The registry keeps the sender as long as this ticket lives.
-            std::future::pending::<()>().await;
-        }
+    pub(crate) fn leave(&self) -> Leave {
+        self.seat.leave()
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.registry.left(self.source);
+        self.registry.left(self.source, &self.seat);
     }
 }
 
@@ -168,27 +216,28 @@ mod tests {
     fn places_are_bounded_in_all_and_by_source_and_come_back() {
         let registry = Registry::new(3, 0, 2);
         let (one, two) = (source("192.0.2.1"), source("192.0.2.2"));
-        let first = registry.enter(one, Direction::Inbound).expect("a place");
-        let _second = registry.enter(one, Direction::Inbound).expect("a place");
-        assert_eq!(registry.enter(one, Direction::Inbound).err(), Some(NoPlace::SourceFull));
-        let _third = registry.enter(two, Direction::Inbound).expect("a place");
-        assert_eq!(registry.enter(two, Direction::Inbound).err(), Some(NoPlace::Full));
+        let first = registry.enter(one, Direction::Inbound, &Seat::new(0)).expect("a place");
+        let _second = registry.enter(one, Direction::Inbound, &Seat::new(0)).expect("a place");
+        assert_eq!(registry.enter(one, Direction::Inbound, &Seat::new(0)).err(), Some(NoPlace::SourceFull));
+        let _third = registry.enter(two, Direction::Inbound, &Seat::new(0)).expect("a place");
+        assert_eq!(registry.enter(two, Direction::Inbound, &Seat::new(0)).err(), Some(NoPlace::Full));
         drop(first);
-        assert!(registry.enter(two, Direction::Inbound).is_ok());
+        assert!(registry.enter(two, Direction::Inbound, &Seat::new(0)).is_ok());
     }
 
     #[test]
     fn strangers_do_not_get_the_places_of_the_outbound_listener() {
         let registry = Registry::new(4, 1, 9);
         let (stranger, own) = (source("192.0.2.1"), source("192.0.2.2"));
-        let _held: Vec<_> =
-            (0..3).map(|_| registry.enter(stranger, Direction::Inbound).expect("a place")).collect();
-        assert_eq!(registry.enter(stranger, Direction::Inbound).err(), Some(NoPlace::Full));
-        let last = registry.enter(own, Direction::Outbound);
+        let _held: Vec<_> = (0..3)
+            .map(|_| registry.enter(stranger, Direction::Inbound, &Seat::new(0)).expect("a place"))
+            .collect();
+        assert_eq!(registry.enter(stranger, Direction::Inbound, &Seat::new(0)).err(), Some(NoPlace::Full));
+        let last = registry.enter(own, Direction::Outbound, &Seat::new(0));
         assert!(last.is_ok());
-        assert_eq!(registry.enter(own, Direction::Outbound).err(), Some(NoPlace::Full));
+        assert_eq!(registry.enter(own, Direction::Outbound, &Seat::new(0)).err(), Some(NoPlace::Full));
         assert!(
-            Registry::new(1, 64, 9).enter(stranger, Direction::Inbound).is_ok(),
+            Registry::new(1, 64, 9).enter(stranger, Direction::Inbound, &Seat::new(0)).is_ok(),
             "never all are reserved"
         );
     }
@@ -198,13 +247,16 @@ mod tests {
         let registry = Registry::new(9, 0, 9);
         let (one, two) = (source("192.0.2.1"), source("2001:2:0:9::/64"));
         let (asked, other) = (
-            registry.enter(one, Direction::Inbound).expect("a place"),
-            registry.enter(two, Direction::Inbound).expect("a place"),
+            registry.enter(one, Direction::Inbound, &Seat::new(0)).expect("a place"),
+            registry.enter(two, Direction::Inbound, &Seat::new(0)).expect("a place"),
         );
         assert!(registry.ask(one, Leave::AtBorder));
         assert_eq!((asked.leave(), other.leave()), (Leave::AtBorder, Leave::Stay));
         drop(asked);
         assert!(!registry.ask(one, Leave::Now));
-        assert_eq!(registry.enter(one, Direction::Inbound).expect("a place").leave(), Leave::Stay);
+        assert_eq!(
+            registry.enter(one, Direction::Inbound, &Seat::new(0)).expect("a place").leave(),
+            Leave::Stay
+        );
     }
 }

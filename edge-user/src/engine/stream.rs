@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::pool::Pool;
+use super::socket::Socket;
 use super::tls::{Records, Side};
 
 /// One connection; `S` is the side that it would have in TLS.
 pub(crate) struct Stream<S> {
-    socket: TcpStream,
+    socket: Socket,
     /// Absent: octets go in clear.
     tls: Option<Box<Records<S>>>,
 }
@@ -29,7 +29,7 @@ impl<S> fmt::Debug for Stream<S> {
 
 impl<S: Side> Stream<S> {
     /// A connection in clear.
-    pub(crate) fn clear(socket: TcpStream) -> Self {
+    pub(crate) fn clear(socket: Socket) -> Self {
         Self { socket, tls: None }
     }
 
@@ -56,6 +56,11 @@ impl<S: Side> Stream<S> {
             Some(records) if records.has_more() => Ok(()),
             Some(_) | None => self.socket.readable().await,
         }
+    }
+
+    /// Whether something may lie there unread.
+    pub(crate) fn may_have_more(&self) -> bool {
+        self.tls.is_some() || self.socket.may_have_more()
     }
 
     /// Reads what is there; 0 is the end, where there was room.
@@ -96,6 +101,17 @@ impl<S: Side> Stream<S> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
+        }
+    }
+
+    /// Writes what there is room for now.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`]: there is no room now, or it takes more than a try. Otherwise the connection broke.
+    pub(crate) fn try_write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match &self.tls {
+            None => self.socket.try_write(octets),
+            Some(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 

@@ -33,6 +33,7 @@ pub(crate) use self::fault::{Fault, Patience, Stage, UpstreamError};
 use self::queue::Queue;
 use super::clock::Since;
 use super::pool::Pool;
+use super::socket::Socket;
 use super::stream::Stream;
 use super::tls::{Connector, Opened};
 
@@ -95,7 +96,7 @@ impl Upstream {
         let _ = socket.set_nodelay(true);
         let mut upstream = Self {
             address,
-            stream: Stream::clear(socket),
+            stream: Stream::clear(Socket::Tokio(socket)),
             input: BytesMut::new(),
             replied: 0,
             capabilities: Capabilities::default(),

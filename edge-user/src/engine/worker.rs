@@ -1,8 +1,10 @@
 //! Listeners and workers: one thread a core, each with a listener of its own on every address (SO_REUSEPORT).
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,18 +12,23 @@ use anyhow::Context as _;
 use edge_core::reputation::Answer;
 use edge_core::smtp::{Enhanced, Reply};
 use edge_core::source::Source;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Token};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
-use super::client::Client;
 use super::liveness::Answering;
+use super::reactor::Reactor;
 use super::registry::{Leave, NoPlace};
-use super::stream::Stream;
+use super::seat::Arrival;
+use super::seats::{Seats, Taken, sit};
+use super::socket::Seated;
 use super::upstream::kept::{self, Kept};
-use super::{Edge, inbound, locked, outbound};
+use super::{Edge, locked};
 use crate::telemetry::{Direction, Event, Level};
 
 /// Connections that the kernel keeps waiting at each listener.
@@ -31,6 +38,10 @@ const BACKLOG: i32 = 1024;
 pub(crate) const DRAIN: Duration = Duration::from_secs(20);
 /// How long to wait before accepting again after the kernel refused (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that are accepted at once; then the sessions that are there have their turn.
+const ACCEPT_BATCH: usize = 64;
+/// Listeners are known to the epoll set by the numbers from here on; seats by those below.
+const LISTENERS_FROM: usize = usize::MAX / 2;
 
 /// The bound listeners: one set for each worker.
 #[derive(Debug)]
@@ -84,14 +95,17 @@ impl Listeners {
         stop: &watch::Receiver<bool>,
     ) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
         let workers = self.workers.len();
+        let cores = cores_of_their_own(workers);
         let start = |(number, listeners): (usize, Vec<_>)| {
             let (edge, stop) = (Arc::clone(edge), stop.clone());
             let kept = Kept::new(&edge.config.limits, workers);
             let name = format!("worker-{number}");
             let answering = edge.liveness.join(&name);
-            std::thread::Builder::new()
-                .name(name)
-                .spawn(move || work(&edge, listeners, kept, answering, stop))
+            let core = cores.as_ref().map(|cores| cores[number]);
+            std::thread::Builder::new().name(name).spawn(move || {
+                pin_to(core);
+                work(&edge, listeners, kept, answering, stop)
+            })
         };
         self.workers.into_iter().enumerate().map(start).collect()
     }
@@ -99,6 +113,9 @@ impl Listeners {
 
 fn listen(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     let socket = bind(address, shared)?;
+    // Replies are small and the client waits for each. What is accepted here has the option from here: a call less for
+    // each connection. A socket without it works, only slower.
+    let _ = socket.set_tcp_nodelay(true);
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -118,6 +135,27 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// The cores of as many workers, if each can have one of its own.
+fn cores_of_their_own(workers: usize) -> Option<Vec<CpuSet>> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
+    let cores: Vec<CpuSet> = (0..CpuSet::count())
+        .filter(|core| allowed.is_set(*core).unwrap_or(false))
+        .filter_map(|core| {
+            let mut only = CpuSet::new();
+            only.set(core).ok().map(|()| only)
+        })
+        .collect();
+    (cores.len() == workers).then_some(cores)
+}
+
+/// Keeps this thread on its core: its sessions' memory is in that core's caches. Where the kernel does not allow it, the
+/// scheduler knows best.
+fn pin_to(core: Option<CpuSet>) {
+    if let Some(core) = core {
+        let _ = sched_setaffinity(Pid::from_raw(0), &core);
+    }
+}
+
 fn work(
     edge: &Arc<Edge>,
     listeners: Vec<(StdListener, Direction)>,
@@ -127,25 +165,7 @@ fn work(
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.spawn(answering.run());
-    runtime.block_on(accept_all(Arc::clone(edge), listeners, kept, stop))
-}
-
-async fn accept_all(
-    edge: Arc<Edge>,
-    listeners: Vec<(StdListener, Direction)>,
-    kept: Arc<Kept>,
-    stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let mut tending = JoinSet::new();
-    tending.spawn(kept::tend(Arc::clone(&edge), Arc::clone(&kept)));
-    let mut accepting = JoinSet::new();
-    for (listener, direction) in listeners {
-        let listener = TcpListener::from_std(listener)?;
-        accepting.spawn(accept(Arc::clone(&edge), listener, direction, Arc::clone(&kept), stop.clone()));
-    }
-    while accepting.join_next().await.is_some() {}
-    kept.close().await;
-    Ok(())
+    runtime.block_on(serve(Arc::clone(edge), listeners, kept, stop))
 }
 
 /// One worker in the runtime that is there: what the tests run in.
@@ -153,53 +173,221 @@ async fn accept_all(
 pub(super) async fn serve_in_this_thread(edge: Arc<Edge>, listeners: Listeners, stop: watch::Receiver<bool>) {
     let only = listeners.workers.into_iter().flatten().collect();
     let kept = Kept::new(&edge.config.limits, 1);
-    accept_all(edge, only, kept, stop).await.expect("the listeners are good");
+    serve(edge, only, kept, stop).await.expect("the listeners are good");
 }
 
 /// Accepts until told to stop; then waits for the open sessions, as [`DRAIN`] says.
-async fn accept(
+async fn serve(
     edge: Arc<Edge>,
-    listener: TcpListener,
-    direction: Direction,
+    listeners: Vec<(StdListener, Direction)>,
     kept: Arc<Kept>,
     stop: watch::Receiver<bool>,
-) {
-    let mut told_to_stop = stop.clone();
-    let mut sessions = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => welcome(&edge, &kept, &mut sessions, stream, peer, direction, &stop),
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-            },
-            Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_panic(&edge, ended),
-            () = stopped(&mut told_to_stop) => break,
-        }
-    }
-    drop(listener);
-    let mut drain = std::pin::pin!(async {
-        while let Some(ended) = sessions.join_next().await {
-            note_panic(&edge, ended);
-        }
-    });
-    if timeout(DRAIN, drain.as_mut()).await.is_ok() {
-        return;
-    }
-    // What is still open is cut: its client got no reply and comes again. But a message that the upstream has may not
-    // come again.
-    edge.registry.ask_all(Leave::Now);
-    let answered = async {
-        tokio::select! {
-            () = drain => {}
-            () = edge.doubts.none() => {}
-        }
-    };
-    let patience = edge.upstream_patience().final_dot() + edge.client_patience();
-    let _ = timeout(patience, answered).await;
+) -> io::Result<()> {
+    let mut tending = JoinSet::new();
+    tending.spawn(kept::tend(Arc::clone(&edge), Arc::clone(&kept)));
+    let mut worker = Worker::new(edge, listeners, Arc::clone(&kept))?;
+    // A task of its own: at its turns the worker asks this task, and not what all workers share.
+    let mut told_to_stop = JoinSet::new();
+    told_to_stop.spawn(stopped(stop));
+    worker.run_until(told_to_stop.join_next()).await?;
+    worker.drain().await?;
+    kept.close().await;
+    Ok(())
 }
 
+/// A worker: its listeners, its seats, and the epoll set that tells of them.
+struct Worker {
+    edge: Arc<Edge>,
+    reactor: Reactor,
+    listening: Vec<Listening>,
+    seats: Seats,
+    /// Its upstream connections.
+    kept: Arc<Kept>,
+    /// What sits there.
+    tasks: JoinSet<()>,
+    /// The kernel refused a connection: until then none is accepted.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+struct Listening {
+    listener: TcpListener,
+    direction: Direction,
+    /// Connections may wait.
+    waiting: bool,
+}
+
+impl Worker {
+    fn new(edge: Arc<Edge>, listeners: Vec<(StdListener, Direction)>, kept: Arc<Kept>) -> io::Result<Self> {
+        let reactor = Reactor::new()?;
+        let mut listening = Vec::new();
+        for (number, (listener, direction)) in listeners.into_iter().enumerate() {
+            let mut listener = TcpListener::from_std(listener);
+            reactor.registry().register(&mut listener, Token(LISTENERS_FROM + number), Interest::READABLE)?;
+            listening.push(Listening { listener, direction, waiting: false });
+        }
+        Ok(Self {
+            edge,
+            reactor,
+            listening,
+            seats: Seats::default(),
+            kept,
+            tasks: JoinSet::new(),
+            pause: None,
+        })
+    }
+
+    /// Serves until `end` has ended.
+    async fn run_until<F: Future>(&mut self, end: F) -> io::Result<F::Output> {
+        let mut end = pin!(end);
+        std::future::poll_fn(|context| {
+            self.turn(context)?;
+            end.as_mut().poll(context).map(Ok)
+        })
+        .await
+    }
+
+    /// Tells the seats and the listeners what the epoll set knows, and accepts what waits.
+    fn turn(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next(context) {
+            note_panic(&self.edge, ended);
+        }
+        if self.pause.as_mut().is_some_and(|pause| pause.as_mut().poll(context).is_ready()) {
+            self.pause = None;
+        }
+        while let Poll::Ready(events) = self.reactor.poll(context) {
+            let events = events?;
+            let of_listeners = |number: &usize| *number >= LISTENERS_FROM;
+            for number in events.iter().map(|event| event.token().0).filter(of_listeners) {
+                if let Some(listening) = self.listening.get_mut(number - LISTENERS_FROM) {
+                    listening.waiting = true;
+                }
+            }
+            self.seats.report(events.iter().filter(|event| !of_listeners(&event.token().0)).map(|event| {
+                let ended = event.is_read_closed() || event.is_error();
+                (event.token().0, [event.is_readable(), event.is_writable() || event.is_error(), ended])
+            }));
+        }
+        for number in 0..self.listening.len() {
+            if self.listening[number].waiting && self.pause.is_none() {
+                self.accept(number, context);
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts what waits at a listener, a batch at most.
+    fn accept(&mut self, number: usize, context: &mut Context<'_>) {
+        for _ in 0..ACCEPT_BATCH {
+            let Listening { listener, direction, waiting } = &mut self.listening[number];
+            let direction = *direction;
+            match listener.accept() {
+                Ok((socket, peer)) => self.welcome(socket, peer, direction),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    *waiting = false;
+                    return;
+                }
+                // This one was gone before it was accepted.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(_) => {
+                    let mut pause = Box::pin(sleep(ACCEPT_PAUSE));
+                    // It is new: it wakes this task when it is over.
+                    let _ = pause.as_mut().poll(context);
+                    self.pause = Some(pause);
+                    return;
+                }
+            }
+        }
+        // The others come after those who are here.
+        context.waker().wake_by_ref();
+    }
+
+    /// A connection arrives: its budget and its place, then its session.
+    fn welcome(&mut self, socket: TcpStream, peer: SocketAddr, direction: Direction) {
+        let edge = &self.edge;
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let source = Source::from(peer.ip());
+        let counter = match direction {
+            Direction::Inbound => &edge.metrics.connections_inbound,
+            Direction::Outbound => &edge.metrics.connections_outbound,
+        };
+        counter.add(1);
+        if direction == Direction::Inbound && edge.blocks.hold(peer.ip(), edge.dataplane.as_ref()) {
+            edge.metrics.refused_blocked.add(1);
+            return turn_away(&socket, &BLOCKED);
+        }
+        if direction == Direction::Inbound {
+            match locked(&edge.reputation).connect(source, edge.now()) {
+                Answer::Go => {}
+                Answer::OverBudget | Answer::Banned => {
+                    edge.metrics.refused_budget.add(1);
+                    edge.orders.notify_one();
+                    return turn_away(&socket, &TOO_MUCH);
+                }
+            }
+        }
+        let seat = match self.seats.take() {
+            Taken::Empty(seat) => seat,
+            Taken::New(seat) => {
+                self.tasks.spawn(sit(
+                    Arc::clone(edge),
+                    Arc::clone(&self.kept),
+                    self.seats.clone(),
+                    Arc::clone(&seat),
+                ));
+                seat
+            }
+        };
+        let ticket = match edge.registry.enter(source, direction, &seat) {
+            Ok(ticket) => ticket,
+            Err(NoPlace::Full | NoPlace::SourceFull) => {
+                edge.metrics.refused_full.add(1);
+                self.seats.give_back(seat);
+                return turn_away(&socket, &NO_PLACE);
+            }
+        };
+        match Seated::new(socket, Arc::clone(&seat), Arc::clone(self.reactor.registry())) {
+            Ok(socket) => seat.bring(Arrival { socket, peer, direction, ticket }),
+            // No memory for it in the kernel: the connection closes, and its client comes again.
+            Err(_) => {
+                drop(ticket);
+                self.seats.give_back(seat);
+            }
+        }
+    }
+
+    /// No listener any more; the sessions end.
+    async fn drain(mut self) -> io::Result<()> {
+        self.listening.clear();
+        self.seats.ask_all(Leave::AtBorder);
+        let (edge, seats) = (Arc::clone(&self.edge), self.seats.clone());
+        if self.run_until(timeout(DRAIN, seats.all_left())).await?.is_ok() {
+            return Ok(());
+        }
+        // What is still open is cut: its client got no reply and comes again. But a message that the upstream has may
+        // not come again.
+        self.seats.ask_all(Leave::Now);
+        let answered = async {
+            tokio::select! {
+                () = seats.all_left() => {}
+                () = edge.doubts.none() => {}
+            }
+        };
+        let patience = edge.upstream_patience().final_dot() + edge.client_patience();
+        let _ = self.run_until(timeout(patience, answered)).await?;
+        Ok(())
+    }
+}
+
+const BLOCKED: Reply = Reply::new(421, Enhanced(4, 7, 1), "Your address is blocked here");
+const TOO_MUCH: Reply = Reply::new(421, Enhanced(4, 7, 0), "Too much from your address, try again later");
+const NO_PLACE: Reply = Reply::new(421, Enhanced(4, 3, 2), "Too many sessions, try again later");
+
 /// Waits for the word to stop. That nobody is left who could say it, says it too.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -215,64 +403,10 @@ pub(super) fn note_panic(edge: &Edge, ended: Result<(), tokio::task::JoinError>)
     }
 }
 
-/// A connection arrives: its budget and its place, then its session.
-fn welcome(
-    edge: &Arc<Edge>,
-    kept: &Arc<Kept>,
-    sessions: &mut JoinSet<()>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    direction: Direction,
-    stop: &watch::Receiver<bool>,
-) {
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let source = Source::from(peer.ip());
-    let counter = match direction {
-        Direction::Inbound => &edge.metrics.connections_inbound,
-        Direction::Outbound => &edge.metrics.connections_outbound,
-    };
-    counter.add(1);
-    if direction == Direction::Inbound && edge.blocks.hold(peer.ip(), edge.dataplane.as_ref()) {
-        edge.metrics.refused_blocked.add(1);
-        turn_away(&stream, &Reply::new(421, Enhanced(4, 7, 1), "Your address is blocked here"));
-        return;
-    }
-    if direction == Direction::Inbound {
-        match locked(&edge.reputation).connect(source, edge.now()) {
-            Answer::Go => {}
-            Answer::OverBudget | Answer::Banned => {
-                edge.metrics.refused_budget.add(1);
-                edge.orders.notify_one();
-                turn_away(
-                    &stream,
-                    &Reply::new(421, Enhanced(4, 7, 0), "Too much from your address, try again later"),
-                );
-                return;
-            }
-        }
-    }
-    let ticket = match edge.registry.enter(source, direction) {
-        Ok(ticket) => ticket,
-        Err(NoPlace::Full | NoPlace::SourceFull) => {
-            edge.metrics.refused_full.add(1);
-            turn_away(&stream, &Reply::new(421, Enhanced(4, 3, 2), "Too many sessions, try again later"));
-            return;
-        }
-    };
-    // Replies are small and the client waits for each. A socket without the option works, only slower.
-    let _ = stream.set_nodelay(true);
-    let client = Client::new(Stream::clear(stream), peer, Arc::clone(&edge.pool), ticket, stop.clone());
-    let (edge, kept) = (Arc::clone(edge), Arc::clone(kept));
-    match direction {
-        Direction::Inbound => sessions.spawn(inbound::run(edge, client, kept)),
-        Direction::Outbound => sessions.spawn(outbound::run(edge, client, kept)),
-    };
-}
-
 /// Says why, if the socket takes it at once, and closes.
 fn turn_away(stream: &TcpStream, reply: &Reply) {
     let mut line = Vec::new();
     reply.write(&mut line);
     // A new socket's buffer is empty: it takes a line. If not, the close alone must do.
-    let _ = stream.try_write(&line);
+    let _ = (&mut &*stream).write(&line);
 }

@@ -33,7 +33,7 @@ use edge_core::smtp::{CloseCause, Enhanced, Event, Limits, Offer, Reply, Session
 use self::envelope::{Recipient, Sender, Tag};
 use self::message::Message;
 use self::patience::Patience;
-use super::client::Client;
+use super::client::{Client, Kit};
 use super::clock::Deadline;
 use super::doubt::Doubt;
 use super::mailboxes::Existence;
@@ -97,7 +97,7 @@ enum Ending {
 }
 
 /// Serves one session.
-pub(super) async fn run(edge: Arc<Edge>, client: Client, kept: Arc<Kept>) {
+pub(super) async fn run(edge: Arc<Edge>, client: Client, kept: Arc<Kept>) -> (Arc<Edge>, Kit) {
     let (offer, size) = edge.upstreams.offer(Direction::Inbound);
     let offer = Offer { starttls: edge.acceptor.is_on(), ..offer };
     let limits = edge.config.session_limits();
@@ -129,7 +129,7 @@ pub(super) async fn run(edge: Arc<Edge>, client: Client, kept: Arc<Kept>) {
     };
     inbound.session.greet(&mut inbound.client.out);
     let ending = inbound.converse().await;
-    inbound.close(ending).await;
+    inbound.close(ending).await
 }
 
 impl Inbound {
@@ -338,7 +338,7 @@ impl Inbound {
         }
     }
 
-    async fn close(mut self, ending: Ending) {
+    async fn close(mut self, ending: Ending) -> (Arc<Edge>, Kit) {
         self.release_use();
         match ending {
             Ending::Silent if !self.has_spoken => self.observe(Conduct::HeldIdle),
@@ -373,9 +373,18 @@ impl Inbound {
         if self.client.flush(patience).await.is_ok() {
             self.doubts.drain(..).for_each(Doubt::settle);
         }
-        self.client.close(patience).await;
+        let Self { edge, client, kept, .. } = self;
+        let kit = match ending {
+            Ending::Said(CloseCause::Quit) => client.close_after_quit(patience).await,
+            Ending::Said(CloseCause::TooManyErrors | CloseCause::NotSmtp)
+            | Ending::Gone
+            | Ending::Silent
+            | Ending::Enough
+            | Ending::Leave => client.close(patience).await,
+        };
         if let Some(upstream) = upstream {
-            self.kept.give_back_begun(&self.edge, upstream).await;
+            kept.give_back_begun(&edge, upstream).await;
         }
+        (edge, kit)
     }
 }

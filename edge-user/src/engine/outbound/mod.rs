@@ -76,7 +76,8 @@ pub(super) async fn run(edge: Arc<Edge>, mut client: Client, kept: Arc<Kept>) {
     else {
         edge.metrics.refused_outsiders.add(1);
         NOT_YOU.write(&mut client.out);
-        return client.close(GOODBYE).await;
+        client.close(GOODBYE).await;
+        return;
     };
     // A client that comes before the first health probe would be offered nothing, and might rewrite its mail for it.
     if !edge.upstreams.was_asked(settings.next_hop.first())

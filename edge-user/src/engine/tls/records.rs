@@ -14,11 +14,11 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use tokio::net::TcpStream;
 
 use super::Side;
 use super::output::{Short, invalid, put};
 use crate::engine::pool::{Buffer, Pool};
+use crate::engine::socket::Socket;
 
 /// Most octets that a peer's handshake may have, and most that a message of it may have later.
 pub(super) const HANDSHAKE_BYTES_MAX: usize = 64 << 10;
@@ -110,7 +110,7 @@ impl<S: Side> Records<S> {
     ///
     /// # Errors
     /// It failed, and the peer was told why where the socket took that at once.
-    pub(in crate::engine) async fn handshake(&mut self, socket: &TcpStream) -> io::Result<()> {
+    pub(in crate::engine) async fn handshake(&mut self, socket: &Socket) -> io::Result<()> {
         let mut bytes = 0;
         loop {
             match self.look(&mut [], Wish::Nothing) {
@@ -139,7 +139,7 @@ impl<S: Side> Records<S> {
     }
 
     /// Reads what is there; 0 is the end. The peer may end the connection without saying so: SMTP has its own ends.
-    pub(in crate::engine) fn try_read(&mut self, socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    pub(in crate::engine) fn try_read(&mut self, socket: &Socket, room: &mut [u8]) -> io::Result<usize> {
         let mut count = self.take_plain(room);
         loop {
             if count == room.len() {
@@ -168,7 +168,7 @@ impl<S: Side> Records<S> {
     }
 
     /// Writes all octets.
-    pub(in crate::engine) async fn write_all(&mut self, socket: &TcpStream, octets: &[u8]) -> io::Result<()> {
+    pub(in crate::engine) async fn write_all(&mut self, socket: &Socket, octets: &[u8]) -> io::Result<()> {
         let mut left = octets;
         while !left.is_empty() {
             self.encrypt(&mut left)?;
@@ -180,7 +180,7 @@ impl<S: Side> Records<S> {
     /// Writes as much of the pieces as an output buffer takes.
     pub(in crate::engine) async fn write_vectored(
         &mut self,
-        socket: &TcpStream,
+        socket: &Socket,
         pieces: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         self.flush(socket).await?;
@@ -198,7 +198,7 @@ impl<S: Side> Records<S> {
     }
 
     /// Says that nothing more will be written. A connection that is broken has nothing more to say.
-    pub(in crate::engine) async fn close(&mut self, socket: &TcpStream) -> io::Result<()> {
+    pub(in crate::engine) async fn close(&mut self, socket: &Socket) -> io::Result<()> {
         while !self.broken && !self.side.state().is_handshaking() {
             match self.look(&mut [], Wish::Close)? {
                 Look::Done(_) | Look::Starved => break,
@@ -326,7 +326,7 @@ impl<S: Side> Records<S> {
     }
 
     /// Reads from the socket what is there; 0 is the end.
-    fn receive(&mut self, socket: &TcpStream) -> io::Result<usize> {
+    fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
         let input = self.input.get_or_insert_with(|| self.pool.take_record());
         if input.room().is_empty() {
             input.compact();
@@ -361,7 +361,7 @@ impl<S: Side> Records<S> {
     }
 
     /// Writes the whole output.
-    async fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {
+    async fn flush(&mut self, socket: &Socket) -> io::Result<()> {
         loop {
             self.try_flush(socket)?;
             if self.output.is_none() {
@@ -372,7 +372,7 @@ impl<S: Side> Records<S> {
     }
 
     /// Writes what the socket takes of the output now.
-    fn try_flush(&mut self, socket: &TcpStream) -> io::Result<()> {
+    fn try_flush(&mut self, socket: &Socket) -> io::Result<()> {
         while let Some(mut output) = self.output.take() {
             match socket.try_write(output.unread()) {
                 Ok(count) => output.consume(count),

@@ -1,0 +1,196 @@
+//! All seats of one worker, and the tasks that sit there.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::client::{Client, Kit};
+use super::registry::Leave;
+use super::seat::{Arrival, Seat};
+use super::socket::Socket;
+use super::stream::Stream;
+use super::upstream::kept::Kept;
+use super::{Edge, inbound, locked, outbound};
+use crate::telemetry::Direction;
+
+/// Empty seats that are kept for the next sessions; the others are taken away.
+const EMPTY_SEATS_MAX: usize = 256;
+
+/// The seats of one worker. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seats {
+    state: Arc<Mutex<State>>,
+    all_left: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By their numbers.
+    all: Vec<Option<Arc<Seat>>>,
+    /// Numbers that no seat has.
+    free: Vec<usize>,
+    /// The last one to become empty is the first to be taken: its memory is warm.
+    empty: Vec<Arc<Seat>>,
+    /// Seats that are taken.
+    taken: usize,
+}
+
+/// A seat that was taken for a session.
+pub(super) enum Taken {
+    /// Its task waits there.
+    Empty(Arc<Seat>),
+    /// It was made just now: who took it starts its task.
+    New(Arc<Seat>),
+}
+
+impl Seats {
+    /// A seat for the next session.
+    pub(super) fn take(&self) -> Taken {
+        let mut state = locked(&self.state);
+        state.taken += 1;
+        if let Some(seat) = state.empty.pop() {
+            return Taken::Empty(seat);
+        }
+        let number = state.free.pop().unwrap_or(state.all.len());
+        let seat = Seat::new(number);
+        match state.all.get_mut(number) {
+            Some(place) => *place = Some(Arc::clone(&seat)),
+            None => state.all.push(Some(Arc::clone(&seat))),
+        }
+        Taken::New(seat)
+    }
+
+    /// No session came to it after all.
+    pub(super) fn give_back(&self, seat: Arc<Seat>) {
+        let mut state = locked(&self.state);
+        state.taken -= 1;
+        state.empty.push(seat);
+    }
+
+    /// The epoll set has news of these seats: number, and whether it is readable, writable, at its end.
+    pub(super) fn report(&self, news: impl Iterator<Item = (usize, [bool; 3])>) {
+        let state = locked(&self.state);
+        for (number, [readable, writable, ended]) in news {
+            if let Some(Some(seat)) = state.all.get(number) {
+                seat.report(readable, writable, ended);
+            }
+        }
+    }
+
+    /// Asks all sessions to leave.
+    pub(super) fn ask_all(&self, leave: Leave) {
+        locked(&self.state).all.iter().flatten().for_each(|seat| seat.ask(leave));
+    }
+
+    /// Waits until no session is left.
+    pub(super) async fn all_left(&self) {
+        loop {
+            let told = self.all_left.notified();
+            if locked(&self.state).taken == 0 {
+                return;
+            }
+            told.await;
+        }
+    }
+}
+
+/// Who sits at a seat; it is taken away when this is dropped.
+struct Sitting {
+    seats: Seats,
+    seat: Arc<Seat>,
+    taken: bool,
+}
+
+impl Sitting {
+    /// The session is over. `false`: so many seats are empty that this one is not kept.
+    fn rest(&mut self) -> bool {
+        self.taken = false;
+        let mut state = locked(&self.seats.state);
+        state.taken -= 1;
+        let keep = state.empty.len() < EMPTY_SEATS_MAX;
+        if keep {
+            state.empty.push(Arc::clone(&self.seat));
+        }
+        if state.taken == 0 {
+            drop(state);
+            self.seats.all_left.notify_waiters();
+        }
+        keep
+    }
+}
+
+impl Drop for Sitting {
+    fn drop(&mut self) {
+        let mut state = locked(&self.seats.state);
+        let number = self.seat.number();
+        state.all[number] = None;
+        state.free.push(number);
+        state.empty.retain(|seat| !Arc::ptr_eq(seat, &self.seat));
+        if self.taken {
+            state.taken -= 1;
+        }
+        drop(state);
+        self.seats.all_left.notify_waiters();
+    }
+}
+
+/// The task of a seat that was taken: serves one session after the other, for as long as the seat is kept.
+pub(super) async fn sit(mut edge: Arc<Edge>, kept: Arc<Kept>, seats: Seats, seat: Arc<Seat>) {
+    let mut sitting = Sitting { seats, seat, taken: true };
+    let mut kit = Kit::new(Arc::clone(&edge.pool));
+    loop {
+        let Arrival { socket, peer, direction, ticket } = sitting.seat.arrival().await;
+        sitting.taken = true;
+        let client = Client::new(Stream::clear(Socket::Seated(socket)), peer, ticket, kit);
+        match direction {
+            Direction::Inbound => (edge, kit) = inbound::run(edge, client, Arc::clone(&kept)).await,
+            Direction::Outbound => {
+                // Rare beside the others: so it has its memory only while it lasts.
+                Box::pin(outbound::run(Arc::clone(&edge), client, Arc::clone(&kept))).await;
+                kit = Kit::new(Arc::clone(&edge.pool));
+            }
+        }
+        if !sitting.rest() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(taken: &Taken) -> (usize, bool) {
+        match taken {
+            Taken::Empty(seat) => (seat.number(), false),
+            Taken::New(seat) => (seat.number(), true),
+        }
+    }
+
+    #[test]
+    fn an_empty_seat_is_taken_before_a_new_one_is_made() {
+        let seats = Seats::default();
+        let (first, second) = (seats.take(), seats.take());
+        assert_eq!((number(&first), number(&second)), ((0, true), (1, true)));
+        let (Taken::New(seat) | Taken::Empty(seat)) = first;
+        seats.give_back(seat);
+        assert_eq!(number(&seats.take()), (0, false));
+    }
+
+    #[test]
+    fn no_more_empty_seats_are_kept_than_may_be_and_their_numbers_come_again() {
+        let seats = Seats::default();
+        let mut sitting: Vec<_> = (0..EMPTY_SEATS_MAX + 10)
+            .map(|_| match seats.take() {
+                Taken::New(seat) | Taken::Empty(seat) => Sitting { seats: seats.clone(), seat, taken: true },
+            })
+            .collect();
+        let kept: Vec<bool> = sitting.iter_mut().map(Sitting::rest).collect();
+        assert_eq!(kept.iter().filter(|kept| **kept).count(), EMPTY_SEATS_MAX);
+        drop(sitting);
+        let state = locked(&seats.state);
+        assert_eq!((state.taken, state.empty.len(), state.free.len()), (0, 0, EMPTY_SEATS_MAX + 10));
+        drop(state);
+        assert!(number(&seats.take()).0 < EMPTY_SEATS_MAX + 10, "a number is used again");
+    }
+}
