@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use edge_core::incident::State;
@@ -43,8 +43,8 @@ impl EdgeDaemon {
 
     fn status(&self, now: UnixMillis) -> Result<Status, String> {
         let edge = &self.edge;
-        let flood = edge.flood.lock().unwrap_or_else(PoisonError::into_inner).state(now);
-        let bans = edge.reputation.lock().unwrap_or_else(PoisonError::into_inner).bans(now).len();
+        let flood = edge.flood_state();
+        let bans = edge.reputation.bans(now).len();
         let flood_secs = match flood {
             State::Calm => None,
             State::Flood { since } => Some(now.since(since).as_secs()),
@@ -77,7 +77,7 @@ impl EdgeDaemon {
     }
 
     fn bans(&self, now: UnixMillis) -> Vec<BanRow> {
-        let mut bans = self.edge.reputation.lock().unwrap_or_else(PoisonError::into_inner).bans(now);
+        let mut bans = self.edge.reputation.bans(now);
         bans.sort_by_key(|ban| ban.source);
         bans.into_iter().map(|ban| row(ban, now)).collect()
     }
@@ -99,8 +99,6 @@ impl EdgeDaemon {
         let ban = Ban { source, until: now.plus(length), cause: Cause::Operator };
         self.edge
             .reputation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
             .ban(ban.source, ban.until, ban.cause, now)
             .map_err(|refused| format!("{refused}; take it out of `never_ban` or `trusted_relays` first"))?;
         self.edge.orders.notify_one();
@@ -109,7 +107,7 @@ impl EdgeDaemon {
 
     fn unban(&self, source: &str, now: UnixMillis) -> Result<Reply, String> {
         let source = parse(source)?;
-        let known = self.edge.reputation.lock().unwrap_or_else(PoisonError::into_inner).unban(source, now);
+        let known = self.edge.reputation.unban(source, now);
         let at_nic = match &self.edge.dataplane {
             Some(dataplane) => dataplane.unban(source).map_err(|error| error.to_string())?,
             None => false,
@@ -123,7 +121,7 @@ impl EdgeDaemon {
 
     fn explain(&self, source: &str, now: UnixMillis) -> Result<Reply, String> {
         let source = parse(source)?;
-        let known = self.edge.reputation.lock().unwrap_or_else(PoisonError::into_inner).explain(source, now);
+        let known = self.edge.reputation.explain(source, now);
         Ok(Reply::Explained(Explained {
             source: known.source.to_string(),
             ban: known.ban.map(|ban| row(ban, now)),

@@ -11,8 +11,8 @@ use edge_core::source::Source;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::Edge;
 use super::registry::Leave;
-use super::{Edge, locked};
 use crate::dataplane::DropSample;
 use crate::telemetry::Event;
 
@@ -29,12 +29,11 @@ pub(super) fn adopt(edge: &Edge) {
     let now = edge.now();
     match dataplane.bans() {
         Ok(bans) => {
-            let mut reputation = locked(&edge.reputation);
             let mut adopted = 0;
             for ban in bans {
                 let cause = Cause::of_number(ban.cause);
                 let restored = Ban { source: ban.source, until: now.plus(ban.left), cause };
-                match reputation.restore(restored, now) {
+                match edge.reputation.restore(restored, now) {
                     Ok(()) => adopted += 1,
                     // The configuration changed: this prefix is never banned now.
                     Err(_) => {
@@ -44,7 +43,6 @@ pub(super) fn adopt(edge: &Edge) {
                     }
                 }
             }
-            drop(reputation);
             if adopted > 0 {
                 edge.log.event(Event::BansAdopted { bans: adopted });
             }
@@ -69,7 +67,7 @@ pub(super) async fn carry_out(edge: Arc<Edge>) {
         // Told or not: orders are looked for.
         let _ = timeout(LOOK_INTERVAL, edge.orders.notified()).await;
         while leaving.try_join_next().is_some() {}
-        let orders = locked(&edge.reputation).orders();
+        let orders = edge.reputation.orders();
         for ban in orders {
             edge.metrics.bans.add(1);
             match edge.registry.ask(ban.source, Leave::AtBorder) {
@@ -98,7 +96,7 @@ fn whole_secs(length: Duration) -> u64 {
 
 /// Writes the ban that is in force now: since it was ordered, the operator may have set a longer one, or lifted it.
 fn enforce(edge: &Edge, source: Source) {
-    let Some(ban) = locked(&edge.reputation).explain(source, edge.now()).ban else { return };
+    let Some(ban) = edge.reputation.explain(source, edge.now()).ban else { return };
     let length = ban.until.since(edge.now());
     // A short ban may be over before the last session has left.
     let Some(dataplane) = edge.dataplane.as_ref().filter(|_| !length.is_zero()) else {

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::clock::Deadline;
 use super::domains::Domains;
+use super::stripes::{STRIPES, Stripes};
 use super::upstream::{Upstream, UpstreamError};
 use super::{Edge, Route, locked};
 
@@ -23,6 +24,8 @@ use super::{Edge, Route, locked};
 const YES_FOR: Duration = Duration::from_secs(86_400);
 /// How long a no is believed.
 const NO_FOR: Duration = Duration::from_secs(600);
+/// Each stripe of what is remembered has room for at least so many mailboxes.
+const ENTRIES_MIN: usize = 512;
 /// Questions that wait for one upstream's prober.
 const WAITING_MAX: usize = 64;
 /// How long a session waits for a probe.
@@ -49,7 +52,8 @@ pub(super) enum Existence {
 /// What is known of mailboxes, and the way to ask for more.
 #[derive(Debug)]
 pub(super) struct Mailboxes {
-    cache: Mutex<Cache>,
+    /// In stripes by mailbox.
+    cache: Stripes<Cache>,
     probers: HashMap<SocketAddr, Prober>,
 }
 
@@ -128,26 +132,34 @@ pub(super) fn existence_by_reply(asked: Asked, code: u16, raw: &[u8]) -> Existen
 
 impl Mailboxes {
     pub(super) fn new(entries_max: usize, domains: &Domains) -> Self {
-        let cache = Cache { known: HashMap::new(), order: VecDeque::new(), entries_max };
+        let stripes = 1_usize << (entries_max / ENTRIES_MIN).clamp(1, STRIPES).ilog2();
+        let entries_max = entries_max / stripes;
+        let cache =
+            Stripes::new(stripes, |_| Cache { known: HashMap::new(), order: VecDeque::new(), entries_max });
         let prober = |address| {
             let (questions, waiting) = mpsc::channel(WAITING_MAX);
             (address, Prober { questions, waiting: Mutex::new(Some(waiting)) })
         };
-        Self { cache: Mutex::new(cache), probers: domains.upstreams().into_iter().map(prober).collect() }
+        Self { cache, probers: domains.upstreams().into_iter().map(prober).collect() }
     }
 
     /// An upstream answered RCPT for `path`. What it says of another spelling, say with a tag that is not ours, it does
     /// not say of the mailbox.
     pub(super) fn learn(&self, mailbox: &Mailbox, path: &[u8], existence: Existence, now: UnixMillis) {
         if path.eq_ignore_ascii_case(mailbox.as_str().as_bytes()) {
-            locked(&self.cache).learn(mailbox, existence, now);
+            locked(self.cache.of(mailbox)).learn(mailbox, existence, now);
         }
+    }
+
+    /// Whether a mailbox exists, as far as is remembered.
+    pub(super) fn known(&self, mailbox: &Mailbox, now: UnixMillis) -> Option<Existence> {
+        locked(self.cache.of(mailbox)).get(mailbox, now)
     }
 
     /// Whether a mailbox exists: from memory, or from the upstream, in bounded time.
     pub(super) async fn look(&self, edge: &Edge, mailbox: &Mailbox, path: &[u8], route: Route) -> Existence {
         let now = edge.now();
-        if let Some(known) = locked(&self.cache).get(mailbox, now) {
+        if let Some(known) = self.known(mailbox, now) {
             return known;
         }
         let up = edge.domains.servers(route).iter().find(|server| !edge.upstreams.is_down(**server));
@@ -199,7 +211,7 @@ async fn probe(edge: Arc<Edge>, address: SocketAddr, mut waiting: mpsc::Receiver
             }
         };
         let next = Deadline::after(PROBE_PAUSE);
-        let known = locked(&edge.mailboxes.cache).get(&question.mailbox, edge.now());
+        let known = edge.mailboxes.known(&question.mailbox, edge.now());
         let existence = match known {
             Some(known) => known,
             // The session that asked is gone, or waited long enough.

@@ -11,6 +11,7 @@ mod client;
 pub mod clock;
 mod domains;
 mod doubt;
+mod flood;
 mod inbound;
 mod liveness;
 mod mailboxes;
@@ -24,6 +25,7 @@ mod registry;
 mod seat;
 mod seats;
 mod socket;
+pub mod sources;
 mod stream;
 mod stripes;
 pub mod tls;
@@ -40,9 +42,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use edge_core::incident::{Detector, State};
 use edge_core::policy::{Policy, Situation};
-use edge_core::reputation::{Allowances, Correspondents, Reputation};
+use edge_core::reputation::{Allowances, Correspondents};
 use edge_core::signature::record::Record;
 use edge_core::signature::{Keys, Uses, tags};
 use edge_core::time::UnixMillis;
@@ -54,12 +55,14 @@ use self::blocks::Blocks;
 use self::clock::Clock;
 use self::domains::{Domains, Route};
 use self::doubt::Doubts;
+use self::flood::Flood;
 pub use self::liveness::Liveness;
 use self::mailboxes::Mailboxes;
 pub(crate) use self::outbound::tenants::Tenants;
 pub(crate) use self::pool::Pool;
 use self::quarantine::Quarantine;
 use self::registry::Registry;
+use self::sources::Sources;
 use self::tls::{Acceptor, Certificates, Connectors};
 pub(crate) use self::upstream::{Patience, Stage, Upstream, UpstreamError};
 use self::upstreams::Upstreams;
@@ -69,7 +72,7 @@ pub use self::worker::Listeners;
 use crate::config::{Config, FORWARDED_MAILBOXES_MAX};
 use crate::dataplane::Dataplane;
 use crate::state::StateDir;
-use crate::telemetry::{Event, EventLog, Metrics};
+use crate::telemetry::{EventLog, Metrics};
 
 /// Most idle read buffers that are kept (16 KiB each).
 const IDLE_BUFFERS_MAX: usize = 4096;
@@ -87,11 +90,11 @@ pub struct Edge {
     /// The filters; swapped whole on reload.
     pub policy: RwLock<Arc<Policy>>,
     /// What is known of all sources.
-    pub reputation: Mutex<Reputation>,
+    pub reputation: Sources,
     /// The domains that our users wrote to.
     pub correspondents: Mutex<Correspondents>,
     /// Watches for floods.
-    pub flood: Mutex<Detector>,
+    flood: Flood,
     /// Uses of tokens, tags and messages of the record.
     pub uses: Mutex<Uses>,
     /// What the rules of kinds let through to mailboxes, for each kind.
@@ -122,7 +125,7 @@ pub struct Edge {
     pub doubts: Doubts,
     /// Whether the threads still turn.
     pub liveness: Liveness,
-    /// Told when bans may wait in [`Reputation::orders`]: whoever bans calls `notify_one`.
+    /// Told when bans may wait in [`Sources::orders`]: whoever bans calls `notify_one`.
     pub orders: Notify,
     /// TLS towards clients.
     pub acceptor: Acceptor,
@@ -132,10 +135,6 @@ pub struct Edge {
     tenants: RwLock<Arc<Tenants>>,
     upstreams: Upstreams,
     mailboxes: Mailboxes,
-    /// When the flood began, in milliseconds since 1970; 0: there is none.
-    flood_since: AtomicU64,
-    /// Unproven bounces before it.
-    unproven_before_flood: AtomicU64,
     messages: AtomicU64,
 }
 
@@ -167,9 +166,9 @@ impl Edge {
             record: record::open(&config, state.as_ref(), Clock::System.now()),
             keys: RwLock::new(Arc::new(keys)),
             policy: RwLock::new(Arc::new(config.policy())),
-            reputation: Mutex::new(Reputation::new(config.reputation_limits(), spared)),
+            reputation: Sources::new(config.reputation_limits(), spared),
             correspondents: Mutex::new(Correspondents::new(config.reputation.correspondents_max)),
-            flood: Mutex::new(Detector::new(config.flood_limits())),
+            flood: Flood::new(config.flood_limits()),
             uses: Mutex::new(Uses::new(config.signature.uses_max, config.token_age_max().max(tags::AGE_MAX))),
             by_kind: Mutex::new(Allowances::new(config.kinds.mailboxes_max)),
             forwarded: Mutex::new(Allowances::new(FORWARDED_MAILBOXES_MAX)),
@@ -191,8 +190,6 @@ impl Edge {
             upstreams: Upstreams::new(&config),
             mailboxes: Mailboxes::new(limits.mailbox_cache_max, &domains),
             domains,
-            flood_since: AtomicU64::new(0),
-            unproven_before_flood: AtomicU64::new(0),
             // Ids go on after a restart: no two messages of a day share one.
             messages: AtomicU64::new(Clock::System.now().0 << 16),
             config,
@@ -207,20 +204,10 @@ impl Edge {
 
     /// What goes on now, whatever comes.
     pub(crate) fn situation(&self) -> Situation {
-        let flood = self.flood_on();
+        self.flood_heard();
+        let flood = self.in_flood_since().is_some();
         let first_signature = self.watch.first_signature();
         Situation { flood, grace: self.policy().grace.holds(first_signature, self.now(), flood) }
-    }
-
-    /// Whether a flood is on.
-    #[must_use]
-    pub fn flood_on(&self) -> bool {
-        self.in_flood_since().is_some()
-    }
-
-    /// When the flood began that is on.
-    pub(crate) fn in_flood_since(&self) -> Option<UnixMillis> {
-        Some(self.flood_since.load(Ordering::Relaxed)).filter(|since| *since != 0).map(UnixMillis)
     }
 
     pub(crate) fn keys(&self) -> Arc<Keys> {
@@ -271,36 +258,6 @@ impl Edge {
     pub(crate) fn next_id(&self) -> u64 {
         self.messages.fetch_add(1, Ordering::Relaxed)
     }
-
-    /// An unproven bounce came: the detector counts it.
-    pub(crate) fn unproven_came(&self) {
-        self.note_flood(|detector, now| detector.unproven(1, now));
-    }
-
-    /// Keeps the shared flag as the detector says, and logs when it turns. The detector stays locked meanwhile: of two
-    /// threads, the one that heard the older state must not write it over the newer.
-    fn note_flood(&self, ask: impl FnOnce(&mut Detector, UnixMillis) -> State) {
-        let mut detector = locked(&self.flood);
-        let since = match ask(&mut detector, self.now()) {
-            State::Calm => 0,
-            State::Flood { since } => since.0.max(1),
-        };
-        let before = self.flood_since.swap(since, Ordering::Relaxed);
-        let unproven = self.metrics.unproven.get();
-        match (before, since) {
-            (0, 0) => {}
-            (0, _) => {
-                self.unproven_before_flood.store(unproven, Ordering::Relaxed);
-                self.log.event(Event::FloodBegin { unproven });
-            }
-            (_, 0) => {
-                let secs = self.now().since(UnixMillis(before)).as_secs();
-                let unproven = unproven.saturating_sub(self.unproven_before_flood.load(Ordering::Relaxed));
-                self.log.event(Event::FloodEnd { secs, unproven });
-            }
-            (_, _) => {}
-        }
-    }
 }
 
 /// Serves until `stop` says so: binds the listeners, starts one worker a core, and returns when all have ended.
@@ -347,7 +304,7 @@ async fn housekeeping(edge: Arc<Edge>, mut stop: told::Receiver<bool>) {
     tasks.spawn(again(Arc::clone(&edge), bans::carry_out));
     tasks.spawn(again(Arc::clone(&edge), bans::attend_nic));
     tasks.spawn(again(Arc::clone(&edge), upstreams::watch_health));
-    tasks.spawn(again(Arc::clone(&edge), watch_flood));
+    tasks.spawn(again(Arc::clone(&edge), flood::watch));
     tasks.spawn(again(Arc::clone(&edge), quarantine::sweep_hourly));
     mailboxes::start_probers(&edge, &mut tasks);
     // The sender is gone: nobody is left who could say stop, which says it too.
@@ -362,14 +319,6 @@ async fn again<F: Future<Output = ()> + Send + 'static>(edge: Arc<Edge>, task: f
         let Some(Err(fault)) = only.join_next().await else { return };
         worker::note_panic(&edge, Err(fault));
         tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-/// A flood also ends when nothing comes any more.
-async fn watch_flood(edge: Arc<Edge>) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        edge.note_flood(Detector::state);
     }
 }
 

@@ -188,11 +188,6 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Where the session sits.
-    pub(crate) fn seat(&self) -> &Arc<Seat> {
-        &self.seat
-    }
-
     pub(crate) fn leave(&self) -> Leave {
         self.seat.leave()
     }

@@ -1,7 +1,7 @@
 //! What is known of each upstream: whether it answers, and what it offered last.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,6 +40,35 @@ pub(super) struct Upstreams {
     wanted: Notify,
     /// How often it was changed how upstreams are spoken to.
     settings: AtomicUsize,
+    /// What may be offered, inbound and outbound: written when an upstream says something new, read by each session.
+    offers: [Packed; 2],
+    /// Of two who renew them, the second has seen what the first one said.
+    renewing: Mutex<()>,
+}
+
+/// An [`Offer`] and the size beside it, in one word: no session waits for who writes it.
+#[derive(Debug, Default)]
+struct Packed(AtomicU64);
+
+impl Packed {
+    /// The flags are in the lowest bits, the size above them; 0 is no size.
+    const SIZE_FROM_BIT: u32 = 4;
+    const SIZE_MAX: u64 = u64::MAX >> Self::SIZE_FROM_BIT;
+
+    fn set(&self, (offer, size): (Offer, Option<u64>)) {
+        let Offer { eight_bit_mime, smtputf8, dsn, starttls } = offer;
+        let flags = [eight_bit_mime, smtputf8, dsn, starttls];
+        let flags = (0..).zip(flags).fold(0, |all, (bit, flag)| all | u64::from(flag) << bit);
+        let size = size.map_or(0, |size| size.clamp(1, Self::SIZE_MAX));
+        self.0.store(size << Self::SIZE_FROM_BIT | flags, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> (Offer, Option<u64>) {
+        let word = self.0.load(Ordering::Relaxed);
+        let [eight_bit_mime, smtputf8, dsn, starttls] = [0, 1, 2, 3].map(|bit| word >> bit & 1 == 1);
+        let size = Some(word >> Self::SIZE_FROM_BIT).filter(|size| *size != 0);
+        (Offer { eight_bit_mime, smtputf8, dsn, starttls }, size)
+    }
 }
 
 #[derive(Debug)]
@@ -95,11 +124,15 @@ impl Upstreams {
             places: Arc::new(Semaphore::new(config.limits.upstream_connections_max)),
             waiting: AtomicUsize::new(0),
         };
-        Self {
+        let upstreams = Self {
             all: addresses.into_iter().map(known).collect(),
             wanted: Notify::new(),
             settings: AtomicUsize::new(0),
-        }
+            offers: Default::default(),
+            renewing: Mutex::default(),
+        };
+        upstreams.renew_offers();
+        upstreams
     }
 
     fn known(&self, address: SocketAddr) -> Option<&Known> {
@@ -143,6 +176,17 @@ impl Upstreams {
     /// What may be offered to a client: what every upstream that its mail could go to offers, as far as it is known.
     /// And the largest message they all take, where they state one.
     pub(super) fn offer(&self, direction: Direction) -> (Offer, Option<u64>) {
+        self.offers[direction as usize].get()
+    }
+
+    fn renew_offers(&self) {
+        let _one_by_one = locked(&self.renewing);
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            self.offers[direction as usize].set(self.offer_by_all(direction));
+        }
+    }
+
+    fn offer_by_all(&self, direction: Direction) -> (Offer, Option<u64>) {
         let mut offer = Offer { eight_bit_mime: true, smtputf8: true, dsn: true, starttls: false };
         let mut size: Option<u64> = None;
         for known in &self.all {
@@ -179,7 +223,12 @@ impl Upstreams {
         let mut state = locked(&self.known(address)?.state);
         let before = *state;
         *state = next(before);
-        Some((before, *state))
+        let after = *state;
+        drop(state);
+        if before.capabilities() != after.capabilities() {
+            self.renew_offers();
+        }
+        Some((before, after))
     }
 }
 

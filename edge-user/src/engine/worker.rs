@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
+use super::Edge;
 use super::liveness::Answering;
 use super::reactor::Reactor;
 use super::registry::{Leave, NoPlace};
@@ -28,8 +29,7 @@ use super::seat::Arrival;
 use super::seats::{Seats, Taken, sit};
 use super::socket::Seated;
 use super::upstream::kept::{self, Kept};
-use super::{Edge, locked};
-use crate::telemetry::{Direction, Event, Level};
+use crate::telemetry::{Direction, Event, Level, shard};
 
 /// Connections that the kernel keeps waiting at each listener.
 const BACKLOG: i32 = 1024;
@@ -103,6 +103,7 @@ impl Listeners {
             let answering = edge.liveness.join(&name);
             let core = cores.as_ref().map(|cores| cores[number]);
             std::thread::Builder::new().name(name).spawn(move || {
+                shard::is_workers(number);
                 pin_to(core);
                 work(&edge, listeners, kept, answering, stop)
             })
@@ -320,7 +321,7 @@ impl Worker {
             return turn_away(&socket, &BLOCKED);
         }
         if direction == Direction::Inbound {
-            match locked(&edge.reputation).connect(source, edge.now()) {
+            match edge.reputation.connect(source, edge.now()) {
                 Answer::Go => {}
                 Answer::OverBudget | Answer::Banned => {
                     edge.metrics.refused_budget.add(1);

@@ -1,4 +1,5 @@
-//! The event log: a bounded queue that a thread of its own writes out, so that the hot path never waits.
+//! The event log: a bounded queue ([`super::queue`]) that a thread of its own writes out, so that the hot path never
+//! waits.
 //!
 //! Its last places are kept: lines about mail cannot crowd out lines about bans and floods, and neither can crowd out
 //! what the operator changed. It is one queue all the same, so that lines come out in their order.
@@ -9,13 +10,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam::channel::{self, Receiver, Sender, TrySendError};
 use edge_core::time::UnixMillis;
 
 use super::event::{Event, Origin, VerdictLine};
 use super::format;
 use super::hashing::AddressHasher;
 use super::metrics::Counter;
+use super::queue::{self, Next, Queue, Taker};
 use crate::config::LogFormat;
 
 /// Lines are written together up to this size, in octets.
@@ -42,20 +43,10 @@ pub struct Settings {
 /// Where events go. Clones write to the same place.
 #[derive(Clone, Debug)]
 pub struct EventLog {
-    queue: Sender<Message>,
+    queue: Queue,
     queue_lines_max: usize,
     lost: Arc<Counter>,
     clock: fn() -> UnixMillis,
-}
-
-#[expect(
-    clippy::large_enum_variant,
-    reason = "all but a few are events: a box would cost each an allocation"
-)]
-enum Message {
-    Event(UnixMillis, Event),
-    /// Everything queued before it is written: say so.
-    Flush(Sender<()>),
 }
 
 impl EventLog {
@@ -72,11 +63,11 @@ impl EventLog {
     /// The same for who may start no thread yet: lines wait in the queue until [`Waiting::start`].
     pub fn prepare<W: Write + Send + 'static>(settings: Settings, to: W) -> (Self, Waiting<W>) {
         let queue_lines_max = settings.queue_lines_max.max(1);
-        let (queue, waiting) =
-            channel::bounded(queue_lines_max.saturating_add(EDGE_LINES).saturating_add(OPERATOR_LINES));
+        let (queue, waiting) = queue::new();
         let lost = Arc::new(Counter::default());
         let clock = settings.clock;
-        let writer = Writer { settings, waiting, lost: Arc::clone(&lost), lost_told: 0, to };
+        let pen = Pen { settings, batch: String::new(), lines: 0, lost: Arc::clone(&lost), lost_told: 0, to };
+        let writer = Writer { waiting, pen };
         (Self { queue, queue_lines_max, lost, clock }, Waiting(writer))
     }
 
@@ -98,23 +89,19 @@ impl EventLog {
 
     /// Waits until all that was queued before is written, `deadline` at most. `false`: it was not in time.
     pub fn flush(&self, deadline: Duration) -> bool {
-        let (done, told) = channel::bounded(1);
-        self.queue.send_timeout(Message::Flush(done), deadline).is_ok() && told.recv_timeout(deadline).is_ok()
+        self.queue.flush(deadline)
     }
 
     fn queue(&self, at: UnixMillis, event: Event) {
         let places = match event.origin() {
             Origin::Traffic => self.queue_lines_max,
             Origin::Edge => self.queue_lines_max.saturating_add(EDGE_LINES),
-            Origin::Operator => usize::MAX, // the queue's own bound
+            Origin::Operator => {
+                self.queue_lines_max.saturating_add(EDGE_LINES).saturating_add(OPERATOR_LINES)
+            }
         };
-        // Two threads may both see the last place and take one too many: the kept ones are plenty.
-        if self.queue.len() >= places {
-            return self.lost.add(1);
-        }
-        match self.queue.try_send(Message::Event(at, event)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost.add(1),
+        if !self.queue.add((at, event), places) {
+            self.lost.add(1);
         }
     }
 }
@@ -140,8 +127,17 @@ impl<W> fmt::Debug for Waiting<W> {
 
 /// The thread's side.
 struct Writer<W> {
+    waiting: Taker,
+    pen: Pen<W>,
+}
+
+/// Formats lines, and writes them together.
+struct Pen<W> {
     settings: Settings,
-    waiting: Receiver<Message>,
+    /// Formatted, and not written yet.
+    batch: String,
+    /// How many lines it holds.
+    lines: u64,
     lost: Arc<Counter>,
     /// How many lost lines the log itself has told of.
     lost_told: u64,
@@ -150,45 +146,46 @@ struct Writer<W> {
 
 impl<W: Write> Writer<W> {
     /// Ends when every [`EventLog`] is gone.
-    fn run(mut self) {
-        let mut batch = String::new();
-        while let Ok(first) = self.waiting.recv() {
-            let (mut lines, mut flushed) = (0, Vec::new());
-            let mut next = Some(first);
-            while let Some(message) = next {
-                match message {
-                    Message::Event(at, event) => {
-                        self.append(&mut batch, at, event);
-                        lines += 1;
-                    }
-                    Message::Flush(done) => flushed.push(done),
-                }
-                next = if batch.len() < BATCH_BYTES_MAX { self.waiting.try_recv().ok() } else { None };
-            }
-            self.tell_of_losses(&mut batch);
-            if self.to.write_all(batch.as_bytes()).and_then(|()| self.to.flush()).is_err() {
-                self.lost.add(lines);
-            }
-            batch.clear();
-            for done in flushed {
-                // Who asked may have given up waiting.
-                let _ = done.send(());
-            }
+    fn run(self) {
+        let Self { mut waiting, mut pen } = self;
+        while let Next::More = waiting.take(|lines| {
+            lines.for_each(|(at, event)| pen.add(at, event));
+            pen.put();
+        }) {}
+    }
+}
+
+impl<W: Write> Pen<W> {
+    fn add(&mut self, at: UnixMillis, event: Event) {
+        self.append(at, event);
+        self.lines += 1;
+        if self.batch.len() >= BATCH_BYTES_MAX {
+            self.put();
         }
     }
 
-    fn append(&self, batch: &mut String, at: UnixMillis, mut event: Event) {
+    fn append(&mut self, at: UnixMillis, mut event: Event) {
         if let Some(hasher) = &self.settings.hasher {
             hash_mailboxes(hasher, &mut event);
         }
-        format::line(batch, self.settings.format, at, &event);
+        format::line(&mut self.batch, self.settings.format, at, &event);
     }
 
-    fn tell_of_losses(&mut self, batch: &mut String) {
+    /// Writes what is formatted.
+    fn put(&mut self) {
+        self.tell_of_losses();
+        if self.to.write_all(self.batch.as_bytes()).and_then(|()| self.to.flush()).is_err() {
+            self.lost.add(self.lines);
+        }
+        self.batch.clear();
+        self.lines = 0;
+    }
+
+    fn tell_of_losses(&mut self) {
         let lost = self.lost.get();
         if lost > self.lost_told {
             let event = Event::LinesLost { lines: lost - self.lost_told };
-            self.append(batch, (self.settings.clock)(), event);
+            self.append((self.settings.clock)(), event);
             self.lost_told = lost;
         }
     }

@@ -9,6 +9,8 @@ mod format;
 mod hashing;
 mod log;
 mod metrics;
+mod queue;
+pub(crate) mod shard;
 mod why;
 
 pub use diagnostics::install as install_diagnostics;

@@ -1,7 +1,6 @@
 //! Replies (RFC 5321 section 4.2), ours and the upstream's.
 
 use std::borrow::Cow;
-use std::io::Write as _;
 
 use memchr::memchr2;
 
@@ -38,17 +37,38 @@ impl Reply {
     /// long for a line is cut: a reply can never become two.
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        match self.enhanced {
-            Some(Enhanced(class, subject, detail)) => {
-                write!(out, "{} {class}.{subject}.{detail} ", self.code).expect("a Vec takes all bytes");
+        push_number(out, self.code);
+        out.push(b' ');
+        if let Some(Enhanced(class, subject, detail)) = self.enhanced {
+            for (number, behind) in [(u16::from(class), b'.'), (subject, b'.'), (detail, b' ')] {
+                push_number(out, number);
+                out.push(behind);
             }
-            None => write!(out, "{} ", self.code).expect("a Vec takes all bytes"),
         }
+        let text = self.text.as_bytes();
         let room = REPLY_LINE_BYTES_MAX - 2 - (out.len() - start);
-        let printable = |octet: u8| if matches!(octet, b' '..=b'~') { octet } else { b'?' };
-        out.extend(self.text.bytes().take(room).map(printable));
+        let text = &text[..text.len().min(room)];
+        let place = out.len();
+        out.extend_from_slice(text);
+        for octet in &mut out[place..] {
+            if !matches!(octet, b' '..=b'~') {
+                *octet = b'?';
+            }
+        }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Appends a number in decimal. (Every reply has four of them: the formatting machinery of `write!` would cost more than
+/// all the rest of it.)
+fn push_number(out: &mut Vec<u8>, number: u16) {
+    let digit = |power: u16| b'0' + (number / power % 10) as u8;
+    for power in [10_000, 1000, 100, 10] {
+        if number >= power {
+            out.push(digit(power));
+        }
+    }
+    out.push(digit(1));
 }
 
 /// A whole reply of the upstream, as it stands in the read buffer: one line or many, the last CRLF included.
@@ -126,6 +146,15 @@ mod tests {
         assert_eq!(written(&reply), "220 edge??250 yes ??\r\n");
         let reply = Reply { code: 220, enhanced: None, text: "x".repeat(2000).into() };
         assert_eq!(written(&reply).len(), 512);
+    }
+
+    #[test]
+    fn every_number_is_written_as_it_is_said() {
+        for number in (0..=1100).chain([9_999, 10_000, 60_606, u16::MAX]) {
+            let mut out = Vec::new();
+            push_number(&mut out, number);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Inbound {
 
     /// Whether the source has credit: it may hold bounces where the room is short.
     pub(super) fn has_credit(&self) -> bool {
-        locked(&self.edge.reputation).explain(self.client.source, self.edge.now()).credit > 0.0
+        self.edge.reputation.explain(self.client.source, self.edge.now()).credit > 0.0
     }
 
     /// Whether our users wrote to the sender's domain.
@@ -121,7 +121,7 @@ impl Inbound {
             return;
         }
         self.edge.metrics.unproven.add(1);
-        self.edge.unproven_came();
+        self.edge.unproven_came(self.edge.now());
         // What was deferred comes again.
         if let Some(verdict) = verdict.filter(|_| outcome.code / 100 != 4) {
             let sample = self.message.as_mut().and_then(|message| message.sample.take());
@@ -177,7 +177,7 @@ impl Inbound {
     pub(super) fn refused_at_data(&mut self, verdict: Verdict, code: u16) {
         self.edge.metrics.unproven.add(1);
         self.edge.metrics.bounces_rejected.add(1);
-        self.edge.unproven_came();
+        self.edge.unproven_came(self.edge.now());
         self.observe(Conduct::UnprovenBounce);
         let refusal = Some(Refusal::Unproven);
         self.log_verdict(Some(verdict), None, Outcome { code, delivered: false, refusal, bytes: 0 });

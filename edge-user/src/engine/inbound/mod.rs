@@ -39,7 +39,7 @@ use super::doubt::Doubt;
 use super::mailboxes::Existence;
 use super::upstream::Upstream;
 use super::upstream::kept::Kept;
-use super::{Edge, Route, locked};
+use super::{Edge, Route};
 use crate::telemetry::Direction;
 
 /// Most octets that are added to a message: the SIZE offered is that much less than the upstream's.
@@ -267,7 +267,7 @@ impl Inbound {
             // Forged senders are often made up: the honest server that bounces to one made no error. It pays as for
             // any bounce that nothing proves.
             self.session.forgive();
-            self.edge.unproven_came();
+            self.edge.unproven_came(self.edge.now());
             self.observe(Conduct::UnprovenBounce);
         }
     }
@@ -326,8 +326,7 @@ impl Inbound {
     /// Something happened that reputation should know.
     fn observe(&mut self, conduct: Conduct) {
         let edge = &self.edge;
-        let answer =
-            locked(&edge.reputation).observe(self.client.source, conduct, edge.in_flood_since(), edge.now());
+        let answer = edge.reputation.observe(self.client.source, conduct, edge.in_flood_since(), edge.now());
         match answer {
             Answer::Go => {}
             Answer::OverBudget => self.enough = true,

@@ -4,7 +4,6 @@ use edge_core::policy::{Action, RequireTag};
 use edge_core::signature::TAG_USES_MAX;
 
 use super::*;
-use crate::engine::locked;
 use crate::engine::tests::scripted::Act;
 
 fn bounce(token: &str) -> String {
@@ -251,7 +250,7 @@ async fn an_overused_token_earns_nothing_and_counts_towards_the_flood_that_refus
     );
     assert_eq!(replies[20..], ["550", "550"]);
     let source = "127.0.0.1".parse().expect("a source");
-    let known = locked(&lab.edge.reputation).explain(source, lab.edge.now());
+    let known = lab.edge.reputation.explain(source, lab.edge.now());
     assert_eq!((known.proven, known.unproven), (16, 6), "{known:?}");
     let metrics = &lab.edge.metrics;
     assert_eq!((metrics.bounces_token.get(), metrics.unproven.get()), (16, 6));

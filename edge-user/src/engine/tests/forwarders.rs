@@ -88,6 +88,6 @@ async fn a_forwarder_that_passes_a_flood_on_delivers_its_rate_and_is_not_banned(
     }
     assert!(lab.edge.flood_on());
     assert_eq!(delivered, 5);
-    let bans = crate::engine::locked(&lab.edge.reputation).bans(lab.edge.now());
+    let bans = lab.edge.reputation.bans(lab.edge.now());
     assert!(bans.is_empty(), "{bans:?}");
 }

@@ -84,7 +84,7 @@ async fn who_always_passes_at_the_nic_is_not_banned_behind_it_either() {
     let mut talk = lab.greeted().await;
     talk.say("MAIL FROM:<a@far.example>", "250").await;
     talk.say("RCPT TO:<trap@ours.example>", "550 5.1.1").await;
-    assert_eq!(locked(&lab.edge.reputation).bans(lab.edge.now()), []);
+    assert_eq!(lab.edge.reputation.bans(lab.edge.now()), []);
     lab.greeted().await;
 }
 
@@ -95,7 +95,7 @@ async fn a_banned_sources_sessions_end_at_their_command_border_and_not_in_a_body
     busy.envelope("a@far.example", "user@ours.example").await;
     busy.send("Subject: x\r\n").await;
     let until = lab.edge.now().plus(Duration::from_secs(60));
-    let ban = locked(&lab.edge.reputation).ban(loopback(), until, Cause::Operator, lab.edge.now());
+    let ban = lab.edge.reputation.ban(loopback(), until, Cause::Operator, lab.edge.now());
     ban.expect("not a never-ban prefix");
     lab.edge.orders.notify_one();
     idle.expect("421").await;
@@ -115,7 +115,7 @@ async fn a_short_ban_that_waited_does_not_shorten_the_operators() {
     busy.envelope("a@far.example", "user@ours.example").await;
     for (cause, secs) in [(Cause::Trap, 60), (Cause::Operator, 3600)] {
         let until = lab.edge.now().plus(Duration::from_secs(secs));
-        let ban = locked(&lab.edge.reputation).ban(loopback(), until, cause, lab.edge.now());
+        let ban = lab.edge.reputation.ban(loopback(), until, cause, lab.edge.now());
         ban.expect("not a never-ban prefix");
     }
     lab.edge.orders.notify_one();
@@ -140,7 +140,7 @@ async fn a_session_of_a_banned_source_that_never_ends_its_message_is_aborted() {
     let mut busy = lab.greeted().await;
     busy.envelope("a@far.example", "user@ours.example").await;
     let until = lab.edge.now().plus(Duration::from_secs(600));
-    let ban = locked(&lab.edge.reputation).ban(loopback(), until, Cause::Operator, lab.edge.now());
+    let ban = lab.edge.reputation.ban(loopback(), until, Cause::Operator, lab.edge.now());
     ban.expect("not a never-ban prefix");
     tokio::time::pause();
     busy.expect("421").await;
@@ -151,7 +151,7 @@ async fn a_session_of_a_banned_source_that_never_ends_its_message_is_aborted() {
 #[tokio::test]
 async fn who_says_nothing_is_told_421_and_reputation_hears_of_it() {
     let lab = Lab::new(Script::default()).await;
-    let banned = || locked(&lab.edge.reputation).bans(lab.edge.now());
+    let banned = || lab.edge.reputation.bans(lab.edge.now());
     for _ in 0..3 {
         assert_eq!(banned(), [], "one may be slow");
         let mut talk = lab.connect().await;
@@ -262,7 +262,7 @@ async fn who_is_silent_or_leaves_in_the_middle_of_a_transaction_held_a_place_for
     let mut last = talks.pop().expect("a session");
     last.expect("421 4.4.2").await;
     last.expect_end().await;
-    let bans = locked(&lab.edge.reputation).bans(lab.edge.now());
+    let bans = lab.edge.reputation.bans(lab.edge.now());
     assert_eq!(bans.iter().map(|ban| ban.cause).collect::<Vec<_>>(), [Cause::HeldIdle]);
 }
 
@@ -285,7 +285,7 @@ async fn who_speaks_no_smtp_is_banned() {
     talk.expect("220").await;
     talk.send("GET / HTTP/1.1\r\nHost: edge\r\n\r\n").await;
     while talk.reply().await.is_some() {}
-    let bans = locked(&lab.edge.reputation).bans(lab.edge.now());
+    let bans = lab.edge.reputation.bans(lab.edge.now());
     assert_eq!(
         bans.iter().map(|ban| (ban.source, ban.cause)).collect::<Vec<_>>(),
         [(loopback(), Cause::NotSmtp)]
@@ -341,7 +341,7 @@ fn serve_ends_when_it_is_told_to() {
 #[tokio::test]
 async fn proven_bounces_and_mail_of_correspondents_earn_credit_and_other_mail_does_not() {
     let lab = Lab::new(Script::default()).await;
-    let known = || locked(&lab.edge.reputation).explain(loopback(), lab.edge.now());
+    let known = || lab.edge.reputation.explain(loopback(), lab.edge.now());
     let mut talk = lab.greeted().await;
     talk.envelope("a@far.example", "user@ours.example").await;
     talk.say(".", "250").await;

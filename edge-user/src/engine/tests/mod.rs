@@ -48,7 +48,7 @@ use crate::telemetry::{Direction, EventLog, Settings};
 /// No test waits longer; the paused clock reaches it at once.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-const CONFIG: &str = r#"
+pub(in crate::engine) const CONFIG: &str = r#"
 hostname = "edge.example"
 [inbound]
 listen = ["127.0.0.1:25"]
@@ -89,7 +89,7 @@ struct Lab {
 }
 
 /// The configuration, on any free port.
-fn parsed(text: &str) -> Config {
+pub(in crate::engine) fn parsed(text: &str) -> Config {
     let loaded = crate::config::parse(text, Path::new("test")).expect("the tests' configuration is right");
     let mut config = loaded.config;
     config.inbound.listen[0].set_port(0);

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use edge_core::policy::Action;
 
 use super::*;
-use crate::engine::locked;
 use crate::engine::quarantine::{Item, NotKept};
 
 /// Everything unproven is quarantined; the machine's own disk may be as full as it is.
@@ -90,7 +89,7 @@ async fn a_quarantined_bounce_is_on_disk_with_its_envelope_and_the_upstream_neve
     assert_eq!((metrics.bounces_quarantined.get(), metrics.unproven.get()), (1, 1));
     assert_eq!(metrics.bounces_discarded.get(), 0);
     let source = "127.0.0.1".parse().expect("a source");
-    assert_eq!(locked(&lab.edge.reputation).explain(source, lab.edge.now()).unproven, 1);
+    assert_eq!(lab.edge.reputation.explain(source, lab.edge.now()).unproven, 1);
     let log = lab.logged();
     assert!(log.contains(&format!("\"quarantine\":\"{}\"", items[0].id)), "{log}");
 }

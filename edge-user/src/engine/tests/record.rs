@@ -137,7 +137,7 @@ async fn the_record_earns_no_credit() {
     lab.sent("a@ours.example", 1);
     assert_eq!(&send(&lab, "user@ours.example", &few_fields("a@ours.example")).await[..3], "250");
     let source = "127.0.0.1".parse().expect("a source");
-    let known = crate::engine::locked(&lab.edge.reputation).explain(source, lab.edge.now());
+    let known = lab.edge.reputation.explain(source, lab.edge.now());
     assert_eq!((known.proven, known.unproven), (0, 0), "{known:?}");
 }
 

@@ -106,7 +106,7 @@ async fn a_flood_ends_grace_where_the_operator_says_so() {
         })
         .await;
         for _ in 0..20 {
-            lab.edge.unproven_came();
+            lab.edge.unproven_came(lab.edge.now());
         }
         assert!(lab.edge.flood_on());
         assert_eq!(send(&lab, "user@ours.example").await, reply, "grace_in_flood = {in_flood}");
