@@ -14,6 +14,9 @@ const SESSION_BYTES: u64 = 40 << 10;
 const UNDECIDED_BYTES: u64 = 20 << 10;
 const DRAFT_BYTES: u64 = 16 << 10;
 
+/// Large read buffers, for messages that come fast: all of them.
+const LARGE_BUFFERS_BYTES: u64 = 64 * (128 << 10);
+
 /// Copies of bounces that watching looks at, and as much again for the one that is parsed.
 const SAMPLES_BYTES: u64 = 2 * (16 << 20);
 
@@ -151,6 +154,7 @@ fn memory_needed(config: &Config) -> u64 {
         (limits.hold_total_bytes_max as u64, 1),
         (limits.sessions_max as u64, SESSION_BYTES + UNDECIDED_BYTES + DRAFT_BYTES),
         (1, SAMPLES_BYTES),
+        (1, LARGE_BUFFERS_BYTES),
         (config.kinds.mailboxes_max as u64 + FORWARDED_MAILBOXES_MAX as u64, RATE_BYTES),
         (config.quarantine.messages_max as u64, ROW_BYTES * CALLERS_MAX),
         (reputation.newcomers_max as u64, SOURCE_BYTES),

@@ -14,7 +14,7 @@ use rustls::CommonState;
 use tokio::time::timeout;
 
 use super::clock::{Alarm, Deadline};
-use super::pool::{Buffer, Held, Pool};
+use super::pool::{BUFFER_BYTES, Buffer, Held, Pool};
 use super::registry::{Leave, Ticket};
 use super::stream::Stream;
 use super::tls::{Accepted, Handshake, Side};
@@ -100,13 +100,16 @@ pub(crate) struct Client {
     ticket: Ticket,
     alarm: Alarm,
     bytes_in: u64,
+    /// The last read filled its buffer: more is there than fits.
+    overflows: bool,
 }
 
 impl Client {
     pub(crate) fn new(stream: Stream<Accepted>, peer: SocketAddr, ticket: Ticket, kit: Kit) -> Self {
         let Kit { pool, out, alarm } = kit;
         let source = Source::from(peer.ip());
-        Self { stream, peer, source, pool, input: Input::default(), out, ticket, alarm, bytes_in: 0 }
+        let (input, bytes_in, overflows) = (Input::default(), 0, false);
+        Self { stream, peer, source, pool, input, out, ticket, alarm, bytes_in, overflows }
     }
 
     /// Done with the first `count` unread octets.
@@ -126,6 +129,13 @@ impl Client {
         let Some(mut buffer) = self.input.0.take() else { return };
         match held.filter(|held| held.is_open()) {
             None if buffer.unread().is_empty() => self.pool.give_back(buffer),
+            None if buffer.is_large() && !self.overflows && buffer.unread().len() < BUFFER_BYTES => {
+                // Others may need it more.
+                let mut next = self.pool.take();
+                move_unread(&buffer, &mut next);
+                self.pool.give_back(buffer);
+                self.input.0 = Some(next);
+            }
             None => {
                 buffer.compact();
                 self.input.0 = Some(buffer);
@@ -133,13 +143,25 @@ impl Client {
             Some(_) if !buffer.room().is_empty() => self.input.0 = Some(buffer),
             Some(held) => {
                 let mut next = self.pool.take();
-                let unread = buffer.unread();
-                next.room()[..unread.len()].copy_from_slice(unread);
-                next.filled(unread.len());
+                move_unread(&buffer, &mut next);
                 held.seal(buffer);
                 self.input.0 = Some(next);
             }
         }
+    }
+
+    /// What is unread goes on in a large buffer, where one is left: a message streams, and more of it is there than fits.
+    fn grow(&mut self) {
+        let Some(buffer) = self.input.0.take_if(|buffer| !buffer.is_large()) else { return };
+        let buffer = match self.pool.take_large() {
+            Some(mut large) => {
+                move_unread(&buffer, &mut large);
+                self.pool.give_back(buffer);
+                large
+            }
+            None => buffer,
+        };
+        self.input.0 = Some(buffer);
     }
 
     /// Waits for more octets, at most for `patience`. At a command border it also ends when the session is to leave;
@@ -150,7 +172,12 @@ impl Client {
         at_border: bool,
         held: Option<&mut Held>,
     ) -> Read {
+        let streams = held.as_ref().is_some_and(|held| held.bytes() == 0);
         self.make_room(held);
+        let large = streams && self.overflows;
+        if large {
+            self.grow();
+        }
         let by = Deadline::after(patience);
         loop {
             if let Some(read) = self.is_to_leave(at_border) {
@@ -162,7 +189,7 @@ impl Client {
                 News::Asked => continue,
                 News::TooLate => return Read::TimedOut,
             }
-            if let Some(read) = self.take_in() {
+            if let Some(read) = self.take_in(large) {
                 return read;
             }
         }
@@ -195,13 +222,16 @@ impl Client {
     }
 
     /// Reads what is there. `None`: it was nothing after all.
-    fn take_in(&mut self) -> Option<Read> {
-        let none = self.input.0.is_none();
-        let buffer = self.input.0.get_or_insert_with(|| self.pool.take());
+    fn take_in(&mut self, large: bool) -> Option<Read> {
+        let (none, pool) = (self.input.0.is_none(), &self.pool);
+        let take = || large.then(|| pool.take_large()).flatten().unwrap_or_else(|| pool.take());
+        let buffer = self.input.0.get_or_insert_with(take);
+        let most = buffer.room().len();
         match self.stream.try_read(buffer.room()) {
             Ok(0) => Some(Read::Closed),
             Ok(count) => {
                 buffer.filled(count);
+                self.overflows = count == most;
                 self.bytes_in += count as u64;
                 Some(Read::More)
             }
@@ -316,6 +346,13 @@ impl Client {
         let Self { pool, out, alarm, .. } = self;
         Kit { pool, out, alarm }
     }
+}
+
+/// Copies what is unread into an empty buffer with as much room.
+fn move_unread(from: &Buffer, to: &mut Buffer) {
+    let unread = from.unread();
+    to.room()[..unread.len()].copy_from_slice(unread);
+    to.filled(unread.len());
 }
 
 /// What a wait ended with.

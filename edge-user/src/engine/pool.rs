@@ -18,6 +18,11 @@ pub(crate) const BUFFER_BYTES: usize = READ_BUFFER_BYTES;
 /// more).
 const RECORD_BYTES: usize = 5 + (16 << 10) + 2048;
 
+/// Size of each large buffer, in octets, and how many there are at most: for messages that come faster than ordinary
+/// buffers are emptied. The more a read brings, the fewer wake-ups and calls of the kernel a message costs.
+pub(crate) const LARGE_BYTES: usize = 128 << 10;
+pub(crate) const LARGE_MAX: usize = 64;
+
 /// Most idle record buffers that are kept. A worker needs one for a moment; only a record that has not come whole, or
 /// that a client does not take, keeps one longer.
 const IDLE_RECORDS_MAX: usize = 256;
@@ -30,6 +35,9 @@ const FOR_EVERYONE_PERCENT: usize = 80;
 pub struct Pool {
     idle: ArrayQueue<Box<[u8]>>,
     idle_records: ArrayQueue<Box<[u8]>>,
+    idle_large: ArrayQueue<Box<[u8]>>,
+    /// Large ones, idle or not.
+    large: AtomicUsize,
     held_bytes: AtomicUsize,
     held_bytes_max: usize,
     #[cfg(test)]
@@ -45,6 +53,8 @@ impl Pool {
         Arc::new(Self {
             idle,
             idle_records,
+            idle_large: ArrayQueue::new(LARGE_MAX),
+            large: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),
             held_bytes_max,
             #[cfg(test)]
@@ -56,6 +66,12 @@ impl Pool {
     #[cfg(test)]
     pub(crate) fn out(&self) -> isize {
         self.out.load(Ordering::Relaxed)
+    }
+
+    /// Whether a large one was ever needed.
+    #[cfg(test)]
+    pub(crate) fn has_large(&self) -> bool {
+        self.large.load(Ordering::Relaxed) > 0
     }
 
     fn note_out(&self, _change: isize) {
@@ -76,12 +92,26 @@ impl Pool {
         Buffer { octets, start: 0, end: 0 }
     }
 
+    /// A large buffer, if there is one left.
+    pub(crate) fn take_large(&self) -> Option<Buffer> {
+        let make = || {
+            let one_more = |large: usize| (large < LARGE_MAX).then_some(large + 1);
+            self.large.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+            Some(vec![0; LARGE_BYTES].into_boxed_slice())
+        };
+        let octets = self.idle_large.pop().or_else(make)?;
+        self.note_out(1);
+        Some(Buffer { octets, start: 0, end: 0 })
+    }
+
     pub(crate) fn give_back(&self, buffer: Buffer) {
         self.note_out(-1);
         // A full pool drops it, and what grew is of no use to others.
         let _ = match buffer.octets.len() {
             BUFFER_BYTES => self.idle.push(buffer.octets),
             RECORD_BYTES => self.idle_records.push(buffer.octets),
+            // Has room for all there are.
+            LARGE_BYTES => self.idle_large.push(buffer.octets),
             _ => Ok(()),
         };
     }
@@ -158,6 +188,11 @@ impl Buffer {
     /// Octets by their place; empty where there are none.
     pub(crate) fn octets(&self, range: Range<usize>) -> &[u8] {
         self.octets.get(range).unwrap_or_default()
+    }
+
+    /// Whether it is one of the large ones.
+    pub(crate) fn is_large(&self) -> bool {
+        self.octets.len() == LARGE_BYTES
     }
 
     /// Moves what is unread to the front, over what is consumed.
@@ -261,6 +296,16 @@ mod tests {
         let read_buffer = filled(&pool, b"xefx");
         assert_eq!(held.pieces(Some(&read_buffer)), [b"abcd".as_slice(), b"ef"]);
         assert_eq!(pool.held_bytes(), 6);
+    }
+
+    #[test]
+    fn there_are_so_many_large_buffers_and_they_come_back() {
+        let pool = Pool::new(4, 100);
+        let all: Vec<_> = std::iter::from_fn(|| pool.take_large()).collect();
+        assert!(all.len() == LARGE_MAX && all.iter().all(Buffer::is_large));
+        all.into_iter().for_each(|buffer| pool.give_back(buffer));
+        assert!(std::iter::from_fn(|| pool.take_large()).count() == LARGE_MAX);
+        assert!(!pool.take().is_large());
     }
 
     #[test]

@@ -123,6 +123,25 @@ async fn a_message_of_many_reads_arrives_whole() {
 }
 
 #[tokio::test]
+async fn a_message_that_comes_faster_than_it_goes_arrives_whole_through_large_buffers() {
+    let lab = Lab::new(Script::default()).await;
+    let message: String = (0..20_000).map(|line| format!("{line}: {}\r\n", "x".repeat(line % 97))).collect();
+    for _ in 0..2 {
+        let mut talk = lab.greeted().await;
+        talk.envelope("a@far.example", "user@ours.example").await;
+        talk.send(&message).await;
+        talk.say(".", "250").await;
+    }
+    let messages = lab.upstream.seen().messages;
+    assert!(messages.iter().all(|whole| without_received(whole) == message), "octets were lost or moved");
+    assert!(lab.edge.pool.has_large(), "it was read by small pieces");
+    while lab.edge.registry.sessions() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(lab.edge.pool.out(), 0);
+}
+
+#[tokio::test]
 async fn a_kept_connection_that_the_upstream_closed_is_replaced() {
     let lab = Lab::new(Script::at("DOT", Act::Say("250 ok\r\n421 closing, idle"))).await;
     let mut talk = lab.greeted().await;
