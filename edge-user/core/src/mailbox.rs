@@ -24,13 +24,21 @@ impl Mailbox {
     /// Whatever has the form of a tag is taken off, whoever made it: nothing is proven by that.
     #[must_use]
     pub fn of(address: &Address<'_>) -> Option<Self> {
+        Self::of_in(address, String::new())
+    }
+
+    /// The same, in the memory of a text that is needed no more.
+    #[must_use]
+    pub fn of_in(address: &Address<'_>, spare: String) -> Option<Self> {
         let domain = canonical_domain(std::str::from_utf8(address.domain).ok()?)?;
         let local = unquoted(std::str::from_utf8(address.local).ok()?);
         let mut bare = &*local;
         while let Some(untagged) = without_tag(bare) {
             bare = untagged;
         }
-        let mut text = String::with_capacity(bare.len() + 1 + domain.len());
+        let mut text = spare;
+        text.clear();
+        text.reserve(bare.len() + 1 + domain.len());
         push_local(&mut text, bare);
         text.make_ascii_lowercase();
         let at = text.len();
@@ -49,6 +57,12 @@ impl Mailbox {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Its text, for whoever needs memory for another one.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.text
     }
 
     /// The local part.

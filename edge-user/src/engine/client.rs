@@ -75,12 +75,22 @@ impl Input {
 pub(crate) struct Kit {
     pool: Arc<Pool>,
     out: Vec<u8>,
+    spare: Spare,
     alarm: Alarm,
+}
+
+/// Memory of what was refused: most recipients are, and the next one needs as much.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    /// Of a mailbox.
+    pub(crate) mailbox: String,
+    /// Of a path.
+    pub(crate) path: Vec<u8>,
 }
 
 impl Kit {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, out: Vec::new(), alarm: Alarm::new() }
+        Self { pool, out: Vec::new(), spare: Spare::default(), alarm: Alarm::new() }
     }
 }
 
@@ -98,6 +108,8 @@ pub(crate) struct Client {
     /// Replies not yet written.
     pub(crate) out: Vec<u8>,
     ticket: Ticket,
+    /// For the next recipient.
+    pub(crate) spare: Spare,
     alarm: Alarm,
     bytes_in: u64,
     /// The last read filled its buffer: more is there than fits.
@@ -106,10 +118,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(stream: Stream<Accepted>, peer: SocketAddr, ticket: Ticket, kit: Kit) -> Self {
-        let Kit { pool, out, alarm } = kit;
+        let Kit { pool, out, spare, alarm } = kit;
         let source = Source::from(peer.ip());
         let (input, bytes_in, overflows) = (Input::default(), 0, false);
-        Self { stream, peer, source, pool, input, out, ticket, alarm, bytes_in, overflows }
+        Self { stream, peer, source, pool, input, out, ticket, spare, alarm, bytes_in, overflows }
     }
 
     /// Done with the first `count` unread octets.
@@ -343,8 +355,8 @@ impl Client {
             self.pool.give_back(buffer);
         }
         self.out.clear();
-        let Self { pool, out, alarm, .. } = self;
-        Kit { pool, out, alarm }
+        let Self { pool, out, spare, alarm, .. } = self;
+        Kit { pool, out, spare, alarm }
     }
 }
 

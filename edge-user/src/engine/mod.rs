@@ -127,6 +127,8 @@ pub struct Edge {
     pub liveness: Liveness,
     /// Told when bans may wait in [`Sources::orders`]: whoever bans calls `notify_one`.
     pub orders: Notify,
+    /// Its own name, as sessions share it.
+    hostname: Arc<str>,
     /// TLS towards clients.
     pub acceptor: Acceptor,
     connectors: RwLock<Arc<Connectors>>,
@@ -185,6 +187,7 @@ impl Edge {
             orders: Notify::new(),
             acceptor: Acceptor::new(&config.tls, Certificates::configured(&config.tls)?)?,
             connectors: RwLock::new(Arc::new(Connectors::configured(&config.tls)?)),
+            hostname: config.hostname.as_str().into(),
             blocks: Blocks::of(&config),
             tenants: RwLock::new(Arc::new(Tenants::of(&config)?)),
             upstreams: Upstreams::new(&config),

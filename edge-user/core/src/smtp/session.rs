@@ -20,6 +20,9 @@ use super::data::{Piece, Scanner, TERMINATOR};
 use super::line::{self, Line, Skip, Skipped};
 use super::{CloseCause, EndOfData, Enhanced, Event, Limits, Offer, Reply, Step, params};
 
+/// Longest name of a client, in octets (RFC 5321 section 4.5.3.1.2).
+const NAME_BYTES_MAX: usize = 255;
+
 /// Where a session stands.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
@@ -55,6 +58,33 @@ struct Transaction {
     smtputf8: bool,
 }
 
+/// The name that a client gave, in the session's own memory: each session has one.
+#[derive(Debug)]
+struct ClientName {
+    octets: [u8; NAME_BYTES_MAX],
+    length: usize,
+}
+
+impl Default for ClientName {
+    fn default() -> Self {
+        Self { octets: [0; NAME_BYTES_MAX], length: 0 }
+    }
+}
+
+impl ClientName {
+    fn get(&self) -> &[u8] {
+        &self.octets[..self.length]
+    }
+
+    /// `false`: it is too long.
+    fn set(&mut self, name: &[u8]) -> bool {
+        let Some(room) = self.octets.get_mut(..name.len()) else { return false };
+        room.copy_from_slice(name);
+        self.length = name.len();
+        true
+    }
+}
+
 /// The server's side of one session.
 #[derive(Debug)]
 pub struct Session {
@@ -64,7 +94,7 @@ pub struct Session {
     phase: Phase,
     asked: Asked,
     transaction: Option<Transaction>,
-    client_name: Vec<u8>,
+    client_name: ClientName,
     extended: bool,
     /// The handshake is done.
     secured: bool,
@@ -86,7 +116,7 @@ impl Session {
             phase: Phase::Command,
             asked: Asked::Nothing,
             transaction: None,
-            client_name: Vec::new(),
+            client_name: ClientName::default(),
             extended: false,
             secured: false,
             spoke_smtp: false,
@@ -191,7 +221,9 @@ impl Session {
         };
         self.spoke_smtp |= command.verb != Verb::Foreign;
         match command.needs {
-            Needs::Greeting | Needs::NoTransaction | Needs::Transaction if self.client_name.is_empty() => {
+            Needs::Greeting | Needs::NoTransaction | Needs::Transaction
+                if self.client_name.get().is_empty() =>
+            {
                 return self.error(consumed, &answers::SAY_EHLO, out);
             }
             Needs::NoTransaction if self.transaction.is_some() => {
@@ -258,11 +290,9 @@ impl Session {
     /// EHLO and HELO (RFC 5321 section 4.1.1.1). The name is not checked against DNS nor grammar (section 4.1.4 forbids
     /// refusal for what it says), but it is one word of printable ASCII, since it goes into `Received`.
     fn hello<'b>(&mut self, consumed: usize, command: &Command, name: &[u8], out: &mut Vec<u8>) -> Step<'b> {
-        if name.len() > 255 || !name.iter().all(u8::is_ascii_graphic) {
+        if !name.iter().all(u8::is_ascii_graphic) || !self.client_name.set(name) {
             return self.syntax_error(consumed, command, out);
         }
-        self.client_name.clear();
-        self.client_name.extend_from_slice(name);
         self.extended = command.verb == Verb::Ehlo;
         if !self.extended {
             for part in [b"250 ", self.hostname.as_bytes(), b"\r\n"] {
@@ -340,7 +370,7 @@ impl Session {
     /// The name the client gave in EHLO or HELO; empty before. And whether it was EHLO.
     #[must_use]
     pub fn client_name(&self) -> (&[u8], bool) {
-        (&self.client_name, self.extended)
+        (self.client_name.get(), self.extended)
     }
 
     /// The protocol of the open transaction, as `Received` names it (RFC 3848; RFC 6531 section 4.3). TLS without EHLO

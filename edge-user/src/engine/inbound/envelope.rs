@@ -6,6 +6,7 @@ use edge_core::mailbox::Mailbox;
 use edge_core::signature::{Reservation, TagFault, TagName, tags};
 use edge_core::smtp::{Address, Enhanced, Mail, Rcpt, Reply};
 
+use crate::engine::client::Spare;
 use crate::engine::{Edge, Route, locked};
 
 /// The reverse-path and its parameters, kept over the transaction.
@@ -118,7 +119,12 @@ const NO_ROUTE: Reply =
 impl Recipient {
     /// Reads a recipient. Only the operator's own domains get any further, whoever asks: the upstream may trust the
     /// edge's address, and would relay for it. For the same reason a local part may not hold another route.
-    pub(super) fn of(edge: &Edge, rcpt: &Rcpt<'_>, null_sender: bool) -> Result<Self, Reply> {
+    pub(super) fn of(
+        edge: &Edge,
+        rcpt: &Rcpt<'_>,
+        null_sender: bool,
+        spare: &mut Spare,
+    ) -> Result<Self, Reply> {
         let Address { local, mut domain } = rcpt.recipient;
         if local.iter().any(|octet| matches!(octet, b'%' | b'!' | b'@')) {
             return Err(NO_ROUTE);
@@ -128,7 +134,7 @@ impl Recipient {
             domain = edge.domains.first().as_bytes();
         }
         let address = Address { local, domain };
-        let mailbox = Mailbox::of(&address).ok_or(NOT_OURS)?;
+        let mailbox = Mailbox::of_in(&address, std::mem::take(&mut spare.mailbox)).ok_or(NOT_OURS)?;
         let route = edge.domains.route(mailbox.domain()).ok_or(NOT_OURS)?;
         let tagged = tags::split(&address);
         let (tag, stripped) = match tagged {
@@ -141,7 +147,11 @@ impl Recipient {
             },
         };
         let tag_name = tagged.filter(|_| tag == Tag::Valid).map(|tagged| TagName::of(&mailbox, &tagged));
-        let (path, params) = (path(&stripped), rcpt.params.to_vec());
+        let (mut path, params) = (std::mem::take(&mut spare.path), rcpt.params.to_vec());
+        path.clear();
+        for part in [stripped.local, b"@", stripped.domain] {
+            path.extend_from_slice(part);
+        }
         Ok(Self { mailbox, path, params, route, tag, tag_name, tag_use: None })
     }
 
@@ -155,6 +165,11 @@ impl Recipient {
 
     pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.path).into_owned()
+    }
+
+    /// It was refused: its memory is for the next one.
+    pub(super) fn into_spare(self) -> Spare {
+        Spare { mailbox: self.mailbox.into_text(), path: self.path }
     }
 }
 

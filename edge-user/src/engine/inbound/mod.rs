@@ -102,7 +102,7 @@ pub(super) async fn run(edge: Arc<Edge>, client: Client, kept: Arc<Kept>) -> (Ar
     let offer = Offer { starttls: edge.acceptor.is_on(), ..offer };
     let limits = edge.config.session_limits();
     let session = Session::new(
-        edge.config.hostname.as_str().into(),
+        Arc::clone(&edge.hostname),
         Limits {
             message_bytes_max: size.map_or(limits.message_bytes_max, |size| {
                 size.saturating_sub(ADDED_BYTES_MAX).min(limits.message_bytes_max)
@@ -174,7 +174,8 @@ impl Inbound {
                 self.session.accept(&mut self.client.out);
             }
             Event::Rcpt(rcpt) => {
-                let recipient = Recipient::of(&self.edge, &rcpt, self.has_null_sender());
+                let null_sender = self.has_null_sender();
+                let recipient = Recipient::of(&self.edge, &rcpt, null_sender, &mut self.client.spare);
                 self.client.consume(step.consumed);
                 let recipient = recipient.and_then(|recipient| self.admit(recipient));
                 self.rcpt(recipient).await;
@@ -247,7 +248,13 @@ impl Inbound {
                 if !self.has_null_sender() || recipient.tag == Tag::Valid {
                     return self.rcpt_through(recipient).await;
                 }
-                self.rcpt_of_bounce(recipient).await
+                match self.rcpt_of_bounce(&recipient).await {
+                    Ok(()) => Ok(recipient),
+                    Err(reply) => {
+                        self.client.spare = recipient.into_spare();
+                        Err(reply)
+                    }
+                }
             }
         };
         let to_nobody = self.has_null_sender() && accepted.as_ref().is_err_and(|reply| *reply == NOBODY);
@@ -273,12 +280,12 @@ impl Inbound {
     }
 
     /// A bounce without a proof opens no upstream: what is remembered, or a probe, says whether the mailbox exists.
-    async fn rcpt_of_bounce(&self, recipient: Recipient) -> Result<Recipient, Reply> {
+    async fn rcpt_of_bounce(&self, recipient: &Recipient) -> Result<(), Reply> {
         let edge = &self.edge;
         let look = edge.mailboxes.look(edge, &recipient.mailbox, &recipient.path, recipient.route);
         match look.await {
             // Unknown refuses nobody: what cannot be delivered is refused when it is proven, or not at all.
-            Existence::Yes | Existence::Unknown => Ok(recipient),
+            Existence::Yes | Existence::Unknown => Ok(()),
             Existence::No => Err(NOBODY),
         }
     }

@@ -3,7 +3,7 @@
 use super::super::answers::{self, flagged};
 use super::super::data::Scanner;
 use super::super::{Reply, UpstreamReply};
-use super::{Asked, Phase, Session, Transaction};
+use super::{Asked, ClientName, Phase, Session, Transaction};
 
 impl Session {
     /// Yes to the `Mail`, `Rcpt`, `Data`, `End` or `StartTls` that was handed out: 250, 354 for `Data`, 220 for
@@ -86,7 +86,7 @@ impl Session {
             }
             // RFC 3207 section 4.2: nothing that was said in clear is known any more.
             (Asked::StartTls, true) => {
-                self.client_name.clear();
+                self.client_name = ClientName::default();
                 self.extended = false;
                 self.phase = Phase::Handshake;
             }
