@@ -298,22 +298,31 @@ impl Client {
     /// # Errors
     /// The client is gone, or takes nothing for `patience`.
     pub(crate) async fn flush(&mut self, patience: Duration) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
+        if !self.try_flush()? {
+            timeout(patience, self.stream.write_all(&self.out)).await??;
+            self.out.clear();
         }
-        // A client that waits for its replies has room for them: no timer is needed.
-        let written = match self.stream.try_write(&self.out) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            written => written?,
-        };
-        if written < self.out.len() {
-            timeout(patience, self.stream.write_all(&self.out[written..])).await??;
-        }
-        self.out.clear();
         if self.out.capacity() > REPLIES_BYTES_MAX {
             self.out = Vec::new();
         }
         Ok(())
+    }
+
+    /// The same for as much as there is room for now: a client that waits for its replies has it, and no clock is asked.
+    /// Whether nothing waits any more.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(crate) fn try_flush(&mut self) -> io::Result<bool> {
+        if self.out.is_empty() {
+            return Ok(true);
+        }
+        let written = match self.stream.try_write(&self.out) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            written => written?,
+        };
+        self.out.drain(..written);
+        Ok(self.out.is_empty())
     }
 
     /// Writes the waiting replies and ends the connection.

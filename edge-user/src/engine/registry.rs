@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::utils::CachePadded;
 use edge_core::source::Source;
+use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
 use super::locked;
@@ -63,7 +64,7 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Stripe {
     /// Where the sessions of each source sit; no list is empty.
-    sources: HashMap<Source, Vec<Arc<Seat>>>,
+    sources: HashMap<Source, Vec<Arc<Seat>>, RandomState>,
     /// Empty lists.
     spare: Vec<Vec<Arc<Seat>>>,
 }

@@ -69,6 +69,10 @@ impl Inbound {
 
     /// Writes what waits to be written.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
+        if self.client.try_flush()? {
+            self.doubts.drain(..).for_each(Doubt::settle);
+            return Ok(());
+        }
         let by = Deadline::after(self.patience.left);
         let flushed = self.client.flush(self.edge.client_patience().min(self.patience.left)).await;
         self.patience.waited(by.left());
