@@ -5,8 +5,7 @@ use edge_core::policy::KindRule;
 use super::scripted::Act;
 use super::*;
 
-const AUTO_REPLY: &str =
-    "From: bob@far.example\r\nSubject: Away\r\nAuto-Submitted: auto-replied\r\n\r\nUntil Monday.\r\n";
+const AUTO_REPLY: &str = "From: bob@far.example\r\nSubject: Away\r\nIn-Reply-To: <1@ours.example>\r\nAuto-Submitted: auto-replied\r\n\r\nUntil Monday.\r\n";
 const BOUNCE: &str = "From: MAILER-DAEMON@far.example\r\nSubject: failure notice\r\nAuto-Submitted: auto-replied\r\n\r\nNo.\r\n";
 
 async fn send(lab: &Lab, message: &str) -> String {
@@ -28,7 +27,7 @@ async fn an_auto_reply_is_delivered_and_counts_for_nothing_that_a_bounce_counts_
     for said in [
         "\"reason\":\"kind_rule\"",
         "\"kind\":\"auto_reply\"",
-        "\"confidence\":\"likely\"",
+        "\"confidence\":\"certain\"",
         "\"told_by\":\"Auto-Submitted\"",
     ] {
         assert!(log.contains(said), "{said} in {log}");
