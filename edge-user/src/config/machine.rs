@@ -1,13 +1,16 @@
 //! Whether this machine allows what the configuration asks for.
 
 use super::problem::{Level, Problem};
-use super::{Config, FORWARDED_MAILBOXES_MAX, READ_BUFFER_BYTES};
+use super::{Config, FORWARDED_MAILBOXES_MAX, READ_BUFFER_BYTES, TlsMode};
 
 /// Descriptors besides those of sessions: listeners, the control socket, maps, the log, the runtime's own.
 const DESCRIPTORS_BESIDES: u64 = 256;
 
 /// What a session keeps in memory besides what it holds, in octets: its read and write buffers and its state.
 const SESSION_BYTES: u64 = 40 << 10;
+
+/// What TLS adds to a connection, in octets: its keys, a record that has not come whole, and one that is not taken.
+const TLS_BYTES: u64 = 44 << 10;
 
 /// What a session keeps besides while it looks for a proof in a bounce (the window of the search for tokens, a field and
 /// a line of that for Message-IDs), or while it brings one into the quarantine (a piece on its way to the disk).
@@ -153,6 +156,7 @@ fn memory_needed(config: &Config) -> u64 {
     let tables = [
         (limits.hold_total_bytes_max as u64, 1),
         (limits.sessions_max as u64, SESSION_BYTES + UNDECIDED_BYTES + DRAFT_BYTES),
+        (tls_connections(config), TLS_BYTES),
         (1, SAMPLES_BYTES),
         (1, LARGE_BUFFERS_BYTES),
         (config.kinds.mailboxes_max as u64 + FORWARDED_MAILBOXES_MAX as u64, RATE_BYTES),
@@ -174,6 +178,13 @@ fn memory_needed(config: &Config) -> u64 {
         (u64::from(in_kernel[1]), SOURCE_BYTES),
     ];
     tables.iter().fold(0, |sum: u64, (entries, bytes)| sum.saturating_add(entries.saturating_mul(*bytes)))
+}
+
+/// How many connections with TLS there can be at once: clients', and as many to servers.
+fn tls_connections(config: &Config) -> u64 {
+    let clients = !config.tls.certificates.is_empty();
+    let servers = config.tls.upstreams.iter().any(|upstream| upstream.mode != TlsMode::Off);
+    (config.limits.sessions_max as u64).saturating_mul(u64::from(clients) + u64::from(servers))
 }
 
 /// The machine's memory, or what its control group may have of it.

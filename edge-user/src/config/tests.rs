@@ -361,6 +361,11 @@ fn drafts_searches_samples_and_rates_count_in_the_machines_memory() {
     // A session: its buffers, what it searches, and a piece on its way to the disk.
     assert_eq!(least - needed("[limits]\nsessions_max = 8191\n"), (40 + 20 + 16) << 10);
     assert_eq!(needed("[kinds]\nmailboxes_max = 100001\n") - least, 64);
+    // What TLS adds, on either side.
+    let one = "[limits]\nsessions_max = 1\n";
+    let tls = |more: &str| needed(&format!("{one}{more}")) - needed(one);
+    assert_eq!(tls("[[tls.certificate]]\nchain = \"/c\"\nkey = \"/k\"\n"), 44 << 10);
+    assert_eq!(tls("[[tls.upstream]]\naddress = \"127.0.0.1:10025\"\nmode = \"verified\"\n"), 44 << 10);
     // What is known of a quarantined message and of its source, and its row in the lists of sixteen callers.
     assert_eq!(needed("[quarantine]\nmessages_max = 10001\n") - least, 160 + 16 * 1024);
 }

@@ -14,6 +14,9 @@ use super::pool::Pool;
 use super::socket::Socket;
 use super::tls::{Records, Side};
 
+/// Room that is made for what was read by TLS, where there is none, in octets.
+const ROOM_BYTES: usize = 512;
+
 /// One connection; `S` is the side that it would have in TLS.
 pub(crate) struct Stream<S> {
     socket: Socket,
@@ -74,20 +77,24 @@ impl<S: Side> Stream<S> {
         }
     }
 
-    /// The same, into the room that `input` has left.
+    /// The same, behind what is in `input`.
     ///
     /// # Errors
     /// As [`Self::try_read`].
     pub(crate) fn try_read_buf(&mut self, input: &mut BytesMut) -> io::Result<usize> {
         let Some(records) = &mut self.tls else { return self.socket.try_read_buf(input) };
         let filled = input.len();
+        // Without room, nothing read would look like the end.
+        if input.capacity() == filled {
+            input.reserve(ROOM_BYTES);
+        }
         input.resize(input.capacity(), 0);
         let read = records.try_read(&self.socket, &mut input[filled..]);
         input.truncate(filled + read.as_ref().copied().unwrap_or(0));
         read
     }
 
-    /// Waits for something to read, and reads it into the room that `input` has left; 0 is the end, where there was room.
+    /// Waits for something to read, and reads it, behind what is in `input`; 0 is the end.
     ///
     /// # Errors
     /// The connection broke.

@@ -176,7 +176,8 @@ impl Upstream {
             Ok(Err(error)) => return Err(self.error(stage, Fault::Handshake(error))),
             Err(_) => return Err(self.error(stage, Fault::TimedOut(connector.patience))),
         }
-        self.hello(hostname).await
+        // In TLS 1.3 a server says only now that it does not like the handshake.
+        self.hello(hostname).await.map_err(|error| UpstreamError { stage, ..error })
     }
 
     /// Whether what is said to it goes by TLS.

@@ -362,8 +362,7 @@ impl Edge {
             }
             Err(error) => error,
         };
-        let handshake = matches!(error.fault, Fault::Handshake(_) | Fault::TimedOut(_));
-        if error.stage == Stage::StartTls && handshake {
+        if error.stage == Stage::StartTls {
             self.metrics.tls_upstream_failed.add(1);
             if connector.may_be_clear() {
                 if let Some(pause) = connector.go_clear(self.now()) {

@@ -104,7 +104,7 @@ metrics! {
     tls_deferred,
     /// Connections to upstreams and the next hop that went over to TLS.
     tls_upstream,
-    /// TLS handshakes with upstreams and the next hop that failed.
+    /// Connections to upstreams and the next hop that did not go over to TLS as they should.
     tls_upstream_failed,
     /// Octets read from clients.
     bytes_in,

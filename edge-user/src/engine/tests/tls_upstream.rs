@@ -22,6 +22,8 @@ enum Manner {
     Busy,
     /// It answers 220, and then what is no TLS.
     Broken,
+    /// It hangs up when STARTTLS comes.
+    Gone,
     /// It says more behind its 220, in clear.
     Talkative,
 }
@@ -91,6 +93,7 @@ fn serve(mut stream: Blocking, tls: Arc<ServerConfig>, manner: Manner, seen: &Se
         match manner {
             Manner::Busy => stream.write_all(b"454 4.7.0 not now\r\n")?,
             Manner::Broken => return stream.write_all(b"220 go on\r\n220 what is this?\r\n"),
+            Manner::Gone => return Ok(()),
             Manner::Talkative => {
                 stream.write_all(b"220 go on\r\n250-evil.example\r\n250 SIZE 1\r\n")?;
                 break;
@@ -247,17 +250,19 @@ async fn where_it_may_mail_goes_by_tls_to_whoever_answers_and_in_clear_else() {
 
 #[tokio::test]
 async fn a_handshake_that_fails_is_made_up_for_in_clear_remembered_and_logged_once() {
-    let authority = Authority::new();
-    let server = Server::start(authority.server(&["mail.example"]), Manner::Broken);
-    let lab = lab(&server, TlsMode::Opportunistic, None, &authority).await;
-    for _ in 0..3 {
-        let mut talk = lab.greeted().await;
-        talk.say("MAIL FROM:<a@far.example>", "250").await;
-        talk.say("RCPT TO:<user@ours.example>", "250").await;
+    for manner in [Manner::Broken, Manner::Gone] {
+        let authority = Authority::new();
+        let server = Server::start(authority.server(&["mail.example"]), manner);
+        let lab = lab(&server, TlsMode::Opportunistic, None, &authority).await;
+        for _ in 0..3 {
+            let mut talk = lab.greeted().await;
+            talk.say("MAIL FROM:<a@far.example>", "250").await;
+            talk.say("RCPT TO:<user@ours.example>", "250").await;
+        }
+        assert_eq!((server.said("MAIL"), server.said("STARTTLS"), server.connections()), ([3, 0], [1, 0], 4));
+        assert_eq!(lab.logged().matches("\"event\":\"upstream_in_clear\"").count(), 1);
+        assert_eq!(lab.edge.metrics.tls_upstream_failed.get(), 1);
     }
-    assert_eq!((server.said("MAIL"), server.said("STARTTLS"), server.connections()), ([3, 0], [1, 0], 4));
-    assert_eq!(lab.logged().matches("\"event\":\"upstream_in_clear\"").count(), 1);
-    assert_eq!(lab.edge.metrics.tls_upstream_failed.get(), 1);
 }
 
 #[tokio::test]
