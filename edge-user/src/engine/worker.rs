@@ -1,4 +1,4 @@
-//! Listeners and workers: one thread a core, each with a listener of its own on every address (SO_REUSEPORT).
+//! Workers: one thread a core, each with listeners of its own on every address.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use edge_core::reputation::Answer;
 use edge_core::smtp::{Enhanced, Reply};
 use edge_core::source::Source;
@@ -16,12 +15,12 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::Edge;
+use super::listeners::Listeners;
 use super::liveness::Answering;
 use super::reactor::Reactor;
 use super::registry::{Leave, NoPlace};
@@ -31,8 +30,6 @@ use super::socket::Seated;
 use super::upstream::kept::{self, Kept};
 use crate::telemetry::{Direction, Event, Level, shard};
 
-/// Connections that the kernel keeps waiting at each listener.
-const BACKLOG: i32 = 1024;
 /// How long open transactions may take to end after the edge was told to stop. Only messages between their final dot
 /// and their reply have longer: as long as an upstream may take to reply, and a client to hear of it.
 pub(crate) const DRAIN: Duration = Duration::from_secs(20);
@@ -43,58 +40,15 @@ const ACCEPT_BATCH: usize = 64;
 /// Listeners are known to the epoll set by the numbers from here on; seats by those below.
 const LISTENERS_FROM: usize = usize::MAX / 2;
 
-/// The bound listeners: one set for each worker.
-#[derive(Debug)]
-pub struct Listeners {
-    workers: Vec<Vec<(StdListener, Direction)>>,
-}
-
 impl Listeners {
-    /// Binds all addresses of the configuration, once for each of `workers`.
-    ///
-    /// # Errors
-    /// An address cannot be bound; the error names it.
-    pub fn bind(edge: &Edge, workers: usize) -> anyhow::Result<Self> {
-        let inbound = edge.config.inbound.listen.iter().map(|address| (*address, Direction::Inbound));
-        let outbound = edge.config.outbound.iter().flat_map(|side| &side.listen);
-        let mut addresses: Vec<_> =
-            inbound.chain(outbound.map(|address| (*address, Direction::Outbound))).collect();
-        for (address, _) in &addresses {
-            // With an edge that runs already, the kernel would share the port, and split the mail between both.
-            bind(*address, false).with_context(|| format!("cannot listen at {address}"))?;
-        }
-        let mut all = Vec::new();
-        for _ in 0..workers.max(1) {
-            let mut listeners = Vec::new();
-            for (address, direction) in &mut addresses {
-                let listener =
-                    listen(*address, workers > 1).with_context(|| format!("cannot listen at {address}"))?;
-                // Port 0 means any: the further workers share the one that the first got.
-                *address = listener.local_addr().context("cannot ask a listener for its address")?;
-                listeners.push((listener, *direction));
-            }
-            all.push(listeners);
-        }
-        Ok(Self { workers: all })
-    }
-
-    /// Where one of the directions is listened at.
-    #[must_use]
-    pub fn addresses(&self, direction: Direction) -> Vec<SocketAddr> {
-        let first = self.workers.first().into_iter().flatten();
-        first
-            .filter(|(_, d)| *d == direction)
-            .filter_map(|(listener, _)| listener.local_addr().ok())
-            .collect()
-    }
-
     /// Starts the workers' threads.
     pub(super) fn start(
         self,
         edge: &Arc<Edge>,
         stop: &watch::Receiver<bool>,
     ) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
-        let workers = self.workers.len();
+        let sets = self.into_workers();
+        let workers = sets.len();
         let cores = cores_of_their_own(workers);
         let start = |(number, listeners): (usize, Vec<_>)| {
             let (edge, stop) = (Arc::clone(edge), stop.clone());
@@ -108,32 +62,8 @@ impl Listeners {
                 work(&edge, listeners, kept, answering, stop)
             })
         };
-        self.workers.into_iter().enumerate().map(start).collect()
+        sets.into_iter().enumerate().map(start).collect()
     }
-}
-
-fn listen(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
-    let socket = bind(address, shared)?;
-    // Replies are small and the client waits for each. What is accepted here has the option from here: a call less for
-    // each connection. A socket without it works, only slower.
-    let _ = socket.set_tcp_nodelay(true);
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// A socket at the address; `shared`: others listen there, too. Where nobody does, it is not said: the kernel may give
-/// a shared port 0 the port of a stranger who shares his, too.
-fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    if address.is_ipv6() {
-        // [::] and 0.0.0.0 may both be configured.
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 /// The cores of as many workers, if each can have one of its own.
@@ -172,7 +102,7 @@ fn work(
 /// One worker in the runtime that is there: what the tests run in.
 #[cfg(test)]
 pub(super) async fn serve_in_this_thread(edge: Arc<Edge>, listeners: Listeners, stop: watch::Receiver<bool>) {
-    let only = listeners.workers.into_iter().flatten().collect();
+    let only = listeners.into_workers().into_iter().flatten().collect();
     let kept = Kept::new(&edge.config.limits, 1);
     serve(edge, only, kept, stop).await.expect("the listeners are good");
 }

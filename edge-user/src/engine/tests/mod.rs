@@ -39,8 +39,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::scripted::{Script, Scripted};
-use super::worker::{Listeners, serve_in_this_thread};
-use super::{Edge, housekeeping};
+use super::worker::serve_in_this_thread;
+use super::{Edge, Listeners, housekeeping};
 use crate::config::{Config, LogFormat};
 use crate::state::StateDir;
 use crate::telemetry::{Direction, EventLog, Settings};
