@@ -8,6 +8,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -18,7 +19,8 @@ const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: Flock<File>,
+    /// None while another process has it, to which this one hands over.
+    lock: Mutex<Option<Flock<File>>>,
 }
 
 /// Why a state directory cannot be used.
@@ -46,20 +48,21 @@ impl StateDir {
     /// It cannot be made or locked.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         make(path)?;
-        let lock = path.join(LOCK);
-        let failed = |source| StateError::Io { action: "open", path: lock.clone(), source };
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&lock)
-            .map_err(failed)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateError::Locked(path.to_owned())),
-            Err((_, errno)) => Err(StateError::Io { action: "lock", path: lock, source: errno.into() }),
-        }
+        Ok(Self { path: path.to_owned(), lock: Mutex::new(Some(lock(path)?)) })
+    }
+
+    /// Lets another process have it: nothing may be written here any more.
+    pub(crate) fn let_go(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Takes it again after [`Self::let_go`].
+    ///
+    /// # Errors
+    /// Another process has it.
+    pub(crate) fn hold_again(&self) -> Result<(), StateError> {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock(&self.path)?);
+        Ok(())
     }
 
     /// Where it is.
@@ -129,6 +132,24 @@ pub fn read(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, StateError> {
         Ok(octets) => Ok(Some(octets)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StateError::Io { action: "read", path, source }),
+    }
+}
+
+/// Locks a state directory that is there.
+fn lock(path: &Path) -> Result<Flock<File>, StateError> {
+    let lock = path.join(LOCK);
+    let failed = |source| StateError::Io { action: "open", path: lock.clone(), source };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&lock)
+        .map_err(failed)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateError::Locked(path.to_owned())),
+        Err((_, errno)) => Err(StateError::Io { action: "lock", path: lock, source: errno.into() }),
     }
 }
 

@@ -8,8 +8,10 @@ mod notify;
 mod privileges;
 mod reload;
 mod signals;
+mod stop;
 
 use std::io;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +20,11 @@ use anyhow::{Context as _, anyhow, bail};
 use edge_core::policy::Policy;
 use edge_core::signature::Keys;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::sync::watch;
 
+use self::stop::Stop;
 use super::{Answer, CONFIG_PATH};
 use crate::config::{self, Config, keys};
-use crate::control::{EdgeDaemon, Listener};
+use crate::control::{EdgeDaemon, Listener, Predecessor};
 use crate::dataplane::{Dataplane, DataplaneError};
 use crate::engine::{self, Edge, Listeners, clock};
 use crate::state::StateDir;
@@ -44,6 +46,10 @@ pub(crate) struct Args {
     /// Leave the network card alone, whatever `[xdp]` says.
     #[arg(long)]
     no_xdp: bool,
+    /// Take the place of the edge that runs with this control socket, if there is one: its listening sockets go over, and
+    /// no connection is refused. (Under systemd a restart does it.)
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// Runs it.
@@ -55,6 +61,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     fits_this_machine(&config)?;
     let watch = keys::Watch::new(&config.signature.keys);
     let keys = keys::load_signing(&config.signature.keys, clock::system_now())?;
+    // Last: all that may well be wrong was looked at before. Dropped before it is told, that edge goes on.
+    let before = Before::find(&args, &config)?;
     let control = Listener::bind(&config.control)?;
     let state = StateDir::open(&config.state.dir)?;
     let (log, writer) = prepare_log(&config, &keys)?;
@@ -66,7 +74,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
 
     let served = attach(&config, &log).and_then(|dataplane| {
         let took_back = takes_back(&config, dataplane.as_ref());
-        let parts = Parts { config, keys, watch, dataplane, state, control };
+        let parts = Parts { config, keys, watch, dataplane, state, control, before };
         serve(&args.config, parts, (&log, &mut writer)).inspect_err(|_| took_back())
     });
     if let Some(writer) = writer {
@@ -75,6 +83,33 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     }
     log.flush(FLUSH_MAX);
     served.map(|()| Answer::Yes)
+}
+
+/// What comes from the process before.
+#[derive(Debug, Default)]
+struct Before {
+    /// Waits for this one to serve.
+    predecessor: Option<Predecessor>,
+    sockets: Vec<TcpListener>,
+}
+
+impl Before {
+    /// Sockets that systemd kept or opened; and, where it is asked for, those of the edge that runs.
+    fn find(args: &Args, config: &Config) -> anyhow::Result<Self> {
+        // Only from here on are they this process's: nothing was started before that could inherit them.
+        let mut passed = listenfd::ListenFd::from_env();
+        let mut sockets: Vec<TcpListener> =
+            (0..passed.len()).filter_map(|number| passed.take_tcp_listener(number).ok().flatten()).collect();
+        let mut predecessor = None;
+        if args.take_over
+            && let Some((last, its)) =
+                Predecessor::ask(&config.control.socket).context("the edge that runs does not hand over")?
+        {
+            predecessor = Some(last);
+            sockets.extend(its);
+        }
+        Ok(Self { predecessor, sockets })
+    }
 }
 
 /// The configuration, and what may not be meant so.
@@ -162,15 +197,25 @@ struct Parts {
     dataplane: Option<Dataplane>,
     state: StateDir,
     control: Listener,
+    before: Before,
 }
 
 /// Serves until a signal says stop. Takes the log's writer as soon as it may start threads.
 fn serve(path: &Path, parts: Parts, (log, writer): (&EventLog, &mut Option<Writer>)) -> anyhow::Result<()> {
-    let Parts { config, keys, watch: watch_keys, dataplane, state, control } = parts;
+    // In this order: what was locked is let go of before the process before hears that this one failed.
+    let Parts {
+        before: Before { predecessor, sockets },
+        control,
+        config,
+        keys,
+        watch: watch_keys,
+        dataplane,
+        state,
+    } = parts;
     let xdp = dataplane.as_ref().map_or("none", |dataplane| dataplane.mode().name());
     let edge = Edge::new(config, keys, dataplane, log.clone(), Some(state))?;
-    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let listeners = Listeners::bind(&edge, workers).map_err(explain_bind)?;
+    let mut listeners =
+        Listeners::take_over(&edge.config, engine::workers(), sockets).map_err(explain_bind)?;
     privileges::give_up(edge.dataplane.as_ref())?;
     if let Some(writer) = writer.take() {
         writer.start().context(LOG_THREAD)?;
@@ -188,18 +233,28 @@ fn serve(path: &Path, parts: Parts, (log, writer): (&EventLog, &mut Option<Write
         let (edge, path) = (Arc::clone(&edge), path.to_owned());
         move || reload::reload(&edge, &path)
     };
-    let _control = control
-        .serve(Arc::new(EdgeDaemon::new(Arc::clone(&edge), file, Box::new(reload))))
-        .context("cannot start the control socket's thread")?;
-    let (stop, stopped) = watch::channel(false);
-    signals::start(Arc::clone(&edge), path.to_owned(), watch_keys, stop)
+    let stop = Arc::new(Stop::default());
+    let hand_over = {
+        let stop = Arc::clone(&stop);
+        move |successor| stop.hand_over(successor)
+    };
+    let daemon = Arc::new(EdgeDaemon::new(Arc::clone(&edge), file, Box::new(reload), Box::new(hand_over)));
+    let control = control.serve(Arc::clone(&daemon)).context("cannot start the control socket's thread")?;
+    signals::start(Arc::clone(&edge), path.to_owned(), watch_keys, Arc::clone(&stop))
         .context("cannot wait for signals")?;
     log.event(started);
     super::tls::warn(&edge.acceptor.certificates(), edge.now());
     // As if it had only monitored before: a file that was changed while the edge was down has no other witness.
     reload::warn_if_early(&edge, &Policy::default());
+    notify::keep(&listeners);
     notify::ready();
-    engine::serve_at(edge, listeners, stopped)?;
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.serving()
+    {
+        tracing::warn!("the edge before this one ended before it heard that this one serves: {error}");
+    }
+    listeners.leave_others().into_iter().for_each(notify::forget);
+    stop::serve_until_stopped(&edge, listeners, &stop, (daemon, control))?;
     log.event(Event::Stopped {});
     Ok(())
 }

@@ -10,6 +10,7 @@ use edge_core::reputation::{Ban, Cause};
 use edge_core::source::Source;
 use edge_core::time::UnixMillis;
 
+use super::handover::Successor;
 use super::listener::Daemon;
 use super::protocol::{BanRow, Explained, Reply, Request, Status, XdpStatus};
 use crate::dataplane::refuse_own;
@@ -25,6 +26,9 @@ const SOURCES_SHOWN: usize = 10;
 /// What `reload` does: reads filters and keys anew, and says how many there are of each.
 pub type Reload = dyn Fn() -> anyhow::Result<(usize, usize)> + Send + Sync;
 
+/// What a process that wants this one's place brings about.
+pub type HandOver = dyn Fn(Successor) + Send + Sync;
+
 /// A running edge as the control socket sees it.
 pub struct EdgeDaemon {
     pub(super) edge: Arc<Edge>,
@@ -32,13 +36,14 @@ pub struct EdgeDaemon {
     /// What `reload` reads.
     file: PathBuf,
     reload: Box<Reload>,
+    hand_over: Box<HandOver>,
 }
 
 impl EdgeDaemon {
     /// Answers for `edge`, which starts now with the configuration in `file`.
     #[must_use]
-    pub fn new(edge: Arc<Edge>, file: PathBuf, reload: Box<Reload>) -> Self {
-        Self { started: edge.now(), edge, file, reload }
+    pub fn new(edge: Arc<Edge>, file: PathBuf, reload: Box<Reload>, hand_over: Box<HandOver>) -> Self {
+        Self { started: edge.now(), edge, file, reload, hand_over }
     }
 
     fn status(&self, now: UnixMillis) -> Result<Status, String> {
@@ -159,8 +164,14 @@ impl Daemon for EdgeDaemon {
             Request::Watched => Ok(Reply::Watched(Box::new(self.edge.watched(usize::MAX)))),
             Request::Quarantine(request) => self.quarantine(request).map(Reply::Quarantine),
             Request::Reload => self.reload(),
+            // What it needs is the connection.
+            Request::HandOver => Err("a handover is no question".into()),
         };
         reply.unwrap_or_else(|error| Reply::Failed { error })
+    }
+
+    fn hand_over(&self, successor: Successor) {
+        (self.hand_over)(successor);
     }
 
     fn log(&self, uid: u32, request: String, outcome: String) {

@@ -7,8 +7,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
+use super::handover::Successor;
 use super::peer::{self, Groups, Peer};
 use super::protocol::{Access, Reply, Request};
 use super::{CONNECTIONS_MAX, IDLE_MAX, REQUEST_BYTES_MAX};
@@ -18,6 +19,12 @@ use crate::config::Control;
 pub trait Daemon: Send + Sync + 'static {
     /// Does what is asked. The caller was found to be allowed to ask.
     fn answer(&self, request: &Request) -> Reply;
+
+    /// Lets `successor` take its place. The caller was found to be allowed to ask.
+    fn hand_over(&self, successor: Successor) {
+        // Its connection closes: it knows that it gets nothing.
+        drop(successor);
+    }
 
     /// For the log: a change, or something refused. `outcome` is `done`, or why not.
     fn log(&self, uid: u32, request: String, outcome: String);
@@ -117,8 +124,9 @@ impl Listener {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let path = self.path.clone();
-        thread::Builder::new().name("control".into()).spawn(move || accept(&self, &daemon, &stopped))?;
-        Ok(Server { path, stop })
+        let accepting = move || accept(&self, &daemon, &stopped);
+        let thread = thread::Builder::new().name("control".into()).spawn(accepting)?;
+        Ok(Server { path, stop, thread: Some(thread) })
     }
 }
 
@@ -134,14 +142,17 @@ impl Drop for Listener {
 pub struct Server {
     path: PathBuf,
     stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Wakes the thread out of `accept`; where it cannot be reached it ends with the process.
-        let _ = UnixStream::connect(&self.path);
-        let _ = fs::remove_file(&self.path);
+        // Wakes the thread out of `accept`; where it cannot be reached it ends with the process. It takes the socket away
+        // before the lock: whoever has the lock next finds the place free, and keeps what he puts there.
+        if UnixStream::connect(&self.path).is_ok() {
+            let _ = self.thread.take().map(JoinHandle::join);
+        }
     }
 }
 
@@ -269,6 +280,11 @@ fn serve(stream: UnixStream, groups: Groups, daemon: &impl Daemon) -> io::Result
             return write_line(&stream, &Reply::Failed { error });
         }
         let reply = match serde_json::from_slice::<Request>(&line) {
+            Ok(Request::HandOver) if access >= Request::HandOver.needs() => {
+                daemon.log(uid, Request::HandOver.words(), "begun".into());
+                daemon.hand_over(Successor::new(stream));
+                return Ok(());
+            }
             Ok(request) => answer(&request, access, uid, daemon),
             Err(error) => Reply::Failed { error: format!("no such request: {error}") },
         };
@@ -279,14 +295,19 @@ fn serve(stream: UnixStream, groups: Groups, daemon: &impl Daemon) -> io::Result
 fn answer(request: &Request, access: Access, uid: u32, daemon: &impl Daemon) -> Reply {
     let reply = if access < request.needs() {
         Reply::Failed {
-            error: format!(
-                "uid {uid} may read, not change; ask root or a member of `write_group` of [control]"
-            ),
+            error: match request.needs() {
+                Access::Replace => {
+                    format!("uid {uid} may not take this edge's place; only root and its own user may")
+                }
+                Access::Read | Access::Change => format!(
+                    "uid {uid} may read, not change; ask root or a member of `write_group` of [control]"
+                ),
+            },
         }
     } else {
         daemon.answer(request)
     };
-    if request.needs() == Access::Change {
+    if request.needs() >= Access::Change {
         let outcome = match &reply {
             Reply::Failed { error } => format!("refused: {error}"),
             Reply::Version { .. }
@@ -296,6 +317,7 @@ fn answer(request: &Request, access: Access, uid: u32, daemon: &impl Daemon) -> 
             | Reply::Unbanned { was_banned: true }
             | Reply::Explained(_)
             | Reply::Watched(_)
+            | Reply::HandedOver { .. }
             | Reply::Reloaded { .. } => "done".into(),
             Reply::Quarantine(reply) => reply.outcome(),
             Reply::Unbanned { was_banned: false } => "was not banned".into(),

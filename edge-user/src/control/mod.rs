@@ -2,11 +2,13 @@
 //!
 //! Who calls is known by the kernel's word alone (`SO_PEERCRED`): root and the daemon's own user may do all,
 //! `read_group` may ask, `write_group` may change. Every change, and every refusal, is logged with the caller's uid.
+//! Whose sockets another process takes over ([`Predecessor`]) hears it here too; that is root's and its own user's to ask.
 //! Bounded: [`REQUEST_BYTES_MAX`] a request, [`CONNECTIONS_MAX`] callers at once, each with a thread of its own and
 //! [`IDLE_MAX`] to speak. Nothing here runs on the engine's workers: a flood does not make `status` wait.
 
 mod client;
 mod daemon;
+mod handover;
 mod listener;
 mod peer;
 mod protocol;
@@ -17,7 +19,8 @@ mod tests;
 use std::time::Duration;
 
 pub use client::{Client, ClientError};
-pub use daemon::{EdgeDaemon, Reload};
+pub use daemon::{EdgeDaemon, HandOver, Reload};
+pub use handover::{Predecessor, SOCKETS_AT_ONCE, Successor, send_with};
 pub use listener::{BindError, Daemon, Listener, Server, check_groups};
 pub use protocol::{BanRow, Explained, Reply, Request, Status, XdpStatus};
 pub use quarantine::{QuarantineReply, QuarantineRequest, QuarantineStatus};

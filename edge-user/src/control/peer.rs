@@ -44,7 +44,9 @@ impl Groups {
     /// What a caller may do at most; `None`: nothing.
     pub(super) fn access_of(self, peer: Peer) -> Option<Access> {
         let member = |group: Option<Gid>| group.is_some_and(|group| peer.is_in(group));
-        if peer.uid.is_root() || peer.uid == Uid::effective() || member(self.write) {
+        if peer.uid.is_root() || peer.uid == Uid::effective() {
+            Some(Access::Replace)
+        } else if member(self.write) {
             Some(Access::Change)
         } else if member(self.read) {
             Some(Access::Read)
@@ -79,8 +81,8 @@ mod tests {
     #[test]
     fn root_and_the_daemons_own_user_may_change_and_strangers_nothing() {
         let groups = Groups { read: Some(Gid::from_raw(READERS)), write: Some(Gid::from_raw(WRITERS)) };
-        assert_eq!(groups.access_of(peer(0, 0)), Some(Access::Change));
-        assert_eq!(groups.access_of(peer(Uid::effective().as_raw(), STRANGER)), Some(Access::Change));
+        assert_eq!(groups.access_of(peer(0, 0)), Some(Access::Replace));
+        assert_eq!(groups.access_of(peer(Uid::effective().as_raw(), STRANGER)), Some(Access::Replace));
         assert_eq!(groups.access_of(peer(STRANGER, WRITERS)), Some(Access::Change));
         assert_eq!(groups.access_of(peer(STRANGER, READERS)), Some(Access::Read));
         assert_eq!(groups.access_of(peer(STRANGER, STRANGER)), None);

@@ -42,6 +42,8 @@ pub enum Request {
     Quarantine(QuarantineRequest),
     /// Read filters and keys anew.
     Reload,
+    /// Let the process that asks take the listening sockets over.
+    HandOver,
 }
 
 /// What a request needs.
@@ -51,6 +53,8 @@ pub(super) enum Access {
     Read,
     /// To change something.
     Change,
+    /// To take its place.
+    Replace,
 }
 
 impl Request {
@@ -59,6 +63,7 @@ impl Request {
             Self::Version | Self::Status | Self::Bans | Self::Explain { .. } | Self::Watched => Access::Read,
             Self::Quarantine(request) => request.needs(),
             Self::Ban { .. } | Self::Unban { .. } | Self::Reload => Access::Change,
+            Self::HandOver => Access::Replace,
         }
     }
 
@@ -74,6 +79,7 @@ impl Request {
             Self::Watched => "watched".into(),
             Self::Quarantine(request) => request.words(),
             Self::Reload => "reload".into(),
+            Self::HandOver => "hand over".into(),
         }
     }
 }
@@ -119,6 +125,11 @@ pub enum Reply {
         /// The configuration that it read; empty: the daemon is older than that.
         #[serde(default)]
         file: PathBuf,
+    },
+    /// The caller may have the listening sockets, which follow.
+    HandedOver {
+        /// How many.
+        sockets: usize,
     },
     /// It could not be done.
     Failed {

@@ -70,7 +70,7 @@ pub(super) fn attach(
         // Whatever failed, the first error is the one to tell.
         let _ = pins.remove();
     }
-    done.map(|dataplane| Dataplane { _lock: Some(lock), ..dataplane })
+    done.map(|dataplane| Dataplane { lock: Mutex::new(Some(lock)), ..dataplane })
 }
 
 fn attach_with(
@@ -189,7 +189,8 @@ fn open(settings: &Xdp, maps: &Maps) -> Result<Dataplane, DataplaneError> {
         kernel_log: None,
         interface: settings.interface.clone(),
         program,
-        _lock: None,
+        pin_dir: settings.pin_dir.clone(),
+        lock: Mutex::new(None),
     })
 }
 

@@ -25,6 +25,7 @@ mod samples;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -61,8 +62,9 @@ pub struct Dataplane {
     counters: PerCpuArray<MapData, u64>,
     interface: String,
     program: u32,
+    pin_dir: PathBuf,
     /// Held by who attached, not by who only looks.
-    _lock: Option<PinLock>,
+    lock: Mutex<Option<PinLock>>,
     samples: Mutex<Option<Samples>>,
     kernel_log: Option<Mutex<EbpfLogger<&'static dyn log::Log>>>,
 }
@@ -233,6 +235,22 @@ impl fmt::Debug for Dataplane {
 }
 
 /// A map handle has no state that a panic could leave half-changed, so a poisoned lock is as good as a free one.
+impl Dataplane {
+    /// Lets another daemon attach here: what is pinned stays in force.
+    pub(crate) fn let_go(&self) {
+        *lock(&self.lock) = None;
+    }
+
+    /// Holds it again after [`Self::let_go`].
+    ///
+    /// # Errors
+    /// Another daemon does.
+    pub(crate) fn hold_again(&self) -> Result<(), DataplaneError> {
+        *lock(&self.lock) = Some(PinLock::take(&self.pin_dir)?);
+        Ok(())
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -6,7 +6,7 @@
 //! that is no longer configured are emptied before they close.
 
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 
 use anyhow::Context as _;
 use edge_core::smtp::{Enhanced, Reply};
@@ -23,6 +23,8 @@ const BACKLOG: i32 = 1024;
 #[derive(Debug)]
 pub struct Listeners {
     workers: Vec<Vec<(TcpListener, Direction)>>,
+    /// Taken over, and bound to addresses that are not configured (any more).
+    others: Vec<(TcpListener, SocketAddr)>,
 }
 
 impl Listeners {
@@ -35,7 +37,7 @@ impl Listeners {
     }
 
     /// Listens at all addresses of the configuration: with the sockets of `before` that are bound there, and new ones
-    /// where there is none. What is left over of `before` is emptied and closed; the log says so.
+    /// where there is none. For what is left over of `before` see [`Self::leave_others`].
     ///
     /// # Errors
     /// An address cannot be bound; the error names it.
@@ -68,8 +70,16 @@ impl Listeners {
                 set.push((listener, *direction));
             }
         }
-        before.into_iter().for_each(|(listener, address)| leave(&listener, address));
-        Ok(Self { workers: all })
+        Ok(Self { workers: all, others: before })
+    }
+
+    /// Listens no more at addresses that came from the process before and are not configured, and says which. Who waits
+    /// there hears a reply instead of a reset. To be called when the process before will not need them any more.
+    pub fn leave_others(&mut self) -> Vec<SocketAddr> {
+        let mut left: Vec<_> = self.others.iter().map(|(_, address)| *address).collect();
+        self.others.drain(..).for_each(|(listener, address)| leave(&listener, address));
+        left.dedup();
+        left
     }
 
     /// Where one of the directions is listened at.
@@ -141,6 +151,8 @@ fn leave(listener: &TcpListener, address: SocketAddr) {
         let _ = stream.write_all(&line);
         waited += 1;
     }
+    // Whoever else has this socket (systemd, the process before) does not listen by it either.
+    let _ = SockRef::from(listener).shutdown(Shutdown::Read);
     tracing::warn!(
         "{address} is no longer in the configuration: nobody listens there any more ({waited} connections that \
          waited there heard 421)"
@@ -229,14 +241,16 @@ mod tests {
         let mut clients: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
         let sockets = passed_on(&first);
         drop(first);
-        let other = Listeners::take_over(&any_port(), 2, sockets).unwrap();
+        let kept: Vec<_> = sockets.iter().map(|socket| socket.try_clone().unwrap()).collect();
+        let mut other = Listeners::take_over(&any_port(), 2, sockets).unwrap();
+        assert_eq!(other.leave_others(), [address]);
         assert_ne!(other.addresses(Direction::Inbound), [address]);
         for client in &mut clients {
             let mut heard = String::new();
             client.read_to_string(&mut heard).expect("no reset");
             assert!(heard.starts_with("421 4.3.2"), "{heard}");
         }
-        assert!(TcpStream::connect(address).is_err(), "nobody listens there");
+        assert!(TcpStream::connect(address).is_err(), "nobody listens there, whoever has {kept:?}");
     }
 
     #[test]

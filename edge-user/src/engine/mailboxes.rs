@@ -191,16 +191,38 @@ impl Mailboxes {
 /// Starts the tasks that probe, one for each upstream.
 pub(super) fn start_probers(edge: &Arc<Edge>, tasks: &mut JoinSet<()>) {
     for (address, prober) in &edge.mailboxes.probers {
-        if let Some(waiting) = locked(&prober.waiting).take() {
+        if let Some(questions) = locked(&prober.waiting).take() {
+            let waiting = Waiting { edge: Arc::clone(edge), address: *address, questions: Some(questions) };
             tasks.spawn(probe(Arc::clone(edge), *address, waiting));
         }
     }
 }
 
-async fn probe(edge: Arc<Edge>, address: SocketAddr, mut waiting: mpsc::Receiver<Question>) {
+/// The questions to an upstream; put back when their prober ends, for the next one that is started.
+struct Waiting {
+    edge: Arc<Edge>,
+    address: SocketAddr,
+    questions: Option<mpsc::Receiver<Question>>,
+}
+
+impl Waiting {
+    async fn next(&mut self) -> Option<Question> {
+        self.questions.as_mut()?.recv().await
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(prober) = self.edge.mailboxes.probers.get(&self.address) {
+            *locked(&prober.waiting) = self.questions.take();
+        }
+    }
+}
+
+async fn probe(edge: Arc<Edge>, address: SocketAddr, mut waiting: Waiting) {
     let mut kept: Option<(Upstream, u32)> = None;
     loop {
-        let question = match timeout(PROBER_IDLE, waiting.recv()).await {
+        let question = match timeout(PROBER_IDLE, waiting.next()).await {
             Ok(Some(question)) => question,
             Ok(None) => return,
             Err(_) => {

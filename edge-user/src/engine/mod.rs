@@ -38,8 +38,10 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -201,6 +203,21 @@ impl Edge {
         }))
     }
 
+    /// Lets another process have the state directory and the network card: this one changes nothing there any more.
+    pub(crate) fn let_go(&self) {
+        self.state.iter().for_each(StateDir::let_go);
+        self.dataplane.iter().for_each(Dataplane::let_go);
+    }
+
+    /// Holds both again after [`Self::let_go`].
+    ///
+    /// # Errors
+    /// Another process has one of them.
+    pub(crate) fn hold_again(&self) -> anyhow::Result<()> {
+        self.state.iter().try_for_each(StateDir::hold_again)?;
+        Ok(self.dataplane.iter().try_for_each(Dataplane::hold_again)?)
+    }
+
     /// Now.
     #[must_use]
     pub fn now(&self) -> UnixMillis {
@@ -271,16 +288,64 @@ impl Edge {
 /// # Errors
 /// A listener cannot be bound, or a thread cannot be started.
 pub fn serve(edge: Arc<Edge>, stop: told::Receiver<bool>) -> anyhow::Result<()> {
-    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let listeners = Listeners::bind(&edge, workers)?;
-    serve_at(edge, listeners, stop)
+    let listeners = Listeners::bind(&edge, workers())?;
+    serve_at(edge, listeners, stop, || false)?.join()
 }
 
-/// The same with listeners that are bound already (port 0 has a number then).
+/// How many workers this machine is worth: one a core.
+#[must_use]
+pub fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// How long a handover waits for sessions to end: those that are cut after [`worker::DRAIN`] need a moment more.
+const HAND_OVER_WAIT: Duration = worker::DRAIN.saturating_add(Duration::from_secs(1));
+
+/// The workers of an edge that serves no more. After a stop they have ended; after a handover some may wait on for an
+/// upstream's reply to a final dot.
+#[derive(Debug)]
+#[must_use = "a message may still wait for its reply"]
+pub struct Late(Vec<JoinHandle<io::Result<()>>>);
+
+impl Late {
+    /// Waits until all have ended.
+    ///
+    /// # Errors
+    /// One could not serve, or panicked.
+    pub fn join(self) -> anyhow::Result<()> {
+        for worker in self.0 {
+            match worker.join() {
+                Ok(ended) => ended.context("a worker could not serve")?,
+                Err(_) => anyhow::bail!("a worker's thread panicked"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all have ended, or until only those can be left that wait for a reply to a final dot.
+    fn wait(&self) {
+        let step = Duration::from_millis(10);
+        for _ in 0..HAND_OVER_WAIT.as_millis() / step.as_millis() {
+            if self.0.iter().all(JoinHandle::is_finished) {
+                return;
+            }
+            std::thread::sleep(step);
+        }
+    }
+}
+
+/// The same with listeners that are bound already (port 0 has a number then). Told to stop, it asks `hands_over`
+/// whether another process waits for what this one has: then it does not wait for the last replies itself. It may be
+/// called again afterwards.
 ///
 /// # Errors
 /// A thread cannot be started.
-pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: told::Receiver<bool>) -> anyhow::Result<()> {
+pub fn serve_at(
+    edge: Arc<Edge>,
+    listeners: Listeners,
+    stop: told::Receiver<bool>,
+    hands_over: impl FnOnce() -> bool,
+) -> anyhow::Result<Late> {
     bans::adopt(&edge);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Clients wait in the listeners' backlog meanwhile. An upstream that is not there must not hold up the others' mail.
@@ -289,17 +354,18 @@ pub fn serve_at(edge: Arc<Edge>, listeners: Listeners, stop: told::Receiver<bool
         Keeper::start(Arc::clone(&edge)).context("cannot start the thread that keeps what watching found")?;
     let record = record::Keeper::start(Arc::clone(&edge))
         .context("cannot start the thread that keeps the record of sent mail")?;
-    let workers = listeners.start(&edge, &stop).context("cannot start a worker's thread")?;
+    let workers = Late(listeners.start(&edge, &stop).context("cannot start a worker's thread")?);
     runtime.block_on(housekeeping(Arc::clone(&edge), stop));
-    for worker in workers {
-        match worker.join() {
-            Ok(ended) => ended.context("a worker could not serve")?,
-            Err(_) => anyhow::bail!("a worker's thread panicked"),
-        }
-    }
-    // The last messages are through: now they write a last time.
+    let late = if hands_over() {
+        workers.wait();
+        workers
+    } else {
+        workers.join()?;
+        Late(Vec::new())
+    };
+    // The last messages are through (what waits for its reply is in the record): now they write a last time.
     drop((keeper, record));
-    Ok(())
+    Ok(late)
 }
 
 /// What is to be done beside the sessions, until told to stop.

@@ -1,13 +1,17 @@
 //! Telling systemd how the daemon is (`sd_notify(3)`), where systemd asks for it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
+use std::net;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::engine::Liveness;
+use crate::control::{SOCKETS_AT_ONCE, send_with};
+use crate::engine::{Listeners, Liveness};
 
 /// So many looks at the edge between two words that systemd must hear: one or two may find it busy.
 const LOOKS: u32 = 4;
@@ -20,6 +24,35 @@ pub(super) fn ready() {
 /// The daemon begins to stop.
 pub(super) fn stopping() {
     tell("STOPPING=1");
+}
+
+/// Has systemd keep the listening sockets (`FileDescriptorStoreMax=`): it gives them to the next process, and whoever
+/// connects before that waits instead of being refused. What it has already it does not keep twice.
+pub(super) fn keep(listeners: &Listeners) {
+    let Some(place) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let mut by_address = BTreeMap::<_, Vec<BorrowedFd<'_>>>::new();
+    for socket in listeners.sockets() {
+        if let Ok(address) = socket.local_addr() {
+            by_address.entry(address).or_default().push(socket.as_fd());
+        }
+    }
+    for (address, sockets) in by_address {
+        let state = format!("FDSTORE=1\nFDNAME={}", name(address));
+        let kept = sockets.chunks(SOCKETS_AT_ONCE).try_for_each(|some| send(&place, &state, some));
+        if let Err(error) = kept {
+            tracing::warn!("systemd was not asked to keep the sockets at {address}: {error}");
+        }
+    }
+}
+
+/// Has systemd forget the sockets of an address that is listened at no more.
+pub(super) fn forget(address: net::SocketAddr) {
+    tell(&format!("FDSTOREREMOVE=1\nFDNAME={}", name(address)));
+}
+
+/// What systemd calls the sockets of an address: any text without colons.
+fn name(address: net::SocketAddr) -> String {
+    format!("smtp-{address}").replace(':', ".")
 }
 
 /// Tells systemd that the edge is well (`WatchdogSec=`), as long as every one of its threads says so.
@@ -73,18 +106,20 @@ fn answers(who: &[String]) -> String {
 
 fn tell(state: &str) {
     let Some(place) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    if let Err(error) = send(&place, state) {
+    if let Err(error) = send(&place, state, &[]) {
         tracing::warn!("systemd was not told {state}: {error}");
     }
 }
 
-fn send(place: &OsStr, state: &str) -> io::Result<()> {
+fn send(place: &OsStr, state: &str, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
     // A name that begins with `@` is in the abstract namespace.
     let address = match place.as_bytes().split_first() {
         Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
         Some(_) | None => SocketAddr::from_pathname(place)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    send_with(&socket, state.as_bytes(), sockets)
 }
 
 #[cfg(test)]
@@ -96,7 +131,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("notify");
         let systemd = UnixDatagram::bind(&place).unwrap();
-        send(place.as_os_str(), "READY=1").unwrap();
+        send(place.as_os_str(), "READY=1", &[]).unwrap();
         let mut heard = [0; 16];
         let length = systemd.recv(&mut heard).unwrap();
         assert_eq!(&heard[..length], b"READY=1");
@@ -107,7 +142,7 @@ mod tests {
         let name = format!("backstop-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let systemd = UnixDatagram::bind_addr(&address).unwrap();
-        send(OsStr::new(&format!("@{name}")), "STOPPING=1").unwrap();
+        send(OsStr::new(&format!("@{name}")), "STOPPING=1", &[]).unwrap();
         let mut heard = [0; 16];
         let length = systemd.recv(&mut heard).unwrap();
         assert_eq!(&heard[..length], b"STOPPING=1");

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::stop::Stop;
 use super::{notify, reload};
 use crate::config::keys;
 use crate::engine::Edge;
@@ -26,7 +26,7 @@ pub(super) fn start(
     edge: Arc<Edge>,
     path: PathBuf,
     mut keys: keys::Watch,
-    stop: watch::Sender<bool>,
+    stop: Arc<Stop>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // From here on signals no longer end the process by themselves.
@@ -60,8 +60,7 @@ pub(super) fn start(
         };
         edge.log.event(Event::Stopping { signal: asked_by });
         notify::stopping();
-        // Where nobody listens any more, all has stopped already.
-        let _ = stop.send(true);
+        stop.now();
         // Whoever asks twice does not want to wait for the transactions that are still open.
         tokio::select! {
             _ = term.recv() => {}

@@ -178,7 +178,7 @@ impl Server {
         let address = listeners.addresses(Direction::Outbound)[0];
         let (stop, told) = watch::channel(false);
         let serving = Arc::clone(&edge);
-        let thread = thread::spawn(move || serve_at(serving, listeners, told));
+        let thread = thread::spawn(move || serve_at(serving, listeners, told, || false)?.join());
         Self { edge, log, address, stop, thread: Some(thread) }
     }
 
