@@ -9,6 +9,7 @@ mod docs;
 mod doctor;
 mod forged_bounce;
 mod forwarders;
+mod handover;
 mod kept;
 mod kinds;
 mod lab_itself;

@@ -53,6 +53,14 @@ impl Client {
     pub fn connect(lab: &Lab, host: Host, from: Option<IpAddr>, to: SocketAddr) -> Result<Self> {
         let stream = lab.connect(host, from, to, CONNECT)?;
         stream.set_read_timeout(Some(REPLY))?;
+        Self::over(stream)
+    }
+
+    /// Reads the greeting of a connection that is there, with its own timeouts.
+    ///
+    /// # Errors
+    /// When there is no greeting.
+    pub fn over(stream: TcpStream) -> Result<Self> {
         let mut stream = BufReader::new(stream);
         let greeting = read_reply(&mut stream).context("waiting for the greeting")?;
         Ok(Self { stream, greeting })

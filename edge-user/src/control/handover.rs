@@ -115,10 +115,11 @@ fn ask(stream: &UnixStream) -> io::Result<Reply> {
     let sent = { stream }.write_all(&line);
     line.clear();
     // Octet by octet: the sockets come with those behind the line.
-    for octet in { stream }.bytes().take(REPLY_BYTES_MAX) {
-        match octet? {
-            b'\n' => return Ok(serde_json::from_slice(&line)?),
-            octet => line.push(octet),
+    let mut octet = [0];
+    while line.len() < REPLY_BYTES_MAX && { stream }.read(&mut octet)? > 0 {
+        match octet {
+            [b'\n'] => return Ok(serde_json::from_slice(&line)?),
+            [octet] => line.push(octet),
         }
     }
     sent.and(Err(io::ErrorKind::UnexpectedEof.into()))
