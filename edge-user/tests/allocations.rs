@@ -110,7 +110,8 @@ unproven_burst = 1000000
     let address = listeners.addresses(Direction::Inbound)[0];
     std::thread::spawn(move || {
         let (_stop, stopped) = watch::channel(false);
-        serve_at(edge, listeners, stopped).expect("it serves");
+        let late = serve_at(edge, listeners, stopped, || false).expect("it serves");
+        late.join().expect("it ends");
     });
     address
 }

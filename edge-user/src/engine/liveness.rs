@@ -29,10 +29,12 @@ impl Liveness {
         Self { question: watch::Sender::new(1), parts: Mutex::default() }
     }
 
-    /// A thread takes part from now on, for ever: it must run what is returned.
+    /// A thread takes part from now on, until another one of its name does: it must run what is returned.
     pub(super) fn join(&self, name: &str) -> Answering {
         let answered = Arc::new(AtomicU64::new(0));
-        locked(&self.parts).push(Part { name: name.to_owned(), answered: Arc::clone(&answered) });
+        let mut parts = locked(&self.parts);
+        parts.retain(|part| part.name != name);
+        parts.push(Part { name: name.to_owned(), answered: Arc::clone(&answered) });
         Answering { question: self.question.subscribe(), answered }
     }
 
@@ -93,6 +95,17 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
+    }
+
+    #[test]
+    fn a_thread_that_takes_anothers_place_answers_for_it() {
+        let (liveness, thread) = (Liveness::new(), runtime());
+        drop(liveness.join("worker"));
+        assert_eq!(liveness.ask(), Err(vec!["worker".to_owned()]));
+        let second = liveness.join("worker");
+        thread.spawn(second.run());
+        turn(&thread);
+        assert_eq!(liveness.ask(), Ok(()));
     }
 
     #[test]
