@@ -70,7 +70,7 @@ impl Service {
         self.root(&format!(
             "backstop init --domain example.jp --upstream {MTA}:25 --listen {EDGE}:25 --hostname edge.example.jp
              sed -i -e 's/^#\\[xdp]/[xdp]/' -e 's/^#interface = .*/interface = \"{EDGE_INTERFACE}\"/' \\
-                 -e 's/^#mode = .*/mode = \"native\"/' -e 's/^#watch = .*/watch = false/' \\
+                 -e '/^\\[xdp]/,$ s/^#mode = .*/mode = \"native\"/' -e 's/^#watch = .*/watch = false/' \\
                  -e 's/^#read_group = .*/read_group = \"backstop-status\"/' /etc/backstop/backstop.toml"
         ))
         .map(drop)
