@@ -1,9 +1,9 @@
 //! STARTTLS by rustls, on both sides.
 //!
-//! - [`records`]: TLS over a socket, driven by readiness; an idle connection has no buffer;
-//! - [`certificates`]: the server's certificates from disk, chosen by the name that the client asks for;
-//! - [`server`]: towards clients;
-//! - [`client`]: towards upstreams and the next hop.
+//! - `records`: TLS over a socket, driven by readiness; an idle connection has no buffer;
+//! - `certificates`: the server's certificates from disk, chosen by the name that the client asks for;
+//! - `server`: towards clients;
+//! - `client`: towards upstreams and the next hop.
 
 mod certificates;
 mod client;
