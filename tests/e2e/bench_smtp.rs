@@ -49,3 +49,20 @@ fn a_build_that_is_none_fails_the_run_and_is_named() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("other"), "{said}");
 }
+
+/// The guard over what a session costs: the release's own instructions, which depend on no clock and no other load.
+#[test]
+fn a_refused_session_takes_no_more_instructions_than_are_on_record() {
+    let xtask = Program::Xtask.build(Profile::Dev).unwrap();
+    let output = Command::new(xtask)
+        .args(["bench", "smtp", "--instructions", "--json", "--only", "refused_rcpt"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let counted: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert_eq!(counted["holds"], true, "{said}");
+    // A session reads four commands and writes five replies: fewer would mean that nothing was counted.
+    assert!(counted["instructions"].as_u64().unwrap() > 2000, "{said}");
+}

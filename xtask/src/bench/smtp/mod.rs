@@ -9,6 +9,7 @@ mod instructions;
 mod measure;
 mod peers;
 mod plan;
+mod recorded;
 mod subject;
 mod table;
 mod trace;
@@ -52,9 +53,12 @@ pub(crate) struct Options {
     /// Instead: system calls a session, of the floor and of Backstop (strace).
     #[arg(long, conflicts_with = "instructions")]
     trace: bool,
-    /// Instead: instructions of Backstop's own code a session (callgrind).
-    #[arg(long)]
+    /// Instead: instructions of Backstop's own code a session (callgrind), beside what is on record of them.
+    #[arg(long, conflicts_with = "dev")]
     instructions: bool,
+    /// With --instructions: put them on record, from which they may not grow by more than a tenth.
+    #[arg(long, requires = "instructions")]
+    record: bool,
     /// Debug builds: the figures mean nothing, but every reply is checked.
     #[arg(long)]
     dev: bool,
@@ -83,9 +87,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let other = options.against.as_ref().map(|path| {
         path.canonicalize().with_context(|| format!("--against {}: no such program", path.display()))
     });
+    // Instructions are counted of Backstop alone: for these any load will do, and tests have built this one.
+    let profile_of_load = if options.instructions { Profile::Dev } else { profile };
     let place = Place::up(Programs {
         backstop: Program::Backstop.build_aloud(profile)?,
-        bench: Program::BenchSmtp.build_aloud(profile)?,
+        bench: Program::BenchSmtp.build_aloud(profile_of_load)?,
         other: other.transpose()?,
     })?;
     if options.instructions {
