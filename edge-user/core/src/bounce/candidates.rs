@@ -49,21 +49,10 @@ impl Candidates {
         self.open_len == 0 && !Needle::begins_at_end_of(self.window)
     }
 
-    /// Takes text within which no needle ends. To be called when all is calm.
+    /// What came since is text in which no needle begins. To be called when all is calm.
     #[inline]
-    pub(super) fn leap_over(&mut self, text: &[u8]) {
-        if let Some(&last) = text.last_chunk() {
-            self.window = u64::from_be_bytes(last);
-        } else {
-            text.iter().for_each(|&character| self.window = self.window << 8 | u64::from(character));
-        }
-        self.quoted_printable = 0;
-    }
-
-    /// Takes this needle, which stands whole and as it is. To be called when all is calm.
-    pub(super) fn leap_behind(&mut self, needle: Needle) {
-        self.leap_over(needle.text());
-        self.begin(needle);
+    pub(super) fn leap(&mut self) {
+        (self.window, self.quoted_printable) = (0, 0);
     }
 
     /// Hands out what is complete.

@@ -14,7 +14,8 @@
 
 use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use aho_corasick::packed::Searcher;
+use aho_corasick::{AhoCorasick, Input, Span};
 
 use crate::signature::{Candidate, MAGIC};
 
@@ -42,8 +43,41 @@ pub(super) enum Needle {
     Third,
 }
 
-static FINDERS: LazyLock<[Finder<'static>; 4]> =
-    LazyLock::new(|| Needle::ALL.map(|needle| Finder::new(needle.text())));
+/// Octets of the longest of [`BEGINNINGS`].
+pub(super) const BEGINNING_BYTES_MAX: usize = 3;
+
+/// How a needle begins on the wire: its first three characters; or one or two of them and what may tear it behind them (a
+/// line end, sendmail's `!`, and `=`, which is a soft line break or makes an escape of the next); or its first character
+/// as an escape. Whatever has none of these in it has no needle in it, whole or torn.
+const BEGINNINGS: [&[u8]; 41] = [
+    b"bs1", b"bs\r", b"bs\n", b"bs=", b"bs!", b"b\r", b"b\n", b"b=", b"b!", b"=62", //
+    b"YnM", b"Yn\r", b"Yn\n", b"Yn=", b"Yn!", b"Y\r", b"Y\n", b"Y=", b"Y!", b"=59", //
+    b"JzM", b"Jz\r", b"Jz\n", b"Jz=", b"Jz!", b"J\r", b"J\n", b"J=", b"J!", b"=4A", b"=4a", //
+    b"icz", b"ic\r", b"ic\n", b"ic=", b"ic!", b"i\r", b"i\n", b"i=", b"i!", b"=69",
+];
+
+/// The search for all of them at once.
+enum Search {
+    /// By vectors, sixteen octets and more at a time.
+    Vectorised(Searcher),
+    /// Where the machine has none that do: octet by octet.
+    Automaton(AhoCorasick),
+}
+
+static SEARCH: LazyLock<Search> = LazyLock::new(|| match Searcher::new(BEGINNINGS) {
+    Some(searcher) => Search::Vectorised(searcher),
+    None => Search::Automaton(AhoCorasick::new(BEGINNINGS).expect("these are few")),
+});
+
+/// Where the first needle may begin in `text`, at `from` or behind it.
+#[inline]
+pub(super) fn beginning(text: &[u8], from: usize) -> Option<usize> {
+    let place = match &*SEARCH {
+        Search::Vectorised(searcher) => searcher.find_in(text, Span::from(from..text.len())),
+        Search::Automaton(automaton) => automaton.find(Input::new(text).range(from..)),
+    };
+    place.map(|place| place.start())
+}
 
 impl Needle {
     pub(super) const ALL: [Self; 4] = [Self::Plain, Self::First, Self::Second, Self::Third];
@@ -89,11 +123,6 @@ impl Needle {
             b'E' => [d, c, b] == *b"icz",
             _ => false,
         }
-    }
-
-    /// Where this needle first stands in `text`.
-    pub(super) fn find(self, text: &[u8]) -> Option<usize> {
-        FINDERS[self as usize].find(text)
     }
 }
 
@@ -220,7 +249,8 @@ mod tests {
                 for after in 0..4 {
                     let text = [&vec![filler; before], &TOKEN[..], &vec![filler; after]].concat();
                     let encoded = STANDARD_NO_PAD.encode(text);
-                    let at = needle.find(encoded.as_bytes()).expect("the needle is there");
+                    let at =
+                        encoded.find(str::from_utf8(needle.text()).unwrap()).expect("the needle is there");
                     let (end, _) = read(needle, &encoded.as_bytes()[at + needle.text().len()..]);
                     let candidate = Candidate(TOKEN[4..].try_into().unwrap());
                     assert_eq!(end, Read::Complete(candidate), "{before} before, {after} after");
@@ -258,6 +288,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_way_in_which_a_needle_begins_is_searched_for() {
+        for needle in Needle::ALL {
+            let [first, second, third, ..] = *needle.text() else { panic!("{needle:?} is too short") };
+            let mut ways = vec![vec![first, second, third]];
+            for tear in *b"\r\n=!" {
+                ways.extend([vec![first, tear], vec![first, second, tear]]);
+            }
+            ways.extend([format!("={first:02X}").into_bytes(), format!("={first:02x}").into_bytes()]);
+            for way in ways {
+                assert!(BEGINNINGS.contains(&way.as_slice()), "{}", way.escape_ascii());
+                assert_eq!(beginning(&[&[b' '; 40][..], &way].concat(), 3), Some(40));
+            }
+        }
+        assert_eq!(beginning(b"a basic text, with yes=20and no, J. Yncle\r\n", 0), None);
+        assert_eq!(BEGINNINGS.iter().map(|way| way.len()).max(), Some(BEGINNING_BYTES_MAX));
     }
 
     #[test]

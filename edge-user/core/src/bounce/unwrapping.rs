@@ -36,6 +36,15 @@ pub(super) enum Unwrapping {
 }
 
 impl Unwrapping {
+    /// Whether nothing of what comes next depends on what came before, where no needle has begun: it stands in no escape.
+    #[inline]
+    pub(super) const fn may_leap(self) -> bool {
+        match self {
+            Self::Text | Self::LineStart | Self::Bang | Self::EqualsBlanks => true,
+            Self::Equals | Self::EqualsDigit(_) => false,
+        }
+    }
+
     /// Takes one octet.
     #[inline]
     pub(super) fn step(&mut self, octet: u8, text: &mut impl Text) {
