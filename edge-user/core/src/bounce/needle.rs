@@ -80,6 +80,7 @@ pub(super) fn beginning(text: &[u8], from: usize) -> Option<usize> {
 }
 
 impl Needle {
+    #[cfg(test)]
     pub(super) const ALL: [Self; 4] = [Self::Plain, Self::First, Self::Second, Self::Third];
 
     pub(super) const fn text(self) -> &'static [u8] {
