@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use edge_core::bounce::message_ids::Place;
-use edge_core::bounce::{
-    Confidence, Encoding, Found, Kind, MessageIds, Reading, START_BYTES_MAX, Scanner, read,
-};
+use edge_core::bounce::{Confidence, Encoding, Found, Kind, MessageIds, Reading, START_BYTES_MAX, Scanner};
 use edge_core::mailbox::Mailbox;
 use edge_core::signature::{Keys, Proof, TokenFault, tags, tokens};
 use edge_core::smtp::Address;
@@ -17,7 +15,7 @@ use serde::Serialize;
 
 use super::{Answer, CONFIG_PATH, configuration, print, print_json};
 use crate::config::{Config, keys};
-use crate::engine::{clock, record};
+use crate::engine::{Domains, clock, record};
 
 /// Octets of a piece that is read and scanned at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -93,7 +91,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     let cannot_read = || format!("cannot read {name}");
     let mut start = Vec::new();
     message.by_ref().take(START_BYTES_MAX as u64).read_to_end(&mut start).with_context(cannot_read)?;
-    let reading = read([&start[..]]);
+    let reading = Domains::of(&config)?.reading_of([&start[..]]);
     let finding = judge.judge(&args.recipient, start.as_slice().chain(message), cannot_read)?;
     if args.json {
         print_json(&Printed {

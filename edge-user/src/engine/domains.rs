@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
+use edge_core::bounce::{Reading, read};
 use edge_core::mailbox::Mailbox;
 
 use crate::config::{Config, Servers};
@@ -14,17 +15,19 @@ pub(super) struct Route(usize);
 
 /// The operator's domains, by their names as lowercase A-labels.
 #[derive(Debug)]
-pub(super) struct Domains {
+pub(crate) struct Domains {
     routes: HashMap<String, Route>,
     /// The mail servers of each route: each list once.
     servers: Vec<Servers>,
+    /// Domains that one of the operator's lies in, of two labels or more.
+    above: HashSet<String>,
     tagging: HashSet<String>,
     first: String,
     traps: HashSet<Mailbox>,
 }
 
 impl Domains {
-    pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) fn of(config: &Config) -> anyhow::Result<Self> {
         let first = &config.domains.first().context("there is no [[domain]]")?.name;
         let name =
             Mailbox::parse(&format!("x@{first}")).with_context(|| format!("`{first}` is no domain name"))?;
@@ -39,8 +42,10 @@ impl Domains {
                 servers.len() - 1
             }))
         };
+        let above = by_name.keys().flat_map(|name| parents(name)).filter(|parent| parent.contains('.'));
+        let above = above.map(str::to_owned).collect();
         let routes = by_name.into_iter().map(|(name, domain)| (name, route(domain.upstream))).collect();
-        Ok(Self { tagging, routes, servers, first: name.domain().to_owned(), traps: config.traps() })
+        Ok(Self { above, tagging, routes, servers, first: name.domain().to_owned(), traps: config.traps() })
     }
 
     /// Where the mail of a domain goes, given as a lowercase A-label. `None`: it is not ours.
@@ -56,6 +61,22 @@ impl Domains {
     /// Whether a domain, given as a lowercase A-label, is the operator's.
     pub(super) fn is_ours(&self, domain: &str) -> bool {
         self.routes.contains_key(domain)
+    }
+
+    /// Whether a domain, given as a lowercase A-label, is the operator's or lies in one of his.
+    pub(super) fn holds(&self, domain: &str) -> bool {
+        self.is_ours(domain) || parents(domain).any(|parent| self.is_ours(parent))
+    }
+
+    /// What a message says of itself to its receiver, the operator.
+    pub(crate) fn reading_of<'p>(&self, pieces: impl IntoIterator<Item = &'p [u8]>) -> Reading {
+        read(pieces, &|domain| self.are_reported_by(domain))
+    }
+
+    /// Whether a report on a domain, given as a lowercase A-label, may be meant for the operator: it is his, lies in one of
+    /// his, or one of his lies in it (RFC 7489 section 3.2: the record of an organization's domain holds below it, too).
+    fn are_reported_by(&self, domain: &str) -> bool {
+        self.holds(domain) || self.above.contains(domain)
     }
 
     /// Whether senders in this domain of ours get tags.
@@ -78,5 +99,45 @@ impl Domains {
         all.sort_unstable();
         all.dedup();
         all
+    }
+}
+
+/// The domains that a domain lies in, the nearest first.
+fn parents(domain: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(domain.split_once('.'), |(_, parent)| parent.split_once('.'))
+        .map(|(_, parent)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_of_ours_has_others_below_and_above_it() {
+        let text = r#"
+            hostname = "mx.example.jp"
+            inbound.listen = ["192.0.2.25:25"]
+            signature.keys = "/nowhere"
+            [[domain]]
+            name = "mail.Example.jp"
+            upstream = "127.0.0.1:25"
+        "#;
+        let config = crate::config::parse(text, std::path::Path::new("test")).expect("it is right").config;
+        let domains = Domains::of(&config).unwrap();
+        for (domain, holds, reported) in [
+            ("mail.example.jp", true, true),
+            ("a.b.mail.example.jp", true, true),
+            ("example.jp", false, true),
+            ("web.example.jp", false, false),
+            ("notmail.example.jp", false, false),
+            ("jp", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!(
+                (domains.holds(domain), domains.are_reported_by(domain)),
+                (holds, reported),
+                "{domain}"
+            );
+        }
     }
 }

@@ -52,7 +52,8 @@ use tokio::sync::Notify;
 
 use self::blocks::Blocks;
 use self::clock::Clock;
-use self::domains::{Domains, Route};
+pub(crate) use self::domains::Domains;
+use self::domains::Route;
 use self::doubt::Doubts;
 use self::flood::Flood;
 pub use self::listeners::Listeners;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use edge_core::bounce::{Reading, read};
+use edge_core::bounce::Reading;
 use edge_core::message::{Fate, Happening, JudgeWhen, Order, Received, ReceivedCount, Refusal};
 use edge_core::policy::{Action, Facts, Situation, Verdict};
 use edge_core::signature::Proof;
@@ -161,7 +161,7 @@ impl Inbound {
         let recipient = self.transaction.as_ref()?.recipients.first()?;
         let found = message.evidence.look(&self.edge, &recipient.mailbox, piece)?;
         let held = message.held.pieces(self.client.input.buffer());
-        message.reading = Some(read(held.into_iter().chain([piece])));
+        message.reading = Some(self.edge.domains.reading_of(held.into_iter().chain([piece])));
         Some(self.proven_by(found))
     }
 
@@ -185,7 +185,8 @@ impl Inbound {
         let recipient = self.transaction.as_ref()?.recipients.first()?;
         message.sent = Some(message.evidence.by_record(&self.edge, &recipient.mailbox)?);
         message.proof = Some(Proof::Record);
-        message.reading = Some(read(message.held.pieces(self.client.input.buffer())));
+        let held = message.held.pieces(self.client.input.buffer());
+        message.reading = Some(self.edge.domains.reading_of(held));
         Some(Happening::Proven)
     }
 
@@ -204,7 +205,7 @@ impl Inbound {
             .filter(|_| message.proof.is_none())
             .and_then(|forwarder| Allowance::forwarded(&self.edge, &recipient.mailbox, forwarder.per_hour));
         let held = || message.held.pieces(self.client.input.buffer());
-        let reading = message.reading.get_or_insert_with(|| read(held()));
+        let reading = message.reading.get_or_insert_with(|| self.edge.domains.reading_of(held()));
         let mut facts = Facts {
             recipient: &recipient.mailbox,
             proof: message.proof,

@@ -45,6 +45,23 @@ async fn a_bounce_that_calls_itself_an_auto_reply_is_refused() {
 }
 
 #[tokio::test]
+async fn a_report_on_a_domain_of_another_is_judged_as_a_bounce() {
+    let lab = Lab::new(Script::default()).await;
+    let report = |domain: &str| {
+        format!(
+            "From: dmarc@far.example\r\nContent-Type: application/gzip;\r\n \
+             name=\"far.example!{domain}!1795000000!1795086400.xml.gz\"\r\n\r\nx\r\n"
+        )
+    };
+    assert_eq!(&send(&lab, &report("ours.example")).await[..3], "250");
+    assert_eq!(&send(&lab, &report("news.ours.example")).await[..3], "250");
+    assert_eq!(&send(&lab, &report("theirs.example")).await[..9], "550 5.7.1");
+    let metrics = &lab.edge.metrics;
+    assert_eq!((metrics.unproven.get(), metrics.delivered_dmarc_report.get()), (1, 2));
+    assert!(lab.logged().contains("\"kind\":\"unknown\""), "{}", lab.logged());
+}
+
+#[tokio::test]
 async fn a_mailbox_gets_so_many_and_the_next_is_judged_as_a_bounce() {
     let lab = Lab::with(Script::default(), |config| config.kinds.per_mailbox_per_hour = 2).await;
     for _ in 0..2 {

@@ -5,13 +5,15 @@
 //! the message's own header section and its own parts; the original that a bounce returns is never asked, because the
 //! forger wrote it. Who forges a kind gains no more than with a sender of his own, and a place within the mailbox's rate.
 //!
-//! In: the first octets of a message, as on the wire, in pieces. Out: a [`Reading`]. Bounded: [`START_BYTES_MAX`]
+//! In: the first octets of a message, as on the wire, in pieces, and whose domains are one's own: a report on another's
+//! cannot be honest, so it counts as a bounce. Out: a [`Reading`]. Bounded: [`START_BYTES_MAX`]
 //! octets, and so many parts, fields and words as `mime` and `signs` say. What is done with a kind decides `policy`.
 
 mod html;
 mod mime;
 mod others;
 mod report;
+mod reported;
 mod signs;
 mod words;
 
@@ -119,12 +121,13 @@ pub struct Reading {
     pub report: Option<Report>,
 }
 
-/// Reads the message; `pieces` are its octets in order, as on the wire.
+/// Reads the message; `pieces` are its octets in order, as on the wire. `is_ours` says whether reports on a domain, given
+/// as a lowercase A-label, may be meant for its receiver.
 #[must_use]
-pub fn read<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Reading {
+pub fn read<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, is_ours: &dyn Fn(&str) -> bool) -> Reading {
     let start = start_of(pieces);
     let parts = mime::parts(&start);
-    let told = tell(&Signs::of(&parts));
+    let told = tell(&Signs::of(&parts), is_ours);
     Reading { kind: told.kind, confidence: told.confidence, told_by: told.by, report: Report::of(&parts) }
 }
 
@@ -162,10 +165,10 @@ impl Told {
 
 /// Puts the signs together: a bounce's structure first, so that no field can talk it away; then the structures of other
 /// kinds; then words and fields, a bounce's again before the others'.
-fn tell(signs: &Signs<'_>) -> Told {
+fn tell(signs: &Signs<'_>, is_ours: &dyn Fn(&str) -> bool) -> Told {
     signs
         .delivery_status()
-        .or_else(|| others::by_structure(signs))
+        .or_else(|| others::by_structure(signs, is_ours))
         .or_else(|| signs.challenge())
         .or_else(|| signs.bounce_in_words())
         .or_else(|| others::by_fields(signs))

@@ -3,7 +3,7 @@
 use super::mime::Part;
 use super::report::{DISPOSITION, FEEDBACK_REPORT, all_fields};
 use super::signs::Signs;
-use super::{Kind, Told, words};
+use super::{Kind, Told, reported, words};
 
 /// Methods of a calendar object that is sent about (RFC 5546 section 1.4).
 const CALENDAR_METHODS: [&str; 8] =
@@ -12,22 +12,15 @@ const CALENDAR_METHODS: [&str; 8] =
 /// Octets of a calendar part that are searched for its beginning and method.
 const CALENDAR_BYTES_MAX: usize = 4096;
 
-/// Types under which reports are attached (RFC 7489 section 7.2.1.1 asks for `application/gzip` or `text/xml`).
-const REPORT_TYPES: [&str; 9] = [
-    "application/gzip",
-    "application/x-gzip",
-    "application/zip",
-    "application/x-zip",
-    "application/x-zip-compressed",
-    "application/octet-stream",
-    "application/xml",
-    "text/xml",
-    "application/json",
-];
-
 /// A kind that a part's type and contents tell. Nothing in the message may speak for a bounce: a returned original is
-/// allowed only where the kind's standard returns one.
-pub(super) fn by_structure(signs: &Signs<'_>) -> Option<Told> {
+/// allowed only where the kind's standard returns one. A report on a domain for which `is_ours` says no is of no kind.
+pub(super) fn by_structure(signs: &Signs<'_>, is_ours: &dyn Fn(&str) -> bool) -> Option<Told> {
+    let told = of_structure(signs)?;
+    let reports = told.kind == Kind::DmarcReport || told.kind == Kind::TlsReport;
+    Some(if reports && !reported::are_ours(signs, is_ours) { Told::default() } else { told })
+}
+
+fn of_structure(signs: &Signs<'_>) -> Option<Told> {
     if !signs.root.has_whole_header() || signs.speaks_for_a_bounce() || signs.looks_like_a_bounce() {
         return None;
     }
@@ -94,46 +87,23 @@ fn microsofts_complaint(signs: &Signs<'_>) -> Option<Told> {
 
 /// RFC 8460 section 5.3: the report's own type; or its two fields, with a file of a report's type.
 fn tls_report(signs: &Signs<'_>) -> Option<Told> {
-    let types = ["application/tlsrpt+gzip", "application/tlsrpt+json"];
-    if signs.parts.iter().any(|part| types.contains(&part.media_type.as_str())) {
+    if signs.parts.iter().any(reported::is_tls_file) {
         return Some(Told::certain(Kind::TlsReport, "application/tlsrpt"));
     }
     let fields = signs.root.has("TLS-Report-Domain") && signs.root.has("TLS-Report-Submitter");
     let told = Told::likely(Kind::TlsReport, "TLS-Report-Domain");
-    (fields && signs.parts.iter().any(is_report_file)).then_some(told)
+    (fields && signs.parts.iter().any(reported::is_file)).then_some(told)
 }
 
 /// RFC 7489 section 7.2.1.1: a file named as a report is; or a Subject written as a report's, with a file of its type.
 fn dmarc_report(signs: &Signs<'_>) -> Option<Told> {
-    let mut files = signs.parts.iter().filter(|part| is_report_file(part)).peekable();
+    let mut files = signs.parts.iter().filter(|part| reported::is_file(part)).peekable();
     files.peek()?;
-    if files.any(|part| part.file_name().is_some_and(|name| is_report_name(&name))) {
+    if files.any(|part| part.file_name().is_some_and(|name| reported::is_dmarc_name(&name))) {
         return Some(Told::certain(Kind::DmarcReport, "filename"));
     }
-    let subject = signs.subject.contains("report domain:") && signs.subject.contains("submitter:");
+    let subject = signs.subject.contains(reported::IN_SUBJECT) && signs.subject.contains("submitter:");
     subject.then_some(Told::likely(Kind::DmarcReport, "Subject"))
-}
-
-fn is_report_file(part: &Part<'_>) -> bool {
-    REPORT_TYPES.contains(&part.media_type.as_str())
-}
-
-/// `receiver!policy-domain!begin!end[!unique-id].xml[.gz]`, older `.zip` (RFC 7489 section 7.2.1.1).
-fn is_report_name(name: &str) -> bool {
-    let name = name.trim().to_ascii_lowercase();
-    let Some(stem) =
-        [".xml", ".xml.gz", ".xml.zip", ".gz", ".zip"].iter().rev().find_map(|end| name.strip_suffix(end))
-    else {
-        return false;
-    };
-    let is_domain = |text: &str| text.contains('.') && !text.contains(char::is_whitespace);
-    let is_time = |text: &str| text.len() >= 9 && text.bytes().all(|octet| octet.is_ascii_digit());
-    match stem.trim_end_matches(".xml").split('!').collect::<Vec<_>>()[..] {
-        [receiver, domain, begin, end] | [receiver, domain, begin, end, _] => {
-            is_domain(receiver) && is_domain(domain) && is_time(begin) && is_time(end)
-        }
-        _ => false,
-    }
 }
 
 /// RFC 6047 section 2.4: `text/calendar` with its method, and RFC 5545's first line inside.

@@ -17,6 +17,11 @@ const BOUNCE: &str = "From: MAILER-DAEMON@far.example\r\n\
     Final-Recipient: rfc822; b@far.example\r\nAction: delayed\r\nStatus: 4.4.1\r\n\r\n\
     --b\r\nContent-Type: message/rfc822\r\n\r\nSubject: x\r\nReporting-MTA: no\r\n\r\nHello\r\n--b--\r\n";
 
+/// As the receiver of `example.jp` reads it, and of all that lies below.
+fn read<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Reading {
+    super::read(pieces, &|domain| domain == "example.jp" || domain.ends_with(".example.jp"))
+}
+
 fn kind_of(message: &str) -> (Kind, Confidence) {
     let reading = read([message.as_bytes()]);
     (reading.kind, reading.confidence)

@@ -185,6 +185,54 @@ fn a_message_is_of_its_kind_by_structure() {
 }
 
 #[test]
+fn a_report_on_a_domain_that_is_not_ours_is_of_no_kind() {
+    let dmarc = |subject: &str, part: &str| multipart(subject, "mixed", &[TEXT, part]);
+    let tls = |fields: &str, part: &str| multipart(fields, "report; report-type=tlsrpt", &[TEXT, part]);
+    let unnamed = REPORT.replace("far.example!example.jp!", "");
+    let json =
+        TLS.replace("\r\n\r\n", "; name=\"far.example!example.jp!1795000000!1795086400!1.json.gz\"\r\n\r\n");
+    let json = json.replace("\r\nContent-Transfer-Encoding: base64; name", "; name");
+    let failure = COMPLAINT.replace("abuse", "auth-failure");
+    let failure = format!("{failure}Reported-Domain: example.jp\r\n");
+    let on = "Subject: Report domain: example.jp Submitter: far.example Report-ID: <7>\r\n";
+    let fields = "TLS-Report-Domain: example.jp\r\nTLS-Report-Submitter: far.example\r\n";
+    let reports = [
+        ("DMARC by its file", dmarc("", REPORT), Kind::DmarcReport),
+        ("DMARC by its Subject", dmarc(on, &unnamed), Kind::DmarcReport),
+        (
+            "DMARC, one failure",
+            multipart("", "report; report-type=feedback-report", &[TEXT, &failure]),
+            Kind::DmarcReport,
+        ),
+        ("TLS by its file", tls("", &json), Kind::TlsReport),
+        ("TLS by its Subject", tls(on, TLS), Kind::TlsReport),
+        ("TLS by its fields", tls(fields, TLS), Kind::TlsReport),
+    ];
+    // Other signs that it gives make it nothing else.
+    let replies =
+        "Auto-Submitted: auto-replied\r\nIn-Reply-To: <1@example.jp>\r\nList-Id: <a.far.example>\r\n";
+    for (name, report, kind) in reports {
+        for ours in ["example.jp", "Example.JP", "news.example.jp"] {
+            let report = report.replace("example.jp", ours).replace("@Example.JP", "@example.jp");
+            assert_eq!(kind_of(&report).0, kind, "{name} on {ours}:\n{report}");
+        }
+        for other in ["other.example", "notexample.jp", "jp.example"] {
+            let report = report.replace("example.jp", other);
+            for report in [&report, &format!("{replies}{report}")] {
+                assert_eq!(kind_of(report), (Kind::Unknown, Unsure), "{name} on {other}:\n{report}");
+            }
+        }
+    }
+    let both = dmarc(on, &REPORT.replace("example.jp", "other.example"));
+    assert_eq!(kind_of(&both), (Kind::Unknown, Unsure), "each that is named must be ours");
+    assert_eq!(
+        kind_of(&tls("", TLS)),
+        (Kind::TlsReport, Certain),
+        "and where none is, nothing speaks against it"
+    );
+}
+
+#[test]
 fn a_message_is_of_its_kind_by_fields() {
     let robot = with("List-Id: <cats.far.example>\r\n", "x\r\n").replace("bob@", "cats-owner@");
     assert_eq!(kind_of(&robot), (Kind::Unknown, Unsure), "a list's robot");
