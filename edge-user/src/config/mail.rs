@@ -159,9 +159,10 @@ section! {
         pub challenge: KindRule = KindRule::Bounce,
         /// A complaint about mail from here (RFC 5965).
         pub complaint: KindRule = KindRule::Deliver,
-        /// A DMARC report (RFC 7489, 6591).
+        /// A DMARC report (RFC 7489, 6591) on a domain of yours, one below it or above it. On any other it is `unknown`: a
+        /// mailbox that collects reports for domains that are not in `[[domain]]` belongs into `exempt_recipients`.
         pub dmarc_report: KindRule = KindRule::Deliver,
-        /// A TLS report (RFC 8460).
+        /// A TLS report (RFC 8460), on such a domain too.
         pub tls_report: KindRule = KindRule::Deliver,
         /// What shows no structure of any kind.
         pub unknown: KindRule = KindRule::Bounce,
@@ -178,8 +179,11 @@ section! {
     pub struct Watch {
         /// Hosts of yours that send mail, by name or by prefix, like `shop.example.com` or `192.0.2.0/24`: a bounce whose
         /// original says that it began at one of them looks like yours. The edge, the upstreams and `trusted_relays` are
-        /// known anyway.
+        /// known anyway; so are the names by which your mail servers greet the edge, and servers with names in your domains.
         pub own_hosts: Vec<String> = Vec::new(),
+        /// Names in your domains that no server of yours has, but forgers write into their mail, like `pc1.example.com`, or
+        /// `*.dyn.example.com` for all names below: what says that it began there does not look like yours.
+        pub forged_hosts: Vec<String> = Vec::new(),
     }
 }
 

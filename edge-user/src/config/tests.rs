@@ -237,6 +237,18 @@ const CONTRADICTIONS: &[Row] = &[
         ..NOTHING
     },
     Row {
+        more: "[watch]\nown_hosts = [\"::/0\", \"a b\", \"web.example.jp\"]\n\
+               forged_hosts = [\"pc.example.jp\", \"*.dyn.example.jp\", \"*\", \"192.0.2.7\", \"Web.example.jp\"]",
+        problems: &[
+            "error: watch.own_hosts[0]: ::/0 is everybody: every message would look like yours",
+            "error: watch.own_hosts[1]: expected a host's name, an address or a prefix, found \"a b\"",
+            "error: watch.forged_hosts[2]: expected a host's name, or `*.` and a domain for all below it, found \"*\"",
+            "error: watch.forged_hosts[3]: expected a host's name, or `*.` and a domain for all below it, found \"192.0.2.7\"",
+            "error: watch.forged_hosts[4]: Web.example.jp is among `own_hosts` too: it is yours or it is not",
+        ],
+        ..NOTHING
+    },
+    Row {
         more: "[reputation]\nban_first_secs = 20\nban_max_secs = 5\nconnections_per_sec = nan\nunproven_burst = 0.5\n\
                over_budget_strikes = 0\nnewcomers_max = 0\n[flood]\nfactor = inf\nwindow_secs = 0",
         problems: &[

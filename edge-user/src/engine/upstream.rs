@@ -200,6 +200,11 @@ impl Upstream {
         self.capabilities
     }
 
+    /// How it calls itself: in its greeting, and in its answer to EHLO. Empty where it does not.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// How it calls itself.
     pub(crate) fn name(&self) -> &str {
         self.names.iter().find(|name| !name.is_empty()).map_or("", String::as_str)

@@ -328,6 +328,7 @@ impl Edge {
         match self.open_as_configured(address, patience).await {
             Ok(upstream) => {
                 self.upstream_is_up(address, upstream.capabilities());
+                self.watch.met(address, upstream.names());
                 if upstream.is_called(&self.config.hostname) {
                     self.upstream_is_named_alike(address);
                 }

@@ -1,7 +1,7 @@
 //! Reading filters and keys anew, while the edge serves.
 //!
 //! All or nothing: where the file or a key has a fault, everything stays as it was. Filters, trusted forwarders,
-//! `[policy]`, `[kinds]`, `require_tag`, tenants and their secrets, `own_hosts`, keys, certificates, `[[tls.upstream]]` and
+//! `[policy]`, `[kinds]`, `require_tag`, tenants and their secrets, `[watch]`, keys, certificates, `[[tls.upstream]]` and
 //! `watch` of `[xdp]` take effect at once; what else was changed is named as waiting for a restart.
 
 use std::collections::BTreeSet;
@@ -129,7 +129,7 @@ fn fixed_part(config: &Config) -> anyhow::Result<Value> {
     config.policy = config::Policy::default();
     let mailboxes_max = config.kinds.mailboxes_max;
     config.kinds = config::Kinds { mailboxes_max, ..config::Kinds::default() };
-    config.watch.own_hosts.clear();
+    config.watch = config::Watch::default();
     config.tls.certificates.clear();
     config.tls.upstreams.clear();
     if let Some(outbound) = &mut config.outbound {
@@ -240,10 +240,10 @@ mod tests {
         keys::create(&keys, clock::system_now()).unwrap();
         let edge = edge(&keys);
         let text = TEXT.replace("/etc/backstop/keys", keys.to_str().unwrap());
-        std::fs::write(&file, format!("{text}[watch]\nown_hosts = [\"shop.example.jp\"]\n")).unwrap();
-        assert!(!edge.watch.knows_host("shop.example.jp"));
+        std::fs::write(&file, format!("{text}[watch]\nown_hosts = [\"shop.example\"]\n")).unwrap();
+        assert!(!edge.watch.knows_host("shop.example"));
         apply(&edge, &file).unwrap();
-        assert!(edge.watch.knows_host("shop.example.jp"));
+        assert!(edge.watch.knows_host("shop.example"));
     }
 
     fn waiting(from: &str, to: &str) -> Vec<String> {
@@ -257,6 +257,7 @@ mod tests {
         assert!(waiting(r#"interface = "eth0""#, "interface = \"eth0\"\nwatch = false").is_empty());
         assert!(waiting("[xdp]", "[kinds]\nlist = \"bounce\"\nper_mailbox_per_hour = 5\n[xdp]").is_empty());
         assert!(waiting("[xdp]", "[watch]\nown_hosts = [\"shop.example.jp\"]\n[xdp]").is_empty());
+        assert!(waiting("[xdp]", "[watch]\nforged_hosts = [\"*.dyn.example.jp\"]\n[xdp]").is_empty());
         assert!(
             waiting(r#"name = "example.jp""#, "name = \"example.jp\"\ntag = true\nrequire_tag = \"flood\"")
                 == ["domain"]

@@ -19,6 +19,7 @@ pub(super) fn validate(config: &mut Config, reader: &mut Reader<'_>) {
     reputation(config, reader);
     traps(config, reader);
     own_hosts(config, reader);
+    forged_hosts(config, reader);
     let flood = &config.flood;
     at_least(reader, "flood.unproven_min", flood.unproven_min, 1);
     at_least_finite(reader, "flood.factor", flood.factor, 1.0);
@@ -136,6 +137,20 @@ fn own_hosts(config: &Config, reader: &mut Reader<'_>) {
                     format!("expected a host's name, an address or a prefix, found \"{host}\""),
                 );
             }
+        }
+    }
+}
+
+fn forged_hosts(config: &Config, reader: &mut Reader<'_>) {
+    for (place, host) in config.watch.forged_hosts.iter().enumerate() {
+        let path = format!("watch.forged_hosts[{place}]");
+        let name = host.strip_prefix("*.").unwrap_or(host);
+        if domain_name(name).is_none() || name.parse::<std::net::IpAddr>().is_ok() {
+            let text =
+                format!("expected a host's name, or `*.` and a domain for all below it, found \"{host}\"");
+            reader.error(&path, text);
+        } else if config.watch.own_hosts.iter().any(|own| own.eq_ignore_ascii_case(host)) {
+            reader.error(&path, format!("{host} is among `own_hosts` too: it is yours or it is not"));
         }
     }
 }

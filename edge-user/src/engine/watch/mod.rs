@@ -16,7 +16,7 @@ mod original;
 mod questions;
 mod samples;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -78,14 +78,24 @@ impl Watch {
         Arc::clone(&self.hosts.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes over the operator's hosts as `config` names them.
+    /// Takes over the operator's hosts as `config` names them. What was learnt of mail servers stays.
     pub(crate) fn set_hosts(&self, config: &Config) {
-        *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(OwnHosts::of(config));
+        let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        *hosts = Arc::new(OwnHosts::of(config).knowing(&hosts));
+    }
+
+    /// A mail server answered, and called itself so.
+    pub(super) fn met(&self, address: SocketAddr, names: &[String]) {
+        let hosts = self.hosts();
+        for name in names.iter().filter_map(|name| hosts.to_learn(address, name)) {
+            let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::make_mut(&mut hosts).learn(name);
+        }
     }
 
     #[cfg(test)]
     pub(crate) fn knows_host(&self, name: &str) -> bool {
-        self.hosts().has(name)
+        self.hosts().is_known(name)
     }
 
     /// Samples that wait to be looked at.
