@@ -19,7 +19,7 @@ pub mod tags {
 
 pub mod tokens {
     //! Making and checking tokens.
-    pub use super::token::{issue, verify};
+    pub use super::token::{issue, shows_signed, verify};
 }
 
 /// What proved a bounce.

@@ -80,12 +80,34 @@ impl Token {
         recipients.saturating_mul(4).max(16)
     }
 
+    /// Whether it may still prove something.
+    fn dated(&self, now: UnixMillis, max_age: Duration) -> Dated {
+        let (issued, now) = (u64::from(self.issued_hours), now.hours());
+        if issued > now + CLOCK_AHEAD_HOURS {
+            Dated::Ahead
+        } else if now > issued + max_age.as_secs() / 3600 {
+            Dated::Late
+        } else {
+            Dated::InTime
+        }
+    }
+
     /// The 11 octets that the MAC covers.
     fn head(&self) -> [u8; HEAD_BYTES] {
         let [_, h1, h2, h3] = self.issued_hours.to_be_bytes();
         let [n1, n2, n3, n4, n5, n6] = self.nonce;
         [self.key_id, self.recipients_log2, h1, h2, h3, n1, n2, n3, n4, n5, n6]
     }
+}
+
+/// When a token was made, as seen from now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Dated {
+    InTime,
+    /// It is too old.
+    Late,
+    /// It is from the future, by more than a clock is wrong.
+    Ahead,
 }
 
 /// Why a candidate proves nothing.
@@ -155,14 +177,46 @@ fn verify_for(
     now: UnixMillis,
     max_age: Duration,
 ) -> Result<Token, TokenFault> {
+    let token = open(keys, candidate, mailbox, |key| key.verifies(now, max_age))?;
+    match token.dated(now, max_age) {
+        Dated::InTime => Ok(token),
+        Dated::Late | Dated::Ahead => Err(TokenFault::OutOfDate { issued_hours: token.issued_hours }),
+    }
+}
+
+/// Whether a candidate shows that a message whose bounces return to `mailbox` was signed as it should be: it proves
+/// something now, or did before it was too old. A token that a key made after it was retired, or that is from the future,
+/// proves nothing at any time.
+#[must_use]
+pub fn shows_signed(
+    keys: &Keys,
+    candidate: &Candidate,
+    mailbox: &Mailbox,
+    now: UnixMillis,
+    max_age: Duration,
+) -> bool {
+    let token = open(keys, candidate, mailbox.as_str(), |_| true);
+    token.is_ok_and(|token| match token.dated(now, max_age) {
+        Dated::InTime => keys.get(token.key_id).is_some_and(|key| key.verifies(now, max_age)),
+        Dated::Late => true,
+        Dated::Ahead => false,
+    })
+}
+
+/// The token that one of those `keys` made for `mailbox` that are `known`, whenever it was.
+fn open(
+    keys: &Keys,
+    candidate: &Candidate,
+    mailbox: &str,
+    known: impl FnOnce(&Key) -> bool,
+) -> Result<Token, TokenFault> {
     let mut bytes = [0; TOKEN_BYTES];
     match URL_SAFE_NO_PAD.decode_slice(candidate.0, &mut bytes) {
         Ok(TOKEN_BYTES) => {}
         Ok(_) | Err(_) => return Err(TokenFault::Malformed),
     }
     let [key_id, masked, h1, h2, h3, n1, n2, n3, n4, n5, n6, claimed @ ..] = bytes;
-    let key = keys.get(key_id).filter(|key| key.verifies(now, max_age));
-    let key = key.ok_or(TokenFault::UnknownKey(key_id))?;
+    let key = keys.get(key_id).filter(|key| known(key)).ok_or(TokenFault::UnknownKey(key_id))?;
     let nonce = [n1, n2, n3, n4, n5, n6];
     let token = Token {
         key_id,
@@ -170,15 +224,8 @@ fn verify_for(
         issued_hours: u32::from_be_bytes([0, h1, h2, h3]),
         nonce,
     };
-    if !bool::from(mac(key, &token, mailbox).ct_eq(&claimed)) {
-        return Err(TokenFault::BadMac);
-    }
-    let (issued, now) = (u64::from(token.issued_hours), now.hours());
-    let age_hours_max = max_age.as_secs() / 3600;
-    if issued > now + CLOCK_AHEAD_HOURS || now > issued + age_hours_max {
-        return Err(TokenFault::OutOfDate { issued_hours: token.issued_hours });
-    }
-    Ok(token)
+    let fits = bool::from(mac(key, &token, mailbox).ct_eq(&claimed));
+    if fits { Ok(token) } else { Err(TokenFault::BadMac) }
 }
 
 pub(super) fn ceil_log2(recipients: u32) -> u8 {
@@ -289,6 +336,35 @@ mod tests {
         assert_eq!(check_with(retired(), NOW.plus(HOUR)), Err(TokenFault::UnknownKey(7)));
         let other_secret = vec![Key::new(7, [9; 32], NOW)];
         assert_eq!(check_with(other_secret, NOW), Err(TokenFault::BadMac));
+    }
+
+    #[test]
+    fn a_token_that_came_too_late_shows_that_its_message_was_signed_and_no_other_does() {
+        let mailbox = Mailbox::parse(USER).unwrap();
+        let text = issue_for(&key(7), USER, 1, NOW, NONCE);
+        let shows = |keys: Vec<Key>, mailbox: &Mailbox, now| {
+            shows_signed(&Keys::new(keys).unwrap(), &text.candidate(), mailbox, now, MAX_AGE)
+        };
+        let late = NOW.plus(MAX_AGE * 3);
+        for (name, keys, now, expected) in [
+            ("in time", vec![key(7)], NOW, true),
+            ("late", vec![key(7)], late, true),
+            ("late, its key retired since", vec![key(7).retired_at(NOW.plus(HOUR))], late, true),
+            ("its key just retired", vec![key(7).retired_at(NOW.minus(HOUR))], NOW, true),
+            (
+                "by a key that had been retired",
+                vec![key(7).retired_at(NOW.minus(MAX_AGE + HOUR))],
+                NOW,
+                false,
+            ),
+            ("from the future", vec![key(7)], NOW.minus(26 * HOUR), false),
+            ("by an unknown key", vec![key(0)], NOW, false),
+            ("by another key of its number", vec![Key::new(7, [9; 32], NOW)], late, false),
+        ] {
+            assert_eq!(shows(keys, &mailbox, now), expected, "{name}");
+        }
+        let other = Mailbox::parse("other@example.jp").unwrap();
+        assert!(!shows(vec![key(7)], &other, NOW), "of another mailbox");
     }
 
     #[test]

@@ -136,8 +136,8 @@ async fn a_bounce_whose_original_began_at_a_host_of_ours_looks_like_ours_whateve
     assert_eq!(send_message(&lab, "monitor@ours.example", &returned).await, "250");
     assert_eq!(send_message(&lab, "user@ours.example", &returned).await, "550");
     assert_eq!(send_message(&lab, "user@ours.example", BOUNCE).await, "550");
-    let with_token = returned.replace("Message-ID", "Backstop-Token: bs1.none\r\nMessage-ID");
-    assert_eq!(send_message(&lab, "user@ours.example", &with_token).await, "550");
+    let signed = returned.replace("Message-ID", &format!("{}\r\nMessage-ID", late_token(&lab, 1)));
+    assert_eq!(send_message(&lab, "user@ours.example", &signed).await, "550", "it came too late");
     let summary = wait_for(&lab, |summary| summary.ours.first().is_some_and(|ours| ours.tally.count == 2));
     wait_for(&lab, |summary| summary.missed() == (0, 4));
     let [ours] = &summary.ours[..] else { panic!("{:#?}", summary.ours) };
@@ -147,6 +147,50 @@ async fn a_bounce_whose_original_began_at_a_host_of_ours_looks_like_ours_whateve
     assert_eq!(ours.example.message_id.as_deref(), Some("1@shop.example"));
     assert!(!ours.example.subject.as_deref().unwrap_or_default().contains('\u{1b}'), "{ours:?}");
     assert_eq!(summary.clean_days, 0);
+}
+
+/// A token for `user@ours.example` by the key of the lab with this id, too old to prove anything.
+fn late_token(lab: &Lab, id: u8) -> String {
+    let mailbox = Mailbox::parse("user@ours.example").unwrap();
+    let made_by = Key::new(id, [7; 32], UnixMillis(0));
+    let text = tokens::issue(&made_by, &mailbox, 1, lab.edge.now().minus(60 * DAY), [9; 6]);
+    format!("Backstop-Token: {}", text.as_str())
+}
+
+#[tokio::test]
+async fn a_token_that_no_key_of_ours_made_hides_nothing() {
+    let lab = Lab::new(Script::default()).await;
+    for token in [late_token(&lab, 9), "Backstop-Token: bs1.none".to_owned()] {
+        let returned = format!(
+            "{BOUNCE}\r\nReceived: from pc by edge.example with ESMTP id 1; Tue, 24 Nov 2026 00:00:00 +0000\r\n\
+             {token}\r\nMessage-ID: <1@shop.example>\r\n\r\nHello\r\n"
+        );
+        assert_eq!(send_message(&lab, "user@ours.example", &returned).await, "550");
+    }
+    let summary = wait_for(&lab, |summary| summary.missed() == (0, 2));
+    let [ours] = &summary.ours[..] else { panic!("{:#?}", summary.ours) };
+    assert_eq!(ours.tally.count, 2);
+}
+
+#[tokio::test]
+async fn what_began_at_a_mail_server_of_ours_is_known_by_the_name_it_greets_with() {
+    for (greeting, is_ours) in
+        [("220 mx7.inside.example ESMTP", true), ("220 localhost.localdomain ESMTP", false)]
+    {
+        let lab = Lab::new(Script::at("GREETING", scripted::Act::Say(greeting))).await;
+        // As at the start: every upstream is asked what it offers.
+        crate::engine::upstreams::ask_all(&lab.edge).await;
+        let name = greeting.split(' ').nth(1).unwrap();
+        let returned = format!(
+            "{BOUNCE}\r\nReceived: from pc by {name} with ESMTP id 1; Tue, 24 Nov 2026 00:00:00 +0000\r\n\
+             Message-ID: <1@ours.example>\r\n\r\nHello\r\n"
+        );
+        assert_eq!(send_message(&lab, "user@ours.example", &returned).await, "550");
+        let summary = wait_for(&lab, |summary| summary.missed() == (0, 1));
+        let evidence = Evidence::Received { host: name.into(), domain: "ours.example".into() };
+        let found: Vec<_> = summary.ours.iter().map(|ours| &ours.evidence).collect();
+        assert_eq!(found, if is_ours { vec![&evidence] } else { vec![] });
+    }
 }
 
 #[tokio::test]

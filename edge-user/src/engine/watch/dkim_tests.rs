@@ -10,6 +10,9 @@ use mail_auth::common::headers::HeaderWriter as _;
 use mail_auth::dkim::DkimSigner;
 use tokio::net::UdpSocket;
 
+use edge_core::mailbox::Mailbox;
+use edge_core::signature::{Key, Keys, tokens};
+use edge_core::time::UnixMillis;
 use edge_core::watch::Evidence;
 
 use super::super::look::{Looking, Seen};
@@ -227,23 +230,71 @@ async fn a_signature_that_cannot_be_parsed_hides_none_of_ours() {
 }
 
 #[tokio::test]
-async fn an_original_with_a_token_went_through_the_signer_whoever_signed_it_too() {
+async fn an_original_with_a_token_of_ours_went_through_the_signer_and_one_with_any_other_did_not() {
+    const NOW: UnixMillis = UnixMillis::from_secs(1_795_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
     let config = crate::engine::watch::tests::config();
     let domains = crate::engine::domains::Domains::of(&config).unwrap();
     let hosts = crate::engine::watch::hosts::OwnHosts::of(&config);
-    let looking = Looking { domains: &domains, hosts: &hosts, hasher: None };
+    let key = |id, secret| Key::new(id, [secret; 32], NOW.minus(100 * DAY));
+    let retired = key(3, 3).retired_at(NOW.minus(30 * DAY));
+    let keys = Keys::new(vec![key(1, 1), retired.clone()]).unwrap();
+    let looking =
+        Looking { domains: &domains, hosts: &hosts, keys: &keys, max_age: 16 * DAY, now: NOW, hasher: None };
     let samples = Samples::new();
-    let recipient = edge_core::mailbox::Mailbox::parse("shop@example.jp").unwrap();
-    for (token, is_found) in [("", true), ("Backstop-Token: bs1.none\r\n", false)] {
-        let original = token.to_owned() + &signed("example.jp", false);
+    let recipient = Mailbox::parse("shop@example.jp").unwrap();
+    let other = Mailbox::parse("ann@example.jp").unwrap();
+    let token = |key: &Key, mailbox: &Mailbox, days_ago: u32| {
+        let text = tokens::issue(key, mailbox, 1, NOW.minus(DAY * days_ago), [7; 6]);
+        format!("Backstop-Token: {}\r\n", text.as_str())
+    };
+    let forged = "Backstop-Token: bs1.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\r\n".to_owned();
+    for (name, token, is_found) in [
+        ("none", String::new(), true),
+        ("no token", "Backstop-Token: bs1.none\r\n".into(), true),
+        ("forged", forged.clone(), true),
+        ("by an unknown key", token(&key(2, 2), &recipient, 1), true),
+        ("by another secret", token(&key(1, 9), &recipient, 1), true),
+        ("made with a retired key, long after", token(&retired, &recipient, 1), true),
+        ("quoted from another mailbox's mail", token(&key(1, 1), &other, 1), true),
+        ("ours", token(&key(1, 1), &recipient, 1), false),
+        ("ours, folded", token(&key(1, 1), &recipient, 1).replace(": ", ":\r\n "), false),
+        ("ours, too old", token(&key(1, 1), &recipient, 40), false),
+        ("ours, too old, its key retired since", token(&retired, &recipient, 40), false),
+        ("ours beside a forged one", forged + &token(&key(1, 1), &recipient, 40), false),
+    ] {
+        let original = token + &signed("example.jp", false);
         let bounce = format!(
             "From: MAILER-DAEMON@far.example\r\nMIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n\r\n{original}"
         );
         let from = std::net::IpAddr::from([198, 51, 100, 7]);
         let sample = samples.take(from, &recipient, &[bounce.as_bytes()]).unwrap();
         let seen = looking.look(&sample, &mut verifier(Dns::Key).await).await;
-        assert_eq!(matches!(seen, Seen::Ours(Evidence::Dkim { .. }, _)), is_found, "{token}{seen:?}");
+        assert_eq!(matches!(seen, Seen::Ours(Evidence::Dkim { .. }, _)), is_found, "{name}: {seen:?}");
     }
+}
+
+#[tokio::test]
+async fn who_makes_up_tokens_cannot_make_us_ask_without_end_either() {
+    let config = crate::engine::watch::tests::config();
+    let domains = crate::engine::domains::Domains::of(&config).unwrap();
+    let hosts = crate::engine::watch::hosts::OwnHosts::of(&config);
+    let keys = Keys::new(vec![Key::new(1, [1; 32], UnixMillis(0))]).unwrap();
+    let (max_age, now) = (Duration::from_secs(86_400), UnixMillis::from_secs(1_795_000_000));
+    let looking = Looking { domains: &domains, hosts: &hosts, keys: &keys, max_age, now, hasher: None };
+    let samples = Samples::new();
+    let recipient = Mailbox::parse("shop@example.jp").unwrap();
+    let (mut verifier, asked) = counted(Dns::NoSuchName).await;
+    let message = signed("example.jp", false);
+    let (most, mut not_asked) = (QUESTIONS_PER_MINUTE_MAX as usize, 0);
+    for n in 0..most + 20 {
+        let original = by_selector(&message, &format!("x{n}"));
+        let token = format!("Backstop-Token: bs1.{n:036}\r\n");
+        let bounce = format!("MIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n\r\n{token}{original}");
+        let sample = samples.take([198, 51, 100, 7].into(), &recipient, &[bounce.as_bytes()]).unwrap();
+        not_asked += usize::from(matches!(looking.look(&sample, &mut verifier).await, Seen::NotAsked));
+    }
+    assert!(not_asked >= 20 && asked.load(Ordering::Relaxed) <= most, "{not_asked} {asked:?}");
 }
 
 #[tokio::test]

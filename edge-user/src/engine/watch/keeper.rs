@@ -94,6 +94,9 @@ impl Eyes {
                 let looking = Looking {
                     domains: &shared.domains,
                     hosts: &watch.hosts(),
+                    keys: &shared.keys(),
+                    max_age: shared.max_age(),
+                    now: shared.now(),
                     hasher: watch.hasher.as_ref(),
                 };
                 looking.look(&sample, &mut *verifier.lock().await).await

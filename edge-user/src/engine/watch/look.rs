@@ -1,9 +1,13 @@
 //! Looking at a sample: does it answer mail of ours that did not go through the signer?
 
 use std::borrow::Cow;
+use std::time::Duration;
 
-use edge_core::message::header::fields;
+use edge_core::bounce::Scanner;
+use edge_core::mailbox::Mailbox;
+use edge_core::signature::{Keys, tokens};
 use edge_core::source::Source;
+use edge_core::time::UnixMillis;
 use edge_core::watch::{Evidence, Example};
 use mail_parser::{Message, MessageParser};
 use memchr::memmem;
@@ -22,6 +26,10 @@ const TEXT_CHARS_MAX: usize = 80;
 pub(super) struct Looking<'e> {
     pub(super) domains: &'e Domains,
     pub(super) hosts: &'e OwnHosts,
+    /// Keys of tokens, and how long these prove something.
+    pub(super) keys: &'e Keys,
+    pub(super) max_age: Duration,
+    pub(super) now: UnixMillis,
     /// Where the log's addresses are hashed.
     pub(super) hasher: Option<&'e AddressHasher>,
 }
@@ -47,14 +55,13 @@ impl Looking<'_> {
         let octets = original(&bounce, &message);
         let returned = octets.as_deref().and_then(|octets| MessageParser::default().parse(octets));
         let example = || self.example(sample, returned.as_ref());
-        let is_ours = |domain: &str| self.is_ours(domain);
-        // What has our token went through the signer, and so says nothing of who does not, whoever else signed it. A
-        // forger who writes one only hides his own message.
-        let has_token = octets.as_deref().is_some_and(|octets| {
-            fields(header_section(octets)).any(|(name, _)| name.eq_ignore_ascii_case(b"Backstop-Token"))
-        });
+        let is_ours = |domain: &str| self.domains.holds(domain);
+        // What went through the signer says nothing of who does not, whoever else signed it.
+        let went_through = octets
+            .as_deref()
+            .is_some_and(|octets| self.shows_signed(header_section(octets), &sample.recipient));
         let signed = match octets.as_deref() {
-            Some(octets) if !has_token => verifier.verify(octets, &is_ours).await,
+            Some(octets) if !went_through => verifier.verify(octets, &is_ours).await,
             Some(_) | None => None,
         };
         if let Some(Signature::Verifies { domain, selector, over }) = signed {
@@ -68,7 +75,7 @@ impl Looking<'_> {
             return Seen::Ours(evidence, example());
         }
         if let Some(host) =
-            returned.as_ref().filter(|_| !has_token).and_then(|of| self.hosts.in_first_received(of))
+            returned.as_ref().filter(|_| !went_through).and_then(|of| self.hosts.in_first_received(of))
         {
             let domain = sample.recipient.domain().to_owned();
             return Seen::Ours(Evidence::Received { host: clean(&host), domain }, example());
@@ -80,16 +87,16 @@ impl Looking<'_> {
         }
     }
 
-    /// Whether a domain, or one that it lies in, is the operator's.
-    fn is_ours(&self, domain: &str) -> bool {
-        let mut rest = Some(domain);
-        while let Some(name) = rest {
-            if self.domains.is_ours(name) {
-                return true;
-            }
-            rest = name.split_once('.').map(|(_, parent)| parent);
-        }
-        false
+    /// Whether a token in an original's header section shows that it went through the signer, perhaps too long ago to prove
+    /// its bounce. Anybody can quote or make up a token; then the original is looked at as if it had none. Who repeats a
+    /// token that was made for this mailbox only hides his own message.
+    fn shows_signed(&self, header: &[u8], mailbox: &Mailbox) -> bool {
+        let mut shown = false;
+        Scanner::new().scan(header, &mut |found| {
+            let Self { keys, now, max_age, .. } = *self;
+            shown = shown || tokens::shows_signed(keys, &found.candidate, mailbox, now, max_age);
+        });
+        shown
     }
 
     fn example(&self, sample: &Sample, returned: Option<&Message<'_>>) -> Example {
