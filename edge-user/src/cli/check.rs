@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use serde_json::json;
 
+use super::filter::Early;
 use super::{Answer, CONFIG_PATH, print, print_json};
 use crate::config::{Config, ConfigError, Level, Loaded, Machine, Places, Problem, TlsMode, keys, read};
 use crate::control::check_groups;
@@ -35,19 +36,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     };
     let answer =
         if problems.iter().any(|problem| problem.level == Level::Error) { Answer::No } else { Answer::Yes };
+    let in_order = config.as_ref().filter(|_| answer == Answer::Yes);
+    let early = in_order.and_then(|config| Early::at_all(config, &args.config));
     if args.json {
         print_json(&json!({
             "ok": answer == Answer::Yes,
             "file": args.config,
             "problems": problems,
+            "early": early.as_ref().map(Early::json),
             "config": config,
         }))?;
     } else {
         let mut told: String =
             problems.iter().map(|problem| format!("{}\n", problem.in_file(&args.config))).collect();
-        if let (Some(config), Answer::Yes) = (&config, answer) {
-            told += &understood(config, &args.config);
-        }
+        told += &in_order.map_or(String::new(), |config| understood(config, &args.config));
+        told += &early.map_or(String::new(), |early| format!("\nEARLY TO ENFORCE: {}\n", early.text()));
         print(&told)?;
     }
     Ok(answer)

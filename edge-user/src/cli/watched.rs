@@ -230,15 +230,6 @@ pub(super) fn lines(findings: &[Finding]) -> Vec<String> {
     findings.iter().take(FINDINGS_SHOWN).map(line).collect()
 }
 
-/// The first few of a list, in words.
-pub(super) fn some(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    match names.len().checked_sub(SHOWN) {
-        None | Some(0) => names.join(", "),
-        Some(more) => format!("{} and {more} more", names[..SHOWN].join(", ")),
-    }
-}
-
 /// What looks like ours, each with what to do.
 fn list(findings: &[Finding], most: usize) -> String {
     let mut text = String::new();

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use edge_core::bounce::Reading;
 use edge_core::policy::Action;
+use edge_core::policy::NewlyStopped;
 use edge_core::reputation::Cause;
 use edge_core::signature::Proof;
 use edge_core::source::Source;
@@ -152,10 +153,11 @@ pub enum Event {
         /// Keys in force.
         keys: usize,
     },
-    /// The filters stop unproven bounces, and fewer clean days have passed than are wanted.
+    /// Filters, kinds' rules and `require_tag` stop unproven mail that was let through, and fewer clean days have passed than are wanted.
     EarlyToEnforce {
-        /// Whose bounces: domains, and mailboxes that are named.
-        newly_stopped: Vec<String>,
+        /// Whose mail.
+        #[serde(flatten)]
+        newly_stopped: NewlyStopped,
         /// Clean days that have passed.
         clean_days: u32,
         /// And that are wanted.

@@ -106,9 +106,8 @@ impl Display for Human<'_> {
             Event::EarlyToEnforce { newly_stopped, clean_days, clean_days_wanted, ours } => {
                 write!(
                     f,
-                    "EARLY TO ENFORCE: unproven bounces to {} are stopped after {clean_days} of {clean_days_wanted} clean \
-                     days (`backstop status --watch` says why)",
-                    newly_stopped.join(", ")
+                    "EARLY TO ENFORCE: this stops {newly_stopped}, after {clean_days} of {clean_days_wanted} clean days \
+                     (`backstop status --watch` says why)"
                 )?;
                 ours.iter().try_for_each(|ours| write!(f, "; looks like ours: {}", Plain(ours)))
             }

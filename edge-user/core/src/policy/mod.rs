@@ -10,10 +10,11 @@ mod grace;
 mod judge;
 mod kinds;
 
-pub use grace::Grace;
 use serde::{Deserialize, Serialize};
 
+pub use self::change::{NewlyStopped, NewlyStoppedKinds};
 pub use self::forwarder::TrustedForwarder;
+pub use self::grace::Grace;
 pub use self::kinds::{KindRule, KindRules};
 use crate::bounce::Kind;
 use crate::mailbox::Mailbox;

@@ -1,11 +1,12 @@
-//! Whether it is too early for a change: it would stop unproven bounces that were delivered before, and not enough clean
+//! Whether it is too early for a change: it would stop unproven mail that were delivered before, and not enough clean
 //! days have passed to know that none of them answers mail of ours. The days of an edge that runs by another file say
 //! nothing: it has other domains and filters, and may stand before other servers.
 
 use std::path::{Path, PathBuf};
 
+use edge_core::policy::{NewlyStopped, Policy};
 use edge_core::watch::{CLEAN_DAYS, Summary};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::other_file;
 use crate::cli::{Answer, print, print_json, watched};
@@ -21,9 +22,9 @@ pub(super) struct Force {
 }
 
 /// A change that comes too early.
-pub(super) struct Early {
-    /// Whose bounces it would stop.
-    newly_stopped: Vec<String>,
+pub(in crate::cli) struct Early {
+    /// Whose mail it would stop.
+    newly_stopped: NewlyStopped,
     /// What is known; or why nothing is.
     watched: Result<Option<Summary>, String>,
     /// Nothing was asked, because the edge that runs reads this file.
@@ -33,10 +34,19 @@ pub(super) struct Early {
 }
 
 impl Early {
-    /// `None`: it stops nobody's bounces newly, or enough clean days have passed.
+    /// `None`: it stops nobody's mail newly, or enough clean days have passed.
     /// `file`: where both are from.
     pub(super) fn of(before: &Config, after: &Config, file: &Path) -> Option<Self> {
-        let newly_stopped = after.policy().newly_stopped(&before.policy());
+        Self::since(&before.policy(), after, file)
+    }
+
+    /// The same of a file as a whole, as if the edge had only monitored before.
+    pub(in crate::cli) fn at_all(config: &Config, file: &Path) -> Option<Self> {
+        Self::since(&Policy::default(), config, file)
+    }
+
+    fn since(before: &Policy, after: &Config, file: &Path) -> Option<Self> {
+        let newly_stopped = after.policy().newly_stopped(before);
         if newly_stopped.is_empty() {
             return None;
         }
@@ -67,22 +77,21 @@ impl Early {
         Ok(Answer::No)
     }
 
-    pub(super) fn json(&self) -> serde_json::Value {
+    pub(in crate::cli) fn json(&self) -> Value {
         let summary = self.watched.as_ref().ok().and_then(Option::as_ref);
-        json!({
-            "newly_stopped": self.newly_stopped,
-            "clean_days": summary.map_or(0, |summary| summary.clean_days),
-            "clean_days_wanted": CLEAN_DAYS,
-            "days_left": summary.map_or(CLEAN_DAYS, Summary::days_left),
-            "ours": summary.map(|summary| &summary.ours),
-            "error": self.watched.as_ref().err(),
-            "running_file": self.other_file,
-        })
+        let mut json = json!(self.newly_stopped);
+        json["clean_days"] = summary.map_or(0, |summary| summary.clean_days).into();
+        json["clean_days_wanted"] = CLEAN_DAYS.into();
+        json["days_left"] = summary.map_or(CLEAN_DAYS, Summary::days_left).into();
+        json["ours"] = json!(summary.map(|summary| &summary.ours));
+        json["error"] = json!(self.watched.as_ref().err());
+        json["running_file"] = json!(self.other_file);
+        json
     }
 
     /// Why it is too early, with all that looks like ours.
-    pub(super) fn text(&self) -> String {
-        let mut text = format!("this stops unproven bounces to {}, and ", watched::some(&self.newly_stopped));
+    pub(in crate::cli) fn text(&self) -> String {
+        let mut text = format!("this stops {}, and ", self.newly_stopped);
         match (&self.other_file, &self.watched) {
             (Some(other), _) => {
                 text += &format!(

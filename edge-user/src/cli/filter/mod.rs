@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde_json::json;
 
+pub(super) use self::early::Early;
 use super::{Answer, CONFIG_PATH, print, print_json};
 use crate::config::{Filter, load};
 use crate::control::{Client, ClientError, Reply, Request};
