@@ -63,15 +63,16 @@ impl Hop {
         Self { address, heard }
     }
 
-    /// The transcripts of `count` connections, once they are over.
-    pub(super) fn transcripts(&self, count: usize) -> Vec<String> {
-        for _ in 0..600 {
+    /// The transcripts of `count` connections, once they are over. The edge is told to keep none of them any longer.
+    pub(super) fn transcripts(&self, server: &Server, count: usize) -> Vec<String> {
+        server.edge.upstreams.settings_changed();
+        for _ in 0..6000 {
             let heard = self.heard.lock().unwrap().clone();
             if heard.len() >= count {
                 assert_eq!(heard.len(), count, "{heard:?}");
                 return heard;
             }
-            thread::sleep(PATIENCE / 600);
+            thread::sleep(PATIENCE / 6000);
         }
         panic!("the hop heard only {:?}", self.heard.lock().unwrap());
     }

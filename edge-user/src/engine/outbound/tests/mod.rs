@@ -48,7 +48,7 @@ fn a_message_of_ours_gets_a_token_and_arrives_otherwise_unchanged() {
     client.send(MESSAGE.as_bytes());
     assert_eq!(client.say("."), "250 2.0.0 queued as 7\r\n");
     assert_eq!(client.say("QUIT"), "221 2.0.0 Bye\r\n");
-    let heard = hop.transcripts(1).remove(0);
+    let heard = hop.transcripts(&server, 1).remove(0);
     assert!(heard.contains("MAIL FROM:<User@Example.JP>\r\nRCPT TO:<a@far.example>\r\n"), "{heard}");
     let message = message(&heard);
     let tokens = tokens_for("user@example.jp", message);
@@ -78,7 +78,7 @@ fn foreign_and_null_senders_are_relayed_unsigned() {
         assert_eq!(client.say("."), "250 2.0.0 queued as 7\r\n");
     }
     client.say("QUIT");
-    let heard = hop.transcripts(1).remove(0);
+    let heard = hop.transcripts(&server, 1).remove(0);
     assert!(!heard.contains("Backstop-Token") && !heard.contains("ENVID"), "{heard}");
     assert_eq!(heard.matches(&format!(" +0000\r\n{MESSAGE}.\r\n")).count(), 3, "{heard}");
     assert_eq!((server.edge.metrics.signed.get(), server.edge.metrics.relayed_unsigned.get()), (0, 3));
@@ -118,7 +118,7 @@ fn the_next_hops_refusals_are_the_replies_and_the_session_goes_on() {
     assert_eq!(client.say("."), "250 2.0.0 queued as 7\r\n");
     client.say("QUIT");
     assert_eq!(
-        tokens_for("user@example.jp", message(&hop.transcripts(1)[0]))[0].recipients_log2,
+        tokens_for("user@example.jp", message(&hop.transcripts(&server, 1)[0]))[0].recipients_log2,
         0,
         "one accepted"
     );
@@ -178,7 +178,7 @@ fn a_next_hop_that_is_lost_is_a_4xx_wherever_it_happens() {
             client.send(MESSAGE.as_bytes());
             if script[0].0 == "body" {
                 // The rest comes when the hop is surely gone.
-                hop.transcripts(1);
+                hop.transcripts(&server, 1);
                 client.send(&b"0123456789012345678901234567890123456789\r\n".repeat(9000));
             }
             reply = client.say(".");
@@ -215,7 +215,7 @@ fn a_domain_that_asks_for_it_gets_a_tag_in_its_envelope_sender() {
     client.send(MESSAGE.as_bytes());
     client.say(".");
     client.say("QUIT");
-    let heard = hop.transcripts(1).remove(0);
+    let heard = hop.transcripts(&server, 1).remove(0);
     let (_, sender) = heard.split_once("MAIL FROM:<").unwrap();
     let (sender, _) = sender.split_once('>').unwrap();
     let tagged = tags::split(&Address::parse(sender.as_bytes()).unwrap()).expect(sender);
@@ -245,7 +245,7 @@ fn the_token_goes_out_as_envid_where_the_next_hop_offers_dsn() {
         client.say("RCPT TO:<a@far.example> NOTIFY=FAILURE ORCPT=rfc822;a@far.example").starts_with("250 ")
     );
     client.say("QUIT");
-    let heard = hop.transcripts(1).remove(0);
+    let heard = hop.transcripts(&server, 1).remove(0);
     let (_, envid) = heard.split_once(" SIZE=3048 BODY=8BITMIME ENVID=").expect(&heard);
     let mailbox = Mailbox::parse("user@example.jp").unwrap();
     let token = verify(envid.split("\r\n").next().unwrap(), &mailbox).expect("a token");
@@ -272,7 +272,7 @@ fn a_message_is_the_same_byte_by_byte_and_however_large() {
     client.send(large.as_bytes());
     assert_eq!(client.say("."), "250 2.0.0 queued as 7\r\n");
     client.say("QUIT");
-    let heard = hop.transcripts(1).remove(0);
+    let heard = hop.transcripts(&server, 1).remove(0);
     assert!(heard.contains(&format!("\r\n{MESSAGE}.\r\n")));
     assert!(heard.contains(&format!("\r\n{large}.\r\n")), "{} octets came", heard.len());
 }
@@ -297,7 +297,7 @@ fn what_may_not_arrive_is_never_ended_at_the_next_hop() {
         let reply = client.reply();
         assert!(reply.starts_with(want), "{reply}, not {want}");
         assert_eq!(client.say("NOOP"), "250 2.0.0 Ok\r\n");
-        let heard = hop.transcripts(1).remove(0);
+        let heard = hop.transcripts(&server, 1).remove(0);
         assert!(!heard.contains("\r\n.\r\n") && heard.ends_with("[closed]"), "{want}: {heard}");
         assert_eq!(server.edge.metrics.signed.get(), 0);
         let log = server.logged();
@@ -330,7 +330,7 @@ fn a_client_that_goes_in_the_middle_of_a_message_leaves_nothing_behind() {
     client.begin("user@example.jp", &["a@far.example"]);
     client.send(MESSAGE.as_bytes());
     client.output.shutdown(std::net::Shutdown::Both).unwrap();
-    let heard = hop.transcripts(1).remove(0);
+    let heard = hop.transcripts(&server, 1).remove(0);
     assert!(heard.contains("Backstop-Token") && !heard.contains("\r\n.\r\n"), "{heard}");
 }
 
@@ -344,7 +344,7 @@ fn a_kept_connection_that_the_next_hop_ended_is_replaced() {
         client.send(MESSAGE.as_bytes());
         assert_eq!(client.say("."), "250 2.0.0 queued as 7\r\n");
     }
-    assert_eq!(hop.transcripts(3).len(), 3);
+    assert_eq!(hop.transcripts(&server, 3).len(), 3);
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn a_message_that_is_only_a_header_or_has_none_goes_through() {
         assert_eq!(client.say("."), "250 2.0.0 queued as 7\r\n", "{text:?}");
     }
     client.say("QUIT");
-    let heard = hop.transcripts(1).remove(0);
+    let heard = hop.transcripts(&server, 1).remove(0);
     assert_eq!(heard.matches("\r\nBackstop-Token: ").count(), 4);
     assert_eq!(
         heard.matches("@example.jp>\r\n.\r\n").count(),

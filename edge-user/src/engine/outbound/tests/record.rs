@@ -42,7 +42,7 @@ fn a_message_id_that_was_added_is_remembered_and_what_is_not_signed_is_not() {
     client.send(MESSAGE.as_bytes());
     assert_eq!(client.say("."), "250 2.0.0 queued as 7\r\n");
     client.say("QUIT");
-    let heard = hop.transcripts(1).remove(0);
+    let heard = hop.transcripts(&server, 1).remove(0);
     let (_, added) = heard.split_once("\r\nMessage-ID: ").expect("a Message-ID was added");
     let added = added.lines().next().unwrap();
     assert!(sent(&server, "user@example.jp", added).is_some(), "{added}");
