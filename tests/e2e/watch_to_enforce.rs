@@ -12,6 +12,8 @@ use lab::edge::{Edge, Settings};
 use lab::mta::{Far, Operator, SUBMISSION, Software};
 use lab::program::Profile;
 use lab::{Host, Lab};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::message;
@@ -225,10 +227,90 @@ fn a_key_that_cannot_be_asked_for_is_no_no_and_a_file_changed_by_hand_is_warned_
     edge.stop()
 }
 
+/// What the forger of `subject` writes, as if it had begun at a host.
+fn received_first_by(host: &str, subject: &str) -> String {
+    let date = "Tue, 24 Nov 2026 00:00:00 +0000";
+    format!("Received: from pc by {host} (Postfix) with ESMTP id 1;\n\t{date}\n{}", message(subject))
+}
+
+#[test]
+fn names_that_forgers_make_up_keep_no_day_from_being_clean() -> Result<()> {
+    let lab = Lab::up("forged-hosts")?;
+    let operator = lab.operator(&Operator::default())?;
+    operator.run("postconf -e myhostname=mx7.inside.example && postfix reload")?;
+    let _far_server = lab.far(FAR, lab::EDGE.into())?;
+    let page = page()?;
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).collect();
+    let [block] = blocks[..] else { panic!("the page has {} blocks of toml", blocks.len()) };
+    let named = block.split("```").next().context("the block ends")?;
+    let settings = Settings::default().set("filter.0.action", "monitor").merge(named);
+    let mut edge = Edge::start(&lab, &settings, Profile::Dev)?;
+    let to = format!("nobody-here@{}", FAR.domain());
+    let today = |what: &str, looked_at: u64| {
+        wait_for(what, &edge, || {
+            let watch = edge.json(&lab, &["status"])?["watch"].clone();
+            let day = watch["days"].as_array().and_then(|days| days.last()).cloned().unwrap_or_default();
+            Ok((day["looked_at"] == looked_at).then_some((watch, day)))
+        })
+    };
+    for (count, host) in [(1, "pc1.example.jp"), (2, "c7.west.dyn.example.jp")] {
+        let forged = received_first_by(host, host);
+        submit(&lab, Host::Internet, FAR.socket(), "alice@example.jp", &to, &forged)?;
+        let (watch, day) = today(host, count)?;
+        assert_eq!(
+            (&watch["ours"], &day["ours"], &day["unclear"]),
+            (&json!([]), &json!(0), &json!(0)),
+            "{host}"
+        );
+    }
+    // Any other name in the domain is evidence, and so is what the mail server calls itself, whatever its domain.
+    for (count, host) in [(3, "web.example.jp"), (4, "mx7.inside.example")] {
+        let original = received_first_by(host, host);
+        submit(&lab, Host::Internet, FAR.socket(), "alice@example.jp", &to, &original)?;
+        let (watch, _) = today(host, count)?;
+        let hosts = watch["ours"].as_array().context("a list")?.iter().map(|ours| &ours["host"]);
+        assert!(hosts.clone().any(|ours| *ours == host), "{host}: {watch:#}");
+    }
+    edge.stop()
+}
+
+#[test]
+fn a_kind_that_is_newly_stopped_is_named_in_the_same_words_by_check_filter_and_reload() -> Result<()> {
+    let lab = Lab::up("early-kinds")?;
+    let settings = Settings::default().set("filter.0.action", "monitor");
+    let mut edge = Edge::start(&lab, &settings, Profile::Dev)?;
+    let calm = backstop(&edge, &lab, &["check"], 0)?;
+    assert!(!calm.contains("EARLY"), "{calm}");
+
+    let words = "this stops unproven mail of the kind auto_reply to example.jp";
+    Edge::prepare(&lab, &settings.clone().set("kinds.auto_reply", "reject"), Profile::Dev)?;
+    let checked = backstop(&edge, &lab, &["check"], 0)?;
+    assert!(checked.contains(&format!("EARLY TO ENFORCE: {words}, and ")), "{checked}");
+    kill(Pid::from_raw(edge.process().pid().cast_signed()), Signal::SIGHUP)?;
+    let warning = wait_for("the warning", &edge, || {
+        Ok(edge.events()?.into_iter().find(|event| event["event"] == "early_to_enforce"))
+    })?;
+    assert_eq!(warning["newly_stopped"], json!([]), "{warning}");
+    let kinds = json!([{ "kinds": ["auto_reply"], "whose": ["example.jp"] }]);
+    assert_eq!(warning["newly_stopped_kinds"], kinds, "{warning}");
+
+    // Where a kind is judged as a bounce, the filter is what stops it.
+    Edge::prepare(&lab, &settings.set("kinds.auto_reply", "bounce"), Profile::Dev)?;
+    let refused = backstop(&edge, &lab, &["filter", "edit", "0", "--action", "reject"], 1)?;
+    let bounces =
+        "this stops unproven bounces to example.jp, and unproven mail of the kind auto_reply to example.jp";
+    assert!(refused.contains(bounces), "{refused}");
+    edge.stop()
+}
+
+fn page() -> Result<String> {
+    let path = lab::program::root().join("docs/from-watch-to-enforce.md");
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// The commands of the page, in order: the lines of its blocks that begin with `backstop`, less their comments.
 fn commands() -> Result<Vec<String>> {
-    let path = lab::program::root().join("docs/from-watch-to-enforce.md");
-    let page = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let page = page()?;
     let blocks = page.split("```").skip(1).step_by(2);
     let lines = blocks.flat_map(|block| block.lines().skip(1)).filter(|line| line.starts_with("backstop "));
     Ok(lines.map(|line| line.split('#').next().unwrap_or(line).trim().to_owned()).collect())
