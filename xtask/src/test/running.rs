@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::suite::{Suite, cargo};
 
 /// How long a suite may take before it is ended and counts as failed.
-const SUITE_DEADLINE: Duration = Duration::from_secs(20 * 60);
+const SUITE_DEADLINE: Duration = Duration::from_secs(35 * 60);
 
 /// How a suite ended.
 pub(super) struct Ended {
