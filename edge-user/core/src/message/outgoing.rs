@@ -78,8 +78,10 @@ impl Signing<'_> {
         let mut added = Added { fields: String::new(), tokens: 0, message_id: None, author: None };
         let [first, second, id] = self.nonces;
         self.add_token(section, self.sender, first, &mut added)?;
-        // Some systems bounce to header From, whatever the envelope says.
-        let author = author(section).filter(|author| author != self.sender);
+        // Some systems bounce to header From, whatever the envelope says. What is only passed on (SRS) a stranger wrote:
+        // whom he names as its author gets no token that the stranger could read.
+        let is_passed_on = tags::is_srs(self.sender.local());
+        let author = author(section).filter(|author| !is_passed_on && author != self.sender);
         added.author = author.filter(|author| (self.is_ours)(author.domain()));
         if let Some(author) = added.author.clone() {
             self.add_token(section, &author, second, &mut added)?;
@@ -259,6 +261,25 @@ mod tests {
             let again = sign(&format!("{}{}", added.fields, with_from(from)), NOW).unwrap();
             assert_eq!(again.fields, "", "{from}: signed twice");
         }
+    }
+
+    #[test]
+    fn what_is_passed_on_gets_a_token_for_its_new_sender_and_none_for_whom_it_names_as_author() {
+        let sender = mailbox("SRS0=AbCd=XY=far.example=mark@example.jp");
+        let keys = keys();
+        let signing = Signing {
+            keys: &keys,
+            sender: &sender,
+            recipients: 1,
+            is_ours: &|domain| domain == "example.jp",
+            now: NOW,
+            nonces: [[1; 6], [2; 6], [3; 6]],
+        };
+        let added = signing.fields(b"From: boss@example.jp\r\nMessage-ID: <x@y>\r\n\r\n").unwrap();
+        assert_eq!((added.tokens, added.author), (1, None));
+        let token = candidates(added.fields.as_bytes()).next().unwrap();
+        assert!(tokens::verify(&keys, &token, &sender, NOW, MAX_AGE).is_ok());
+        assert!(tokens::verify(&keys, &token, &mailbox("boss@example.jp"), NOW, MAX_AGE).is_err());
     }
 
     #[test]

@@ -13,8 +13,8 @@ pub use token::{Candidate, FIELD_NAME, MAGIC, Nonce, Token, TokenFault, TokenTex
 pub use uses::{Reservation, TAG_USES_MAX, TagName, Uses};
 
 pub mod tags {
-    //! Making and checking tags.
-    pub use super::tag::{AGE_MAX, fits, issue, split, verify};
+    //! Making and checking tags, and which addresses get none.
+    pub use super::tag::{AGE_MAX, fits, is_srs, issue, split, verify};
 }
 
 pub mod tokens {

@@ -109,14 +109,13 @@ pub fn issue(key: &Key, local: &str, domain: &str, now: UnixMillis) -> Option<St
 /// somebody else's address with the case of its letters, and a signature of its own.
 #[must_use]
 pub fn fits(local: &str) -> bool {
-    !local.is_empty()
-        && local.len() <= LOCAL_BYTES_MAX
-        && !needs_quotes(local.as_bytes())
-        && !is_srs(local.as_bytes())
+    !local.is_empty() && local.len() <= LOCAL_BYTES_MAX && !needs_quotes(local.as_bytes()) && !is_srs(local)
 }
 
 /// Whether a local part begins as the Sender Rewriting Scheme's do: `SRS0` or `SRS1` and a separator.
-fn is_srs(local: &[u8]) -> bool {
+#[must_use]
+pub fn is_srs(local: &str) -> bool {
+    let local = local.as_bytes();
     let [scheme @ .., _, _] = local.get(..5).unwrap_or_default() else { return false };
     scheme.eq_ignore_ascii_case(b"SRS") && matches!(local[3], b'0' | b'1') && b"=+-".contains(&local[4])
 }
