@@ -43,6 +43,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use edge_core::bounce;
 use edge_core::policy::{Policy, Situation};
 use edge_core::reputation::{Allowances, Correspondents};
 use edge_core::signature::record::Record;
@@ -152,6 +153,7 @@ impl Edge {
         log: EventLog,
         state: Option<StateDir>,
     ) -> anyhow::Result<Arc<Self>> {
+        bounce::prepare();
         let limits = &config.limits;
         let pool = Pool::new(limits.sessions_max.min(IDLE_BUFFERS_MAX), limits.hold_total_bytes_max);
         let reserved = config.outbound.as_ref().map_or(0, |_| limits.sessions_outbound_reserved);

@@ -20,6 +20,7 @@ mod lines;
 
 use self::base64::Decoder;
 use self::lines::Lines;
+pub use super::returned::FIELDS_MIN;
 
 /// How many Message-IDs of one message are handed out. A bounce names one or two.
 pub const MESSAGE_IDS_MAX: usize = 32;
@@ -29,9 +30,6 @@ pub const REFERENCES_MAX: usize = 16;
 
 /// Octets of a line that are read.
 pub const LINE_BYTES_MAX: usize = 2048;
-
-/// Lines of a header section that name a field which every message has, at least so many.
-pub const FIELDS_MIN: u32 = 2;
 
 /// Where a Message-ID stood.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

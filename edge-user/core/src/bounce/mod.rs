@@ -5,10 +5,11 @@ mod candidates;
 mod kind;
 pub mod message_ids;
 mod needle;
+mod returned;
 mod scanner;
 mod unwrapping;
 
-pub use kind::{Confidence, Kind, Reading, Report, START_BYTES_MAX, read};
+pub use kind::{Confidence, Kind, Reading, Report, START_BYTES_MAX, prepare, read};
 pub use message_ids::MessageIds;
 pub use needle::Encoding;
 pub use scanner::{CANDIDATES_MAX, Found, Scanner};

@@ -3,7 +3,8 @@
 //! Nothing that it says is proof of anything: whoever sends it writes it as he likes. So only what shows positive
 //! structure or fields is anything else than a bounce, and only where nothing in it speaks for a bounce. What tells is
 //! the message's own header section and its own parts; the original that a bounce returns is never asked, because the
-//! forger wrote it. Who forges a kind gains no more than with a sender of his own, and a place within the mailbox's rate.
+//! forger wrote it. Who forges a kind gains no more than with a sender of his own, and a place within the mailbox's
+//! rate.
 //!
 //! In: the first octets of a message, as on the wire, in pieces, and whose domains are one's own: a report on another's
 //! cannot be honest, so it counts as a bounce. Out: a [`Reading`]. Bounded: [`START_BYTES_MAX`]
@@ -119,6 +120,12 @@ pub struct Reading {
     pub told_by: &'static str,
     /// What its machine-readable part says, for the log.
     pub report: Option<Report>,
+}
+
+/// Builds what reading needs once in a process, some milliseconds of work: a daemon does so before it serves, or its first
+/// message would wait for it.
+pub fn prepare() {
+    words::prepare();
 }
 
 /// Reads the message; `pieces` are its octets in order, as on the wire. `is_ours` says whether reports on a domain, given

@@ -154,7 +154,8 @@ fn auto_reply(signs: &Signs<'_>) -> Option<Told> {
         if answers {
             return Some(Told::certain(Kind::AutoReply, "Auto-Submitted"));
         }
-        // Apple's Mail program leaves a list so. RFC 5230 section 4.7: Sieve's comment. The last is what `vacation` gives since before the standard.
+        // RFC 5230 section 4.7: Sieve's comment. Apple's Mail program leaves a list so. The last is what `vacation` gives
+        // since before the standard.
         let is_bulk = root.values("Precedence").any(|value| ["bulk", "junk"].contains(&value.as_str()));
         if value.contains("(vacation")
             || root.value("X-Apple-Unsubscribe") == "true"

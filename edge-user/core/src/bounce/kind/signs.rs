@@ -9,12 +9,11 @@ use std::borrow::Cow;
 use super::mime::{Part, lines, split_name};
 use super::report::{DELIVERY_STATUS, all_fields};
 use super::{Kind, Told, html, words};
+use crate::bounce::returned::{FIELDS_MIN, indent, is_common};
 
-/// Octets of text, of all parts together and without their tags, that are searched for words. What a bounce has to say it says first.
+/// Octets of text, of all parts together and without their tags, that are searched for words. What a bounce has to say it
+/// says first.
 const TEXT_BYTES_MAX: usize = 8 << 10;
-
-/// Fields of an original's header section that make one, standing together in a text.
-const ORIGINAL_FIELDS_MIN: usize = 3;
 
 /// The message, and what was found in it.
 #[derive(Debug)]
@@ -263,29 +262,25 @@ impl<'m> Signs<'m> {
     }
 }
 
-/// Whether a text holds the header section of a message: a trace field (RFC 5321 section 4.4), or a Message-ID among
-/// others. Quoting marks and indentation before its lines do not hide it.
+/// Whether a text holds the header section of a message, as `returned` has it; a trace field (RFC 5321 section 4.4) alone is
+/// enough here, where a doubt makes a bounce.
 fn has_header_section(text: &[u8]) -> bool {
-    let mut fields = 0;
-    let mut has_id = false;
+    let (mut common, mut has_id) = (0, false);
     for line in lines(text) {
-        let line = line.trim_ascii_start();
-        let unquoted = &line[line.iter().take_while(|octet| b"> |".contains(octet)).count()..];
-        let Some((name, value)) = split_name(unquoted) else {
-            // A line of text may be the rest of a folded field; an empty one ends a section.
-            if line.is_empty() {
-                (fields, has_id) = (0, false);
-            }
+        // Only a line with nothing in it: one of white space goes on with a field (RFC 5322 section 4.2), and who wrote
+        // the original could tear its header section by such lines.
+        if matches!(line, b"\n" | b"\r\n") {
+            (common, has_id) = (0, false);
             continue;
-        };
-        let is = |own: &str| name.eq_ignore_ascii_case(own.as_bytes());
-        if is("Received") && value.len() > " from ".len() {
+        }
+        // A line of text may be the rest of a folded field.
+        let Some((name, value)) = split_name(&line[indent(line)..]) else { continue };
+        if name.eq_ignore_ascii_case(b"Received") && value.len() > " from ".len() {
             return true;
         }
-        has_id |= is("Message-ID");
-        let others = ["Message-ID", "From", "To", "Subject", "Date", "MIME-Version", "Return-Path"];
-        fields += usize::from(others.iter().any(|own| is(own)));
-        if has_id && fields >= ORIGINAL_FIELDS_MIN {
+        has_id |= name.eq_ignore_ascii_case(b"Message-ID");
+        common += u32::from(is_common(name));
+        if has_id && common >= FIELDS_MIN {
             return true;
         }
     }

@@ -46,37 +46,58 @@ pub(super) fn any(words: &[&str], text: &str) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
+/// Builds the searchers, which the first message would wait for otherwise.
+pub(super) fn prepare() {
+    for searcher in [&IN_SUBJECT, &IN_TEXT, &IN_REPLY] {
+        LazyLock::force(searcher);
+    }
+}
+
 /// A text as the tables have it: in lowercase, with single spaces, without what has no width or is left out at will.
+/// That goes before words are told apart: alone between two spaces, it must not leave two of them.
 pub(super) fn plain(text: &str) -> String {
     let lower = text.to_lowercase();
     let mut plain = String::with_capacity(lower.len());
-    for word in lower.split_whitespace() {
-        if !plain.is_empty() {
+    let mut apart = false;
+    for character in lower.chars().filter(|character| !is_left_out(*character)) {
+        if character.is_whitespace() {
+            apart = !plain.is_empty();
+            continue;
+        }
+        if std::mem::take(&mut apart) {
             plain.push(' ');
         }
-        plain.extend(
-            word.chars()
-                .filter(|character| !is_left_out(*character))
-                .map(|character| if matches!(character, '’' | 'ʼ' | '´') { '\'' } else { character }),
-        );
+        plain.push(if matches!(character, '’' | 'ʼ' | '´') { '\'' } else { character });
     }
     plain
 }
 
-/// Soft hyphens, marks of direction and width, vowel marks of Arabic and Hebrew; the dot that lowercasing leaves of `İ`.
+/// What shows nothing (Unicode's `Default_Ignorable_Code_Point`: soft hyphens, joiners, marks of direction, fillers,
+/// selectors of variants, tags); vowel marks of Arabic and Hebrew; the dot that lowercasing leaves of `İ`.
 const fn is_left_out(character: char) -> bool {
     matches!(
         character,
         '\u{ad}'
             | '\u{307}'
+            | '\u{34f}'
             | '\u{5b0}'..='\u{5bd}'
+            | '\u{61c}'
             | '\u{640}'
             | '\u{64b}'..='\u{652}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
             | '\u{200b}'..='\u{200f}'
             | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'
-            | '\u{2066}'..='\u{2069}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
             | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
     )
 }
 
@@ -377,6 +398,18 @@ mod tests {
             assert!(text_says_failure(&plain(text)), "{text}: {}", plain(text));
         }
         assert!(text_says_failure(&plain("It couldn’t be\tdelivered")));
+        for unseen in
+            "\u{200b}\u{ad}\u{34f}\u{61c}\u{180e}\u{200d}\u{2060}\u{2064}\u{3164}\u{fe0f}\u{feff}\u{e0020}"
+                .chars()
+        {
+            // Within a word, at its ends, and as a word of its own; also at both ends of the text.
+            for text in
+                ["could n~ot be delivered", "could ~not~ be delivered", "~ could ~ not ~ ~ be delivered ~"]
+            {
+                let text = text.replace('~', &unseen.to_string());
+                assert_eq!(plain(&text), "could not be delivered", "{:x}", u32::from(unseen));
+            }
+        }
         assert!(!text_says_failure(&plain("Bonjour, je suis absent.")));
     }
 }

@@ -1,15 +1,12 @@
 //! From lines to fields, and to the Message-IDs in them.
 
 use super::{FIELDS_MIN, LINE_BYTES_MAX, Place, REFERENCES_MAX};
+use crate::bounce::returned::{indent, is_common};
 use crate::bounce::unwrapping::escape;
 use crate::signature::record::canonical;
 
 /// Octets of one field's value that are kept: the last ones, where a `References` field is longer.
 const VALUE_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
-
-/// The fields that every message has, or that every mail server adds.
-const COMMON: [&[u8]; 9] =
-    [b"from", b"to", b"cc", b"subject", b"date", b"received", b"return-path", b"reply-to", b"mime-version"];
 
 /// Longest name of a field that is of interest, in octets.
 const NAME_BYTES_MAX: usize = 25;
@@ -19,7 +16,7 @@ const NAME_BYTES_MAX: usize = 25;
 pub(super) struct Reader {
     /// In the message's own header section.
     in_header: bool,
-    /// Of the lines since the last empty one, so many begin with the name of a [`COMMON`] field.
+    /// Of the lines since the last empty one, so many begin with the name of a field that every message has.
     common: u32,
     /// A Message-ID that stood in these lines before it was clear that they are a header section.
     waiting: Vec<u8>,
@@ -125,7 +122,7 @@ impl Reader {
         let name = head[..colon].trim_ascii_end();
         let value = &line[indent + colon + 1..];
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
-        if COMMON.iter().any(|common| is(common)) {
+        if is_common(name) {
             self.common += 1;
             if self.common == FIELDS_MIN && !self.waiting.is_empty() {
                 hand_out(Place::Returned, &std::mem::take(&mut self.waiting), found);
@@ -246,12 +243,6 @@ fn unescaped(value: &[u8]) -> Vec<u8> {
         }
     }
     octets
-}
-
-/// How many octets of a line are marks of quoted text and indentation.
-#[inline]
-fn indent(line: &[u8]) -> usize {
-    line.iter().position(|octet| !matches!(octet, b' ' | b'\t' | b'>' | b'|')).unwrap_or(line.len())
 }
 
 #[cfg(test)]

@@ -118,6 +118,12 @@ fn one_sign_of_a_bounce_makes_an_auto_reply_uncertain() {
         ("Away.", "552-5.2.2 Away."),
         ("Away.", "> Received: from a.example by b.example\r\n"),
         ("Away.", "> From: ann@example.jp\r\n> To: bob@far.example\r\n> Message-ID: <1@example.jp>\r\n"),
+        (
+            "Away.",
+            "> From: ann@example.jp\r\n>  \r\n> Message-ID: <1@example.jp>\r\n \t\r\n> Cc: bob@far.example\r\n",
+        ),
+        ("Away.", "Your mail could \u{200b} not be delivered."),
+        ("Away.", "Your mail could no\u{2060}t be \u{feff} deli\u{ad}vered."),
         ("In-Reply-To", "X-Failed-Recipients: bob@far.example\r\nIn-Reply-To"),
         ("In-Reply-To", "Subject: Undeliverable: Hello\r\nIn-Reply-To"),
         ("In-Reply-To", "Subject: Delivery Status\r\nIn-Reply-To"),

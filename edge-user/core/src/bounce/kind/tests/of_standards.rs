@@ -388,6 +388,56 @@ fn rfc_3834s_field_needs_a_second_sign_of_a_reply() {
     assert_eq!(kind_of(&robot), (Kind::Unknown, Unsure));
 }
 
+/// The second sign may be a field, which needs no language: what answers a message is a reply, though no word of it is in
+/// a table. Without a second sign it counts as a bounce.
+#[test]
+fn an_automatic_reply_that_answers_a_message_is_told_in_any_language() {
+    let rows = [
+        (
+            "Korean",
+            "회의 때문에",
+            "안녕하세요. 12월 3일까지 휴가 중입니다. 급한 용건은 김민수에게 보내 주세요.",
+        ),
+        (
+            "Turkish",
+            "Şu anda buradayım değil",
+            "Merhaba, 3 Aralık'a kadar izindeyim. Acil konular için bana ulaşamazsınız.",
+        ),
+        (
+            "Finnish",
+            "En ole paikalla",
+            "Hei! Olen lomalla 3.12. asti, enkä voi lukea viestejä. Palaan asiaan.",
+        ),
+        ("Georgian", "არ ვარ ადგილზე", "გამარჯობა, შვებულებაში ვარ 3 დეკემბრამდე."),
+    ];
+    for (language, subject, text) in rows {
+        let message = |fields: &str| {
+            let charset = "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n";
+            with(&format!("Subject: {subject}\r\n{fields}{charset}"), &format!("{text}\r\n"))
+        };
+        let submitted = "Auto-Submitted: auto-replied\r\n";
+        for answers in ["In-Reply-To: <1@example.jp>\r\n", "References: <1@example.jp>\r\n"] {
+            let both = format!("{submitted}{answers}");
+            assert_eq!(kind_of(&message(&both)), (Kind::AutoReply, Certain), "{language}");
+            assert_eq!(
+                kind_of(&message(answers)),
+                (Kind::Unknown, Unsure),
+                "{language}, one that a person wrote"
+            );
+        }
+        let vacation = "Auto-Submitted: auto-replied (vacation)\r\n";
+        assert_eq!(kind_of(&message(vacation)), (Kind::AutoReply, Likely), "{language}, Sieve's");
+        let said = read([message(submitted).as_bytes()]);
+        assert!(said.kind == Kind::AutoReply || said == Reading::default(), "{language}: {said:?}");
+    }
+    // As Exchange and Outlook write them there: the Subject is the second sign.
+    for subject in ["자동 회신: 안녕하세요", "Otomatik yanıt: Merhaba", "Automaattinen vastaus: Hei"]
+    {
+        let fields = format!("Subject: {subject}\r\nAuto-Submitted: auto-replied\r\n");
+        assert_eq!(kind_of(&with(&fields, "x\r\n")), (Kind::AutoReply, Likely), "{subject}");
+    }
+}
+
 #[test]
 fn words_are_found_in_every_charset_and_behind_any_style() {
     let kind = |fields: &str, body: &[u8]| {
