@@ -26,7 +26,7 @@ mod who;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -79,8 +79,17 @@ const GROUPS: [Group; 14] = [
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
-    let subject = Subject { config: configuration(&args.config)?, file: args.config };
-    let findings = ask_all(subject);
+    let config = match configuration(&args.config) {
+        Ok(config) => config,
+        Err(error) => {
+            // A script reads why from stdout too; whoever looks at it, from stderr only.
+            if args.json {
+                print_json(&unreadable(&args.config, &error))?;
+            }
+            return Err(error);
+        }
+    };
+    let findings = ask_all(Subject { config, file: args.config });
     if args.json {
         print_json(&findings)?;
     } else {
@@ -89,6 +98,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     }
     let bad = findings.iter().any(|finding| finding.state == State::Bad);
     Ok(if bad { Answer::No } else { Answer::Yes })
+}
+
+/// All that is to be said where there is no configuration to ask by.
+fn unreadable(file: &Path, error: &anyhow::Error) -> Vec<Finding> {
+    let mut findings = Findings::of("configuration");
+    let advice = "mend it: `backstop check` names each fault with its line; without a file, `backstop init` writes one";
+    findings.bad(file.display().to_string(), format!("{error:#}"), advice);
+    findings.into_list()
 }
 
 /// Asks every group at once.
