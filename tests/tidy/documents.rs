@@ -2,7 +2,7 @@
 
 use crate::source::{files, read};
 
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -11,6 +11,7 @@ const DOCUMENTS: [&str; 12] = [
     "docs/postfix.md",
     "docs/exim.md",
     "docs/exchange.md",
+    "docs/from-watch-to-enforce.md",
     "docs/microsoft-365.md",
     "docs/tls.md",
     "docs/upstream.md",
@@ -111,18 +112,35 @@ fn every_path_in_the_architecture_exists() {
 fn every_link_between_documents_leads_somewhere() {
     for document in files("md") {
         for link in document.text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = link.split('#').next().unwrap_or_default();
-            if !path.is_empty() && !path.contains("://") {
-                let beside =
-                    std::path::Path::new(&document.path).parent().expect("a file is in a folder").join(path);
-                assert!(
-                    lab::program::root().join(beside).exists(),
-                    "{}: {link} leads nowhere",
-                    document.path
-                );
+            if link.contains("://") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let beside = std::path::Path::new(&document.path).parent().expect("a file is in a folder");
+            let there = lab::program::root().join(if path.is_empty() {
+                document.path.clone().into()
+            } else {
+                beside.join(path)
+            });
+            assert!(there.exists(), "{}: {link} leads nowhere", document.path);
+            if !heading.is_empty() {
+                let text = std::fs::read_to_string(&there).unwrap_or_default();
+                let found = text.lines().filter_map(heading_of).any(|own| anchor(own) == heading);
+                assert!(found, "{}: {link} leads to no heading", document.path);
             }
         }
     }
+}
+
+/// The text of a line that is a heading.
+fn heading_of(line: &str) -> Option<&str> {
+    line.starts_with('#').then(|| line.trim_start_matches('#').trim())
+}
+
+/// How a link names a heading: in lowercase, hyphens for spaces, without punctuation.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,10 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
 use super::{Answer, CONFIG_PATH, print, print_json};
-use crate::config::{Answers, Config, Domain, domain_name, keys, parse};
+use crate::config::{Answers, domain_name, keys, parse};
 use crate::engine::clock::system_now;
+
+mod steps;
 
 /// Where mail comes in (RFC 5321 section 4.5.4.2).
 const SMTP_PORT: u16 = 25;
@@ -60,11 +62,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
         check_domain(domain)?;
     }
     let upstream = resolve(&args.upstream)?;
+    let seen_as = if is_here(upstream.ip())? { None } else { Some(seen_as(upstream, &args.listen)?) };
     let answers = Answers {
         hostname: args.hostname.clone().unwrap_or_else(|| format!("mx.{}", args.domains[0])),
         listen: if args.listen.is_empty() { listen_beside(upstream)? } else { args.listen.clone() },
         domains: args.domains.clone(),
         upstream,
+        seen_as,
         keys: keys.clone(),
     };
     let text = answers.write();
@@ -78,7 +82,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
     let mut made = Made::default();
     let key = write(&output, folder, &keys, &text, &mut made)?;
     made.keep();
-    let steps = next_steps(&config, upstream, &output);
+    let steps = steps::next(&config, upstream, seen_as, &output);
     if args.json {
         print_json(&json!({ "config": output, "keys": keys, "key_id": key, "next": steps }))?;
     } else {
@@ -200,15 +204,51 @@ fn listen_beside(upstream: SocketAddr) -> anyhow::Result<Vec<SocketAddr>> {
         let everywhere = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
         return Ok(everywhere.map(|address| SocketAddr::new(address, SMTP_PORT)).into());
     }
-    let interfaces = nix::ifaddrs::getifaddrs().context("cannot list this machine's addresses")?;
-    let mut addresses: Vec<IpAddr> =
-        interfaces.filter_map(|interface| address_of(&interface)).filter(is_reachable).collect();
-    addresses.sort();
-    addresses.dedup();
+    let addresses = reachable()?;
     if addresses.is_empty() {
         bail!("this machine has no address but its loopback, where {upstream} is; name one with --listen");
     }
     Ok(addresses.into_iter().map(|address| SocketAddr::new(address, SMTP_PORT)).collect())
+}
+
+/// Whether an address is one of this host.
+fn is_here(address: IpAddr) -> anyhow::Result<bool> {
+    Ok(address.is_loopback() || address.is_unspecified() || own_addresses()?.contains(&address))
+}
+
+/// The address by which a server elsewhere sees this host: that of the way to it. Where there is no way yet, one that the
+/// Internet is to reach this host by. Nothing is sent.
+fn seen_as(server: SocketAddr, listen: &[SocketAddr]) -> anyhow::Result<IpAddr> {
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let by_route = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(server)?;
+        socket.local_addr()
+    });
+    let is_fit = |address: &IpAddr| !address.is_unspecified() && address.is_ipv4() == server.is_ipv4();
+    let found = by_route.map(|address| address.ip()).ok().filter(is_fit);
+    let named = found.or_else(|| listen.iter().map(SocketAddr::ip).find(is_fit));
+    let found = match named {
+        Some(address) => Some(address),
+        None => reachable()?.into_iter().find(is_fit),
+    };
+    found.with_context(|| {
+        format!("no address of this host has a way to the mail server at {server}; name one with --listen")
+    })
+}
+
+/// This host's addresses that others may reach, in their order.
+fn reachable() -> anyhow::Result<Vec<IpAddr>> {
+    let mut addresses = own_addresses()?;
+    addresses.retain(is_reachable);
+    addresses.sort();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+fn own_addresses() -> anyhow::Result<Vec<IpAddr>> {
+    let interfaces = nix::ifaddrs::getifaddrs().context("cannot list this machine's addresses")?;
+    Ok(interfaces.filter_map(|interface| address_of(&interface)).collect())
 }
 
 fn address_of(interface: &nix::ifaddrs::InterfaceAddress) -> Option<IpAddr> {
@@ -224,49 +264,6 @@ fn is_reachable(address: &IpAddr) -> bool {
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
     !(address.is_loopback() || link_local)
-}
-
-/// What remains to be done, each step with the lines to copy.
-fn next_steps(config: &Config, upstream: SocketAddr, output: &Path) -> Vec<String> {
-    let output = output.display();
-    // Names as the configuration has read them, which is as DNS has them.
-    let record = |domain: &Domain| format!("  {}. IN MX 10 {}.", domain.name, config.hostname);
-    let mx: Vec<String> = config.domains.iter().map(record).collect();
-    vec![
-        format!("Check it: backstop check --config {output}"),
-        format!(
-            "Let your mail server take mail from outside at {upstream} only; where users hand in theirs stays as it \
-             is. Postfix:\n  postconf -F 'smtp/inet/service={upstream}'\n  systemctl restart postfix\n\
-             The edge hands over mail for the configured domains only.",
-        ),
-        "Let outgoing mail be signed: take the # off the section [outbound]. Postfix:\n  \
-         postconf -P 'submission/inet/content_filter=smtp:[127.0.0.1]:10025'\n  \
-         postconf -P 'pickup/unix/content_filter=smtp:[127.0.0.1]:10025'\n  \
-         postconf -Me '127.0.0.1:10026/inet = 127.0.0.1:10026 inet n - n - - smtpd -o content_filter= \
-         -o receive_override_options=no_address_mappings \
-         -o smtpd_recipient_restrictions=permit_mynetworks,reject'\n  \
-         systemctl reload postfix\n\
-         Does a milter sign with DKIM? Let it see your users' mail at port 10026 only, so that it signs the token too:\n  \
-         postconf -P 'submission/inet/receive_override_options=no_milters'\n  \
-         postconf -P 'pickup/unix/receive_override_options=no_milters'\n  \
-         systemctl reload postfix"
-            .to_owned(),
-        format!(
-            "Let mail come here, where it does not yet; tokens need no record in DNS:\n{}",
-            mx.join("\n")
-        ),
-        "Protect the network card: take the # off [xdp] and its interface; it begins by watching only."
-            .to_owned(),
-        format!(
-            "Run it: systemctl enable --now backstop, where the service is installed (contrib/systemd); in the \
-             foreground:\n  backstop run --config {output}"
-        ),
-        format!(
-            "Watch for two weeks (backstop status --config {output}): send through the edge what looks like yours and \
-             could not be proven. After 14 clean days let the filter reject:\n  \
-             backstop filter edit 0 --action reject --config {output}"
-        ),
-    ]
 }
 
 #[cfg(test)]
@@ -333,25 +330,8 @@ mod tests {
         run(Args { hostname: None, ..args(&output, "bücher.example") }).unwrap();
         let config = crate::config::load(&output).unwrap();
         assert_eq!(config.hostname, "mx.xn--bcher-kva.example");
-        let steps = next_steps(&config, "127.0.0.1:10024".parse().unwrap(), &output).join("\n");
+        let steps = steps::next(&config, "127.0.0.1:10024".parse().unwrap(), None, &output).join("\n");
         assert!(steps.contains("  xn--bcher-kva.example. IN MX 10 mx.xn--bcher-kva.example."), "{steps}");
-    }
-
-    #[test]
-    fn its_lines_for_postfix_are_those_of_the_page_that_the_tests_run() {
-        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/postfix.md");
-        let page = std::fs::read_to_string(page).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let output = dir.path().join("backstop.toml");
-        run(args(&output, "example.jp")).unwrap();
-        let config = crate::config::load(&output).unwrap();
-        let steps = next_steps(&config, "127.0.0.1:25".parse().unwrap(), &output).join("\n");
-        let lines: Vec<&str> =
-            steps.lines().map(str::trim).filter(|line| line.starts_with("postconf ")).collect();
-        assert_eq!(lines.len(), 6, "{steps}");
-        for line in lines {
-            assert!(page.lines().any(|there| there == line), "the page has no such line: {line}");
-        }
     }
 
     #[test]
@@ -417,6 +397,23 @@ mod tests {
             ["192.0.2.1", "10.0.0.1", "2001:db8::1", "127.0.0.1", "169.254.1.1", "fe80::1", "::1"]
                 .map(|address| is_reachable(&address.parse().unwrap()));
         assert_eq!(reachable, [true, true, true, false, false, false, false]);
+    }
+
+    #[test]
+    fn a_server_elsewhere_sees_the_address_of_the_way_to_it() {
+        let here: IpAddr = "127.0.0.1".parse().unwrap();
+        assert!(is_here(here).unwrap() && is_here("::1".parse().unwrap()).unwrap());
+        assert!(
+            !is_here("192.0.2.30".parse().unwrap()).unwrap(),
+            "no machine has an address of the documentation's"
+        );
+        assert_eq!(seen_as("127.0.0.1:25".parse().unwrap(), &[]).unwrap(), here);
+        // Without a way there is an address at all, or the error says what to do.
+        let listen = ["192.0.2.25:25".parse().unwrap()];
+        assert!(!seen_as("192.0.2.30:25".parse().unwrap(), &listen).unwrap().is_unspecified());
+        if let Err(error) = seen_as("[2001:db8::30]:25".parse().unwrap(), &listen) {
+            assert!(error.to_string().contains("--listen"), "{error}");
+        }
     }
 
     #[test]

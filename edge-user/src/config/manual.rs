@@ -3,7 +3,7 @@
 //! A line that begins with `# ` is the manual's; one that begins with `#key` is a key with its default, or an example
 //! where it has none: taking the `#` off sets it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -22,6 +22,8 @@ pub struct Answers {
     pub domains: Vec<String>,
     /// That mail server.
     pub upstream: SocketAddr,
+    /// The edge's address as that server sees it, where it is on another host.
+    pub seen_as: Option<IpAddr>,
     /// The directory of the keys.
     pub keys: PathBuf,
 }
@@ -63,8 +65,19 @@ impl Answers {
             "# The configuration of Backstop. `backstop check` says what is wrong with it.\n\
              # Lines like `#key = value` show defaults, or examples: take the # off to set them.\n\n",
         );
-        section(&mut out, "", Config::FIELDS, &everything(&given), Some(&given));
+        section(&mut out, "", Config::FIELDS, &everything(&given, &self.examples()), Some(&given));
         out
+    }
+
+    /// [`EXAMPLES`], in which outgoing mail comes from where the mail server is, and goes back to it.
+    fn examples(&self) -> String {
+        let Some(edge) = self.seen_as else { return EXAMPLES.to_owned() };
+        let server = self.upstream.ip();
+        let bits = if server.is_ipv4() { 32 } else { 128 };
+        EXAMPLES
+            .replace("127.0.0.1:10025", &SocketAddr::new(edge, 10025).to_string())
+            .replace("127.0.0.0/8", &format!("{server}/{bits}"))
+            .replace("127.0.0.1:10026", &SocketAddr::new(server, 10026).to_string())
     }
 
     /// The keys that are set.
@@ -94,9 +107,9 @@ impl Answers {
 }
 
 /// All keys with a value: those given, examples, defaults.
-fn everything(given: &Table) -> Table {
+fn everything(given: &Table, examples: &str) -> Table {
     let mut table = given.clone();
-    let example = |domain: &str| EXAMPLES.replace("example.com", domain).parse::<Table>();
+    let example = |domain: &str| examples.replace("example.com", domain).parse::<Table>();
     let first = given.get("domain").and_then(|domains| domains.get(0)?.get("name")?.as_str());
     table.extend(example(first.unwrap_or("example.com")).unwrap_or_default());
     // What is given may be wrong (a domain that is none): then there are no defaults to show, and who reads the
@@ -190,8 +203,20 @@ mod tests {
             listen: vec!["0.0.0.0:25".parse().unwrap(), "[::]:25".parse().unwrap()],
             domains: vec!["example.jp".into(), "example.net".into()],
             upstream: "127.0.0.1:10024".parse().unwrap(),
+            seen_as: None,
             keys: "/etc/backstop/keys".into(),
         }
+    }
+
+    #[test]
+    fn the_example_of_outgoing_mail_names_both_hosts_where_there_are_two() {
+        let seen_as = Some("192.0.2.25".parse().unwrap());
+        let text = Answers { upstream: "192.0.2.30:25".parse().unwrap(), seen_as, ..answers() }.write();
+        let config = loaded(&uncommented(&text));
+        let outbound = config.outbound.unwrap();
+        assert_eq!(outbound.listen, ["192.0.2.25:10025".parse().unwrap()]);
+        assert_eq!(outbound.networks, ["192.0.2.30/32".parse().unwrap()]);
+        assert_eq!(outbound.next_hop.first(), "192.0.2.30:10026".parse().unwrap());
     }
 
     /// The file with every key set, the defaults and examples too.

@@ -70,7 +70,7 @@ default_transport = error:5.4.4 the lab has no route to this domain
             settings = self.settings.iter().map(|line| format!("{line}\n")).collect::<String>(),
             common = COMMON.replace("alias_maps =\n", ""),
             refusing = Far { software: Software::Postfix }.address(),
-            srs = if self.srs { SRS_MAPS } else { "" },
+            srs = if self.srs { [SRS_SENDERS, SRS_RECIPIENTS].concat() } else { String::new() },
         );
         let mut instance = instance("forwarder", Host::Internet, Self::socket(), main, "");
         instance.users.extend([
@@ -104,10 +104,12 @@ default_transport = error:5.4.4 the lab has no route to this domain
     }
 }
 
-/// How a Postfix asks `postsrsd`, as its README has it.
-pub(super) const SRS_MAPS: &str = "sender_canonical_maps = tcp:127.0.0.1:10001
+/// How a Postfix asks `postsrsd` of senders, as its README has it: of all that come in.
+const SRS_SENDERS: &str = "sender_canonical_maps = tcp:127.0.0.1:10001
 sender_canonical_classes = envelope_sender
-recipient_canonical_maps = tcp:127.0.0.1:10002
+";
+/// The same of recipients.
+pub(super) const SRS_RECIPIENTS: &str = "recipient_canonical_maps = tcp:127.0.0.1:10002
 recipient_canonical_classes = envelope_recipient,header_recipient
 ";
 

@@ -27,7 +27,7 @@ pub use self::peer::Peer;
 pub use self::postfix::{CONTENT_FILTER, Operator, REINJECTION, SUBMISSION};
 pub use self::software::{Software, prefix};
 use crate::mailbox::Maildir;
-use crate::{Host, Lab, Process};
+use crate::{Host, Lab, MTA, Process};
 
 /// How long a mail server may take until it listens.
 const START: Duration = Duration::from_secs(30);
@@ -74,6 +74,7 @@ impl Far {
             Software::Dovecot
             | Software::Postsrsd
             | Software::Mlmmj
+            | Software::OpenDkim
             | Software::Stunnel
             | Software::Nsd
             | Software::OpenSsh
@@ -199,6 +200,12 @@ impl MailServer {
         Maildir::new(self.files.join("mail").join(address))
     }
 
+    /// A file that it wrote, by its path from `/`.
+    #[must_use]
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.files.join(path)
+    }
+
     /// Runs a shell's commands where the running server's own files and processes are.
     ///
     /// # Errors
@@ -315,6 +322,7 @@ impl Lab {
             | Software::Dovecot
             | Software::Postsrsd
             | Software::Mlmmj
+            | Software::OpenDkim
             | Software::Stunnel
             | Software::Nsd
             | Software::OpenSsh
@@ -338,6 +346,27 @@ impl Lab {
     /// # Errors
     /// When a change fails, or the server does not come up.
     pub fn with_changes(&self, software: Software, changes: &str) -> Result<MailServer> {
+        self.with_beside(software, &[], changes)
+    }
+
+    /// The same, with what else is installed on its host; `changes` start it.
+    ///
+    /// # Errors
+    /// When a change fails, or the server does not come up.
+    pub fn with_beside(&self, software: Software, beside: &[Software], changes: &str) -> Result<MailServer> {
+        MailServer::start(self, Self::defaults(software, beside, changes)?)
+    }
+
+    /// The same on a host of its own, beside which the edge does not stand: `mta`. It is to listen at port 25 of that host.
+    ///
+    /// # Errors
+    /// When a change fails, or the server does not come up.
+    pub fn elsewhere(&self, software: Software, changes: &str) -> Result<MailServer> {
+        let instance = Self::defaults(software, &[], changes)?;
+        MailServer::start(self, Instance { host: Host::Mta, listens: (MTA, 25).into(), ..instance })
+    }
+
+    fn defaults(software: Software, beside: &[Software], changes: &str) -> Result<Instance> {
         let mut instance = match software {
             Software::Postfix => postfix::with_defaults(),
             Software::Exim => exim::with_defaults(),
@@ -346,13 +375,15 @@ impl Lab {
             | Software::Dovecot
             | Software::Postsrsd
             | Software::Mlmmj
+            | Software::OpenDkim
             | Software::Stunnel
             | Software::Nsd
             | Software::OpenSsh
             | Software::HaProxy
             | Software::Nginx => bail!("no test needs {} with its defaults", software.name()),
         };
+        instance.beside.extend(beside);
         instance.prepare.insert_str(0, changes);
-        MailServer::start(self, instance)
+        Ok(instance)
     }
 }

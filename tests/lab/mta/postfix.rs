@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::forwarder::{FORWARD_DOMAIN, Forwarder, SRS_MAPS, with_srs};
+use super::forwarder::{FORWARD_DOMAIN, Forwarder, SRS_RECIPIENTS, with_srs};
 use super::{FULL, Far, Instance, Software};
 use crate::Host;
 use crate::network::{EDGE_INSIDE, MTA, MTA_OUTSIDE};
@@ -35,8 +35,8 @@ pub struct Operator {
     pub routes: Vec<(String, SocketAddr)>,
     /// Its aliases, each an address and the one that its mail goes on to.
     pub passed_on: Vec<(String, String)>,
-    /// Whether senders of mail that is passed on are rewritten (`postsrsd`). All mail goes through the edge's outbound
-    /// listener then, where the new senders' mail is signed.
+    /// Whether senders of mail that is passed on are rewritten (`postsrsd`), as docs/postfix.md has it: what leaves with a
+    /// foreign sender gets its new one, and goes through the edge's outbound listener.
     pub srs: bool,
     /// Whether the edge stands before it: users' mail goes through the edge's outbound listener, and it takes none from
     /// the Internet itself. Without, it listens at [`MTA_OUTSIDE`] too.
@@ -71,8 +71,13 @@ impl Operator {
             }
         }
         let mut transport = String::new();
+        let mut hosts = String::new();
         for (domain, to) in &self.routes {
-            let _ = writeln!(transport, "{domain} smtp:[{}]:{}", to.ip(), to.port());
+            // A table of routes would be a way past the one for foreign senders.
+            let _ = match self.srs {
+                true => writeln!(hosts, "{} {domain}", to.ip()),
+                false => writeln!(transport, "{domain} smtp:[{}]:{}", to.ip(), to.port()),
+            };
         }
         let mut aliases = String::new();
         for (address, to) in &self.passed_on {
@@ -82,7 +87,7 @@ impl Operator {
         let main = format!(
             "{COMMON}myhostname = mail.{first}
 mydestination =
-inet_interfaces = {MTA}{outside}
+inet_interfaces = {MTA}{outside}{loopback}
 smtp_bind_address = 0.0.0.0
 mynetworks = 127.0.0.0/8 198.19.0.0/24
 virtual_mailbox_domains = {domains}
@@ -92,10 +97,16 @@ virtual_uid_maps = static:7101
 virtual_gid_maps = static:7101
 transport_maps = texthash:/etc/postfix/transport
 virtual_alias_maps = texthash:/etc/postfix/virtual
-default_transport = error:5.4.4 the lab has no route to this domain
-{srs}{tls}",
+{routes}{tls}",
             tls = self.tls.as_ref().map_or(String::new(), |folder| starttls(folder)),
-            srs = if self.srs { SRS_MAPS } else { "" },
+            routes = if self.srs {
+                format!(
+                    "sender_dependent_default_transport_maps = regexp:/etc/postfix/passed-on\n{SRS_RECIPIENTS}"
+                )
+            } else {
+                "default_transport = error:5.4.4 the lab has no route to this domain\n".to_owned()
+            },
+            loopback = if self.srs { ", 127.0.0.1" } else { "" },
             outside = if self.behind_edge { String::new() } else { format!(", {MTA_OUTSIDE}") },
             first = self.domains.first().map_or("example.jp", String::as_str),
             domains = self.domains.join(" "),
@@ -108,8 +119,18 @@ default_transport = error:5.4.4 the lab has no route to this domain
         let own_certificate = self.tls.as_ref().map_or(String::new(), |folder| {
             format!(" -o smtpd_tls_chain_files={folder}/self.key,{folder}/self.pem")
         });
+        let passed_on = if self.srs {
+            format!(
+                "srs unix n - n - 0 cleanup -o sender_canonical_maps=tcp:127.0.0.1:10001 \
+                 -o sender_canonical_classes=envelope_sender -o virtual_alias_maps=
+127.0.0.1:10027 inet n - n - - smtpd -o cleanup_service_name=srs{filter}
+"
+            )
+        } else {
+            String::new()
+        };
         let services = format!(
-            "587 inet n - n - - smtpd{filter}
+            "{passed_on}587 inet n - n - - smtpd{filter}
 10026 inet n - n - - smtpd{own_certificate} -o content_filter= -o receive_override_options=no_unknown_recipient_checks
 "
         );
@@ -118,16 +139,11 @@ default_transport = error:5.4.4 the lab has no route to this domain
         instance.etc.push(("postfix/transport", transport));
         instance.etc.push(("postfix/virtual", aliases));
         if self.srs {
-            // The port that takes mail from the edge, as docs/postfix.md has it.
-            if let Some((_, master)) = instance.etc.iter_mut().find(|(path, _)| *path == "postfix/master.cf")
-            {
-                *master = master.replacen(
-                    "smtp inet n - n - - smtpd",
-                    &format!("smtp inet n - n - - smtpd{filter}"),
-                    1,
-                );
-            }
-            instance = with_srs(instance, self.domains.first().map_or("example.jp", String::as_str));
+            let domain = self.domains.first().map_or("example.jp", String::as_str);
+            let passed_on = format!("/@{}$/ DUNNO\n/@/ smtp:[127.0.0.1]:10027\n", domain.replace('.', "\\."));
+            instance.etc.push(("postfix/passed-on", passed_on));
+            instance.etc.push(("hosts", format!("127.0.0.1 localhost\n{hosts}")));
+            instance = with_srs(instance, domain);
         }
         let mail = format!("mkdir -p /run/lab/{name}/mail\nchown postfix:postfix /run/lab/{name}/mail\n");
         instance.prepare = mail + &instance.prepare;

@@ -23,6 +23,8 @@ pub enum Software {
     Postsrsd,
     /// The mailing list manager `mlmmj`.
     Mlmmj,
+    /// OpenDKIM, a milter that signs.
+    OpenDkim,
     /// `stunnel`, which ends TLS for what has none.
     Stunnel,
     /// NSD, a server of the DNS ([`crate::dns`]).
@@ -47,6 +49,7 @@ impl Software {
             Self::Dovecot => "dovecot",
             Self::Postsrsd => "postsrsd",
             Self::Mlmmj => "mlmmj",
+            Self::OpenDkim => "opendkim",
             Self::Stunnel => "stunnel",
             Self::Nsd => "nsd",
             Self::OpenSsh => "openssh",
@@ -66,6 +69,7 @@ impl Software {
             Self::Dovecot => "usr/lib/dovecot/lmtp",
             Self::Postsrsd => "usr/sbin/postsrsd",
             Self::Mlmmj => "usr/bin/mlmmj-receive",
+            Self::OpenDkim => "usr/sbin/opendkim",
             Self::Stunnel => "usr/bin/stunnel4",
             Self::Nsd => "usr/sbin/nsd",
             Self::OpenSsh => "usr/sbin/sshd",

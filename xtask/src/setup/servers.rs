@@ -15,7 +15,7 @@ use super::command::{run, run_in};
 
 /// One row a server: the packages to unpack, whether this machine has them installed or not; the first is the one whose
 /// dependencies are looked up.
-const SERVERS: [(Software, &[&str]); 12] = [
+const SERVERS: [(Software, &[&str]); 13] = [
     (Software::Postfix, &["postfix"]),
     (Software::Exim, &["exim4-daemon-light", "exim4-base", "exim4-config"]),
     (Software::OpenSmtpd, &["opensmtpd"]),
@@ -23,6 +23,7 @@ const SERVERS: [(Software, &[&str]); 12] = [
     (Software::Dovecot, &["dovecot-core", "dovecot-lmtpd", "dovecot-sieve"]),
     (Software::Postsrsd, &["postsrsd"]),
     (Software::Mlmmj, &["mlmmj"]),
+    (Software::OpenDkim, &["opendkim"]),
     (Software::Stunnel, &["stunnel4"]),
     (Software::Nsd, &["nsd"]),
     (Software::OpenSsh, &["openssh-server"]),
