@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod forged;
+mod in_words;
 mod of_standards;
 
 const BOUNCE: &str = "From: MAILER-DAEMON@far.example\r\n\
