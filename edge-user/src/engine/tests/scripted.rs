@@ -87,6 +87,8 @@ impl Scripted {
         let shared = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                // It answers each command of a burst by a write of its own; none waits for the other side's ACK.
+                stream.set_nodelay(true).expect("a TCP socket");
                 locked(&shared).connections += 1;
                 let number = locked(&shared).connections;
                 let script = script.by_connection.map_or_else(|| script.clone(), |script| script(number));

@@ -49,6 +49,8 @@ impl Hop {
             // It ends with the process: tests are short.
             for stream in listener.incoming().flatten() {
                 let heard = Arc::clone(&for_all);
+                // No reply waits for the other side's ACK.
+                stream.set_nodelay(true).unwrap();
                 thread::spawn(move || {
                     let mut transcript = String::new();
                     // What breaks is the edge's connection, and the edge's reply tells the test.
@@ -193,6 +195,7 @@ impl Server {
     pub(super) fn client(&self) -> Client {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
         let input = BufReader::new(stream.try_clone().unwrap());
         let mut client = Client { input, output: stream, greeting: String::new() };
         client.greeting = client.reply();
