@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -165,7 +166,7 @@ async fn converse(mut stream: TcpStream, script: Script, seen: Arc<Mutex<Seen>>)
 
 async fn line(stream: &mut TcpStream, input: &mut Vec<u8>, seen: &Mutex<Seen>) -> Option<String> {
     loop {
-        if let Some(end) = input.windows(2).position(|pair| pair == b"\r\n") {
+        if let Some(end) = memmem::find(input, b"\r\n") {
             let line = String::from_utf8_lossy(&input[..end]).into_owned();
             input.drain(..end + 2);
             return Some(line);
@@ -195,7 +196,7 @@ async fn body(
         let end = if input.starts_with(b".\r\n") {
             Some(0)
         } else {
-            input.windows(5).position(|five| five == b"\r\n.\r\n").map(|at| at + 2)
+            memmem::find(input, b"\r\n.\r\n").map(|at| at + 2)
         };
         if let Some(end) = end {
             // Counted when it is acknowledged, as a server that dies at the dot may or may not have it.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use edge_core::message::header::fields;
 use mail_parser::{Encoding, Message, MessagePart, MimeHeaders as _, PartType};
+use memchr::memmem;
 
 /// Names of fields that an original's header section begins with, where it stands in running text.
 const FIRST_FIELDS: [&str; 8] =
@@ -96,7 +97,7 @@ fn begins_header(line: &[u8]) -> bool {
 
 /// The header section that a message begins with.
 pub(super) fn header_section(message: &[u8]) -> &[u8] {
-    let end = message.windows(4).position(|octets| octets == b"\r\n\r\n");
+    let end = memmem::find(message, b"\r\n\r\n");
     end.map_or(message, |end| &message[..end + 2])
 }
 
