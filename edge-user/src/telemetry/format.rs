@@ -26,7 +26,7 @@ fn json(to: &mut String, at: UnixMillis, event: &Event) {
         #[serde(flatten)]
         event: &'a Event,
     }
-    let line = Line { at: rfc3339(at), level: event.level(), event };
+    let line = Line { at: Rfc3339(at).to_string(), level: event.level(), event };
     to.push_str(
         &serde_json::to_string(&line).expect("an event has only string keys and no failing serializer"),
     );
@@ -39,7 +39,7 @@ fn human(to: &mut String, at: UnixMillis, event: &Event) {
         Level::Info | Level::Debug => "",
     };
     // Writing to a String cannot fail.
-    let _ = write!(to, "{} {mark}{}", rfc3339(at), Human(event));
+    let _ = write!(to, "{} {mark}{}", Rfc3339(at), Human(event));
 }
 
 /// An event in words.
@@ -171,11 +171,7 @@ struct Name<T>(T);
 
 impl<T: Serialize> Display for Name<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match serde_json::to_value(&self.0) {
-            Ok(serde_json::Value::String(name)) => f.write_str(&name),
-            Ok(other) => write!(f, "{other}"),
-            Err(_) => Err(fmt::Error),
-        }
+        self.0.serialize(f)
     }
 }
 
@@ -184,6 +180,10 @@ struct Plain<'a>(&'a str);
 
 impl Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nearly all text is of this kind, and is written in one piece.
+        if self.0.bytes().all(|octet| matches!(octet, b' '..=b'~') && octet != b'\\') {
+            return f.write_str(self.0);
+        }
         for character in self.0.chars() {
             if character == '\'' || character == '"' {
                 f.write_char(character)?;
@@ -213,11 +213,15 @@ impl<T: Display> Display for List<'_, T> {
 }
 
 /// `2026-01-02T03:04:05.678Z`.
-fn rfc3339(at: UnixMillis) -> String {
-    let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
-    // A time that the calendar does not hold (after the year 9999) is written as the last one that it does.
-    let at = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
-    format!("{at:.3}")
+struct Rfc3339(UnixMillis);
+
+impl Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = i64::try_from(self.0.0).unwrap_or(i64::MAX);
+        // A time that the calendar does not hold (after the year 9999) is written as the last one that it does.
+        let at = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+        write!(f, "{at:.3}")
+    }
 }
 
 #[cfg(test)]
@@ -332,7 +336,7 @@ mod tests {
     #[test]
     fn every_time_can_be_written() {
         for at in [0, 1, u64::MAX] {
-            assert!(rfc3339(UnixMillis(at)).ends_with('Z'));
+            assert!(Rfc3339(UnixMillis(at)).to_string().ends_with('Z'));
         }
     }
 }

@@ -11,14 +11,16 @@
 //! with the name of a field that every message has. So a Message-ID that is only talked about is none. A part in base64
 //! is decoded where its header says so; quoted-printable is read everywhere.
 //!
-//! It reads line by line, at most [`LINE_BYTES_MAX`] octets of each, and keeps no more than a line and a field. The
+//! Lines that can tell it nothing are leapt over (`leap`). It reads the others one by one, at most [`LINE_BYTES_MAX`] octets of each, and keeps no more than a line and a field. The
 //! result does not depend on how the message is cut into pieces. Whether a Message-ID proves anything, the record says.
 
 mod base64;
 mod field;
+mod leap;
 mod lines;
 
 use self::base64::Decoder;
+use self::field::Reader;
 use self::lines::Lines;
 pub use super::returned::FIELDS_MIN;
 
@@ -90,19 +92,20 @@ impl MessageIds {
     pub fn scan(&mut self, piece: &[u8], found: &mut dyn FnMut(Place, &[u8])) {
         let Self { lines, part, handed_out } = self;
         let mut found = bounded(handed_out, found);
-        lines.take(piece, &mut |line, reader| {
+        let may_leap = part.is_none();
+        lines.take(piece, may_leap, &mut |line, reader| {
             if let Some(open) = part {
                 if !line.starts_with(b"--") {
                     let Part { decoder, lines } = &mut **open;
-                    return decoder.decode(line, &mut |octets| {
-                        lines.take(octets, &mut |line, reader| _ = reader.line(line, &mut found));
-                    });
+                    decoder.decode(line, &mut |octets| lines.take(octets, false, &mut read_all(&mut found)));
+                    return false;
                 }
                 close(part.take(), &mut found);
             }
             if reader.line(line, &mut found) {
                 *part = Some(Box::new(Part { decoder: Decoder::default(), lines: Lines::of_part() }));
             }
+            part.is_none()
         });
     }
 
@@ -119,8 +122,16 @@ impl MessageIds {
 /// A part in base64 is over.
 fn close(part: Option<Box<Part>>, found: &mut dyn FnMut(Place, &[u8])) {
     if let Some(mut part) = part {
-        part.lines.take(b"\n", &mut |line, reader| _ = reader.line(line, found));
+        part.lines.take(b"\n", false, &mut read_all(found));
         part.lines.reader().end(found);
+    }
+}
+
+/// Reads each line of a part: it comes in pieces too small for a leap.
+fn read_all(found: &mut dyn FnMut(Place, &[u8])) -> impl FnMut(&[u8], &mut Reader) -> bool {
+    |line, reader| {
+        reader.line(line, found);
+        false
     }
 }
 

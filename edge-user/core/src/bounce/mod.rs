@@ -7,6 +7,7 @@ pub mod message_ids;
 mod needle;
 mod returned;
 mod scanner;
+mod search;
 mod unwrapping;
 
 pub use kind::{Confidence, Kind, Reading, Report, START_BYTES_MAX, prepare, read};

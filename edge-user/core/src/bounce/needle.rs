@@ -14,9 +14,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::packed::Searcher;
-use aho_corasick::{AhoCorasick, Input, Span};
-
+use super::search::Search;
 use crate::signature::{Candidate, MAGIC};
 
 /// How the place was encoded where a candidate stood.
@@ -46,37 +44,34 @@ pub(super) enum Needle {
 /// Octets of the longest of [`BEGINNINGS`].
 pub(super) const BEGINNING_BYTES_MAX: usize = 3;
 
-/// How a needle begins on the wire: its first three characters; or one or two of them and what may tear it behind them (a
-/// line end, sendmail's `!`, and `=`, which is a soft line break or makes an escape of the next); or its first character
-/// as an escape. Whatever has none of these in it has no needle in it, whole or torn.
-const BEGINNINGS: [&[u8]; 41] = [
-    b"bs1", b"bs\r", b"bs\n", b"bs=", b"bs!", b"b\r", b"b\n", b"b=", b"b!", b"=62", //
-    b"YnM", b"Yn\r", b"Yn\n", b"Yn=", b"Yn!", b"Y\r", b"Y\n", b"Y=", b"Y!", b"=59", //
-    b"JzM", b"Jz\r", b"Jz\n", b"Jz=", b"Jz!", b"J\r", b"J\n", b"J=", b"J!", b"=4A", b"=4a", //
-    b"icz", b"ic\r", b"ic\n", b"ic=", b"ic!", b"i\r", b"i\n", b"i=", b"i!", b"=69",
+/// How a needle begins on the wire: its first two characters; or the first one and what may tear it behind it (a line end,
+/// sendmail's `!`, and `=`, which is a soft line break or makes an escape of the next); or its first character as an
+/// escape. Whatever has none of these in it has no needle in it, whole or torn. They are so few that the vectorised search
+/// needs half a vector for none of them.
+const BEGINNINGS: [&[u8]; 25] = [
+    b"bs", b"b\r", b"b\n", b"b=", b"b!", b"=62", //
+    b"Yn", b"Y\r", b"Y\n", b"Y=", b"Y!", b"=59", //
+    b"Jz", b"J\r", b"J\n", b"J=", b"J!", b"=4A", b"=4a", //
+    b"ic", b"i\r", b"i\n", b"i=", b"i!", b"=69",
 ];
 
-/// The search for all of them at once.
-enum Search {
-    /// By vectors, sixteen octets and more at a time.
-    Vectorised(Searcher),
-    /// Where the machine has none that do: octet by octet.
-    Automaton(AhoCorasick),
-}
-
-static SEARCH: LazyLock<Search> = LazyLock::new(|| match Searcher::new(BEGINNINGS) {
-    Some(searcher) => Search::Vectorised(searcher),
-    None => Search::Automaton(AhoCorasick::new(BEGINNINGS).expect("these are few")),
-});
+static SEARCH: LazyLock<Search> = LazyLock::new(|| Search::of(&BEGINNINGS));
 
 /// Where the first needle may begin in `text`, at `from` or behind it.
 #[inline]
-pub(super) fn beginning(text: &[u8], from: usize) -> Option<usize> {
-    let place = match &*SEARCH {
-        Search::Vectorised(searcher) => searcher.find_in(text, Span::from(from..text.len())),
-        Search::Automaton(automaton) => automaton.find(Input::new(text).range(from..)),
-    };
-    place.map(|place| place.start())
+pub(super) fn beginning(text: &[u8], mut from: usize) -> Option<usize> {
+    loop {
+        let place = SEARCH.first(text, from)?;
+        // `ic` stands in many words.
+        let goes_on = match text[place..] {
+            [b'i', b'c', next, ..] => matches!(next, b'z' | b'\r' | b'\n' | b'=' | b'!'),
+            _ => true,
+        };
+        if goes_on {
+            return Some(place);
+        }
+        from = place + 1;
+    }
 }
 
 impl Needle {
@@ -301,11 +296,15 @@ mod tests {
             }
             ways.extend([format!("={first:02X}").into_bytes(), format!("={first:02x}").into_bytes()]);
             for way in ways {
-                assert!(BEGINNINGS.contains(&way.as_slice()), "{}", way.escape_ascii());
-                assert_eq!(beginning(&[&[b' '; 40][..], &way].concat(), 3), Some(40));
+                assert_eq!(
+                    beginning(&[&[b' '; 40][..], &way].concat(), 3),
+                    Some(40),
+                    "{}",
+                    way.escape_ascii()
+                );
             }
         }
-        assert_eq!(beginning(b"a basic text, with yes=20and no, J. Yncle\r\n", 0), None);
+        assert_eq!(beginning(b"a basic text, with yes=20and no, J. Young\r\n", 0), None);
         assert_eq!(BEGINNINGS.iter().map(|way| way.len()).max(), Some(BEGINNING_BYTES_MAX));
     }
 

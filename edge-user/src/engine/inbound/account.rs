@@ -205,7 +205,11 @@ impl Inbound {
         }
     }
 
-    fn log_verdict(&self, verdict: Option<Verdict>, proof: Option<Proof>, outcome: Outcome) {
+    fn log_verdict(&mut self, verdict: Option<Verdict>, proof: Option<Proof>, outcome: Outcome) {
+        let (quarantine, reading) = self.message.as_mut().map_or((None, None), |message| {
+            // It is over: what is told of it is not needed any more.
+            (message.quarantine.take(), message.reading.take())
+        });
         let Some(transaction) = &self.transaction else { return };
         let mut named = transaction.recipients.iter().take(RECIPIENTS_NAMED_MAX).map(|named| named.text());
         self.edge.log.verdict(VerdictLine {
@@ -220,10 +224,10 @@ impl Inbound {
             reason: why(verdict, proof, outcome.refusal),
             proof,
             filter: verdict.and_then(|verdict| verdict.filter),
-            quarantine: self.message.as_ref().and_then(|message| message.quarantine.clone()),
+            quarantine,
             reply: outcome.code,
             bytes: outcome.bytes,
-            reading: self.message.as_ref().and_then(|message| message.reading.clone()),
+            reading,
         });
     }
 }

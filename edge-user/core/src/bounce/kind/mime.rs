@@ -5,12 +5,15 @@
 //! bound whatever a message looks like.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::sync::LazyLock;
 
 use mail_parser::decoders::base64::base64_decode;
 use mail_parser::decoders::charsets::map::charset_decoder;
 use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{ContentType, HeaderValue};
+use memchr::memmem::Finder;
 
 /// Multiparts within multiparts that are looked into. Real reports have at most three.
 const DEPTH_MAX: usize = 4;
@@ -32,8 +35,9 @@ type Field<'m> = (&'m [u8], &'m [u8]);
 pub(super) struct Part<'m> {
     fields: Vec<Field<'m>>,
     /// `type/subtype`, lowercased.
-    pub(super) media_type: String,
-    content_type: Option<ContentType<'m>>,
+    pub(super) media_type: Cow<'static, str>,
+    /// Read when a parameter is asked for.
+    content_type: OnceCell<Option<ContentType<'m>>>,
     /// What stands behind the header section; `None`: that did not end.
     body: Option<&'m [u8]>,
 }
@@ -45,7 +49,7 @@ pub(super) fn parts(message: &[u8]) -> Vec<Part<'_>> {
     all
 }
 
-fn walk<'m>(entity: &'m [u8], default_type: &str, depth: usize, all: &mut Vec<Part<'m>>) {
+fn walk<'m>(entity: &'m [u8], default_type: &'static str, depth: usize, all: &mut Vec<Part<'m>>) {
     if all.len() >= PARTS_MAX {
         return;
     }
@@ -62,15 +66,20 @@ fn walk<'m>(entity: &'m [u8], default_type: &str, depth: usize, all: &mut Vec<Pa
 }
 
 impl<'m> Part<'m> {
-    fn of(entity: &'m [u8], default_type: &str) -> Self {
+    fn of(entity: &'m [u8], default_type: &'static str) -> Self {
         let (fields, body) = section(entity);
-        let mut part = Self { fields, media_type: default_type.to_owned(), content_type: None, body };
-        part.content_type = part.raw("Content-Type").and_then(content_type);
-        if let Some(content_type) = &part.content_type {
+        let mut part = Self { fields, media_type: default_type.into(), content_type: OnceCell::new(), body };
+        if let Some(media_type) = part.raw("Content-Type").and_then(plain_type) {
+            part.media_type = media_type;
+        } else if let Some(content_type) = part.content_type() {
             let subtype = content_type.subtype().unwrap_or_default();
-            part.media_type = format!("{}/{subtype}", content_type.ctype()).to_ascii_lowercase();
+            part.media_type = format!("{}/{subtype}", content_type.ctype()).to_ascii_lowercase().into();
         }
         part
+    }
+
+    fn content_type(&self) -> Option<&ContentType<'m>> {
+        self.content_type.get_or_init(|| self.raw("Content-Type").and_then(content_type)).as_ref()
     }
 
     /// Whether its header section is whole: what is cut within it may have more to say.
@@ -83,13 +92,13 @@ impl<'m> Part<'m> {
     }
 
     fn boundary(&self) -> Option<&str> {
-        let boundary = self.parameter("boundary").filter(|boundary| !boundary.is_empty());
-        boundary.filter(|_| self.media_type.starts_with("multipart/"))
+        let is_multipart = self.media_type.starts_with("multipart/");
+        is_multipart.then(|| self.parameter("boundary").filter(|boundary| !boundary.is_empty()))?
     }
 
     /// A parameter of its `Content-Type`.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
-        self.content_type.as_ref()?.attribute(name)
+        self.content_type()?.attribute(name)
     }
 
     /// The file name that it proposes (RFC 2183 section 2.3; older mail has it in `Content-Type`).
@@ -140,7 +149,8 @@ impl<'m> Part<'m> {
 
     /// Its body, its encoding taken off (RFC 2045 section 6); as it stands where it is not what it says.
     pub(super) fn contents(&self) -> Cow<'m, [u8]> {
-        let decoded = match self.value("Content-Transfer-Encoding").as_str() {
+        let encoding = self.raw("Content-Transfer-Encoding").map(plain).unwrap_or_default();
+        let decoded = match encoding.as_str() {
             "base64" => base64_decode(whole_groups(self.body())),
             "quoted-printable" => quoted_printable_decode(self.body()),
             _ => None,
@@ -183,6 +193,27 @@ fn whole_groups(body: &[u8]) -> &[u8] {
     if last[line..].len().is_multiple_of(4) { last } else { &last[..line] }
 }
 
+/// The media type of a value that is written as nearly all are: a token, `/`, a token, and the end or a `;` (RFC 2045
+/// section 5.1). `None`: the parser must say.
+fn plain_type(raw: &[u8]) -> Option<Cow<'static, str>> {
+    // Where the line does not end, the value may go on.
+    let raw = raw.strip_suffix(b"\n")?.trim_ascii();
+    let media_type = &raw[..memchr::memchr(b';', raw).unwrap_or(raw.len())];
+    let mut tokens = media_type.split(|octet| *octet == b'/');
+    let is_token = |token: &[u8]| {
+        !token.is_empty()
+            && token
+                .iter()
+                .all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'+' | b'_'))
+    };
+    let is_plain =
+        tokens.next().is_some_and(is_token) && tokens.next().is_some_and(is_token) && tokens.next().is_none();
+    let text = str::from_utf8(media_type).ok().filter(|_| is_plain)?;
+    let often = ["text/plain", "text/html", "message/rfc822", "message/delivery-status", "multipart/report"];
+    let known = often.into_iter().find(|own| own.eq_ignore_ascii_case(text));
+    Some(known.map_or_else(|| Cow::Owned(text.to_ascii_lowercase()), Cow::Borrowed))
+}
+
 fn content_type(raw: &[u8]) -> Option<ContentType<'_>> {
     match MessageStream::new(raw).parse_content_type() {
         HeaderValue::ContentType(content_type) => Some(content_type),
@@ -198,7 +229,12 @@ fn plain(raw: &[u8]) -> String {
 
 /// The lines of a text, each with what ends it (CRLF on the wire, LF within base64).
 pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split_inclusive(|&octet| octet == b'\n')
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (line, behind) = rest.split_at(memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1));
+        rest = behind;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 /// The fields of a header section and what stands behind its empty line (`None`: it does not end). A line that is no
@@ -206,15 +242,15 @@ pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub(super) fn section(entity: &[u8]) -> (Vec<Field<'_>>, Option<&[u8]>) {
     let mut fields = Vec::new();
     let mut at = 0;
-    while at < entity.len() {
-        let mut len = 0;
-        let mut rest = lines(&entity[at..]);
-        let first = rest.next().unwrap_or_default();
+    let mut next = lines(entity).peekable();
+    while let Some(first) = next.next() {
         if matches!(first, b"\n" | b"\r\n") {
             return (fields, Some(&entity[at + first.len()..]));
         }
-        len += first.len();
-        len += rest.take_while(|line| matches!(line, [b' ' | b'\t', ..])).map(<[u8]>::len).sum::<usize>();
+        let mut len = first.len();
+        while let Some(more) = next.next_if(|line| matches!(line, [b' ' | b'\t', ..])) {
+            len += more.len();
+        }
         let field = &entity[at..at + len];
         match split_name(field) {
             Some((name, value)) if fields.len() < FIELDS_MAX => {
@@ -238,20 +274,59 @@ pub(super) fn split_name(field: &[u8]) -> Option<Field<'_>> {
     right.then_some((name, &field[colon + 1..]))
 }
 
+static DASHES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n--"));
+
 /// The parts between the lines `--boundary` (RFC 2046 section 5.1.1). The last may be cut.
 fn split<'m>(body: &'m [u8], boundary: &[u8]) -> Vec<&'m [u8]> {
-    let (mut inner, mut begins, mut at) = (Vec::new(), None, 0);
-    for line in lines(body) {
-        let after = line.strip_prefix(b"--").and_then(|line| line.strip_prefix(boundary));
-        if let Some(after @ (b"" | b"--")) = after.map(<[u8]>::trim_ascii_end) {
+    let (mut inner, mut begins) = (Vec::new(), None);
+    let first = body.starts_with(b"--").then_some(0);
+    for at in first.into_iter().chain(DASHES.find_iter(body).map(|end| end + 1)) {
+        let Some(behind) = body[at + 2..].strip_prefix(boundary) else { continue };
+        let len = memchr::memchr(b'\n', behind).map_or(behind.len(), |end| end + 1);
+        if let after @ (b"" | b"--") = behind[..len].trim_ascii_end() {
             inner.extend(begins.take().map(|begins| &body[begins..at]));
             if inner.len() >= PARTS_MAX || after == b"--" {
                 return inner;
             }
-            begins = Some(at + line.len());
+            begins = Some(body.len() - behind.len() + len);
         }
-        at += line.len();
     }
     inner.extend(begins.map(|begins| &body[begins..]));
     inner
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_that_is_written_plainly_is_what_the_parser_says() {
+        let rows: [&[u8]; 9] = [
+            b" text/plain\r\n",
+            b"Text/HTML; charset=utf-8\r\n",
+            b" multipart/report; report-type=delivery-status;\r\n\tboundary=\"a;b/c\"\r\n",
+            b" message/delivery-status\r\n",
+            b" application/vnd.ms-excel;name=x\n",
+            b" image/svg+xml;\n",
+            b" text/x_y-z.q; \n",
+            b"MESSAGE/RFC822\r\n",
+            b"a/1;b\n",
+        ];
+        for raw in rows {
+            let parsed = content_type(raw).unwrap();
+            let parsed = format!("{}/{}", parsed.ctype(), parsed.subtype().unwrap()).to_ascii_lowercase();
+            assert_eq!(plain_type(raw).as_deref(), Some(parsed.as_str()), "{}", raw.escape_ascii());
+        }
+        for raw in [
+            &b" text\r\n"[..],
+            b" text/plain (a comment)\r\n",
+            b" text/plain",
+            b" text/plain charset=x",
+            b"a/b/c",
+            b"",
+            b"/x",
+        ] {
+            assert_eq!(plain_type(raw), None, "{}", raw.escape_ascii());
+        }
+    }
 }

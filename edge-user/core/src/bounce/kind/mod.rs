@@ -22,6 +22,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use mime::Part;
 pub use report::Report;
 use signs::Signs;
 
@@ -134,7 +135,7 @@ pub fn prepare() {
 pub fn read<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, is_ours: &dyn Fn(&str) -> bool) -> Reading {
     let start = start_of(pieces);
     let parts = mime::parts(&start);
-    let told = tell(&Signs::of(&parts), is_ours);
+    let told = tell(&parts, is_ours);
     Reading { kind: told.kind, confidence: told.confidence, told_by: told.by, report: Report::of(&parts) }
 }
 
@@ -170,12 +171,14 @@ impl Told {
     }
 }
 
-/// Puts the signs together: a bounce's structure first, so that no field can talk it away; then the structures of other
-/// kinds; then words and fields, a bounce's again before the others'.
-fn tell(signs: &Signs<'_>, is_ours: &dyn Fn(&str) -> bool) -> Told {
-    signs
-        .delivery_status()
-        .or_else(|| others::by_structure(signs, is_ours))
+/// Puts the signs together: a bounce's structure first, so that no field can talk it away (and most have it: then nothing
+/// else is asked); then the structures of other kinds; then words and fields, a bounce's again before the others'.
+fn tell(parts: &[Part<'_>], is_ours: &dyn Fn(&str) -> bool) -> Told {
+    if let Some(told) = signs::delivery_status(parts) {
+        return told;
+    }
+    let signs = &Signs::of(parts);
+    others::by_structure(signs, is_ours)
         .or_else(|| signs.challenge())
         .or_else(|| signs.bounce_in_words())
         .or_else(|| others::by_fields(signs))

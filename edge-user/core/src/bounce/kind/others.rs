@@ -14,13 +14,13 @@ const CALENDAR_BYTES_MAX: usize = 4096;
 
 /// A kind that a part's type and contents tell. Nothing in the message may speak for a bounce: a returned original is
 /// allowed only where the kind's standard returns one. A report on a domain for which `is_ours` says no is of no kind.
-pub(super) fn by_structure(signs: &Signs<'_>, is_ours: &dyn Fn(&str) -> bool) -> Option<Told> {
+pub(super) fn by_structure(signs: &Signs<'_, '_>, is_ours: &dyn Fn(&str) -> bool) -> Option<Told> {
     let told = of_structure(signs)?;
     let reports = told.kind == Kind::DmarcReport || told.kind == Kind::TlsReport;
     Some(if reports && !reported::are_ours(signs, is_ours) { Told::default() } else { told })
 }
 
-fn of_structure(signs: &Signs<'_>) -> Option<Told> {
+fn of_structure(signs: &Signs<'_, '_>) -> Option<Told> {
     if !signs.root.has_whole_header() || signs.speaks_for_a_bounce() || signs.looks_like_a_bounce() {
         return None;
     }
@@ -49,7 +49,7 @@ fn of_structure(signs: &Signs<'_>) -> Option<Told> {
 
 /// RFC 8098 section 3.1: the part with a `Disposition`. What could not be shown (RFC 2298) is no receipt.
 fn receipt(part: &Part<'_>, says_failure: bool) -> Option<Told> {
-    if !DISPOSITION.contains(&part.media_type.as_str()) {
+    if !DISPOSITION.contains(&part.media_type.as_ref()) {
         return None;
     }
     let contents = part.contents();
@@ -64,7 +64,7 @@ fn receipt(part: &Part<'_>, says_failure: bool) -> Option<Told> {
 
 /// RFC 5965 section 3.1: the part with a `Feedback-Type`. RFC 6591: where authentication failed, it is DMARC's.
 fn complaint(part: &Part<'_>) -> Option<Told> {
-    if !FEEDBACK_REPORT.contains(&part.media_type.as_str()) {
+    if !FEEDBACK_REPORT.contains(&part.media_type.as_ref()) {
         return None;
     }
     let contents = part.contents();
@@ -78,7 +78,7 @@ fn complaint(part: &Part<'_>) -> Option<Told> {
 }
 
 /// Microsoft's complaints (its Junk Mail Reporting Program) have no report: a message, and a field of theirs in it.
-fn microsofts_complaint(signs: &Signs<'_>) -> Option<Told> {
+fn microsofts_complaint(signs: &Signs<'_, '_>) -> Option<Told> {
     let from = signs.root.value("From");
     let theirs = from.starts_with("staff@hotmail.com") || from.contains("<staff@hotmail.com>");
     let subject = signs.subject.trim_start().starts_with("complaint about message from ");
@@ -86,7 +86,7 @@ fn microsofts_complaint(signs: &Signs<'_>) -> Option<Told> {
 }
 
 /// RFC 8460 section 5.3: the report's own type; or its two fields, with a file of a report's type.
-fn tls_report(signs: &Signs<'_>) -> Option<Told> {
+fn tls_report(signs: &Signs<'_, '_>) -> Option<Told> {
     if signs.parts.iter().any(reported::is_tls_file) {
         return Some(Told::certain(Kind::TlsReport, "application/tlsrpt"));
     }
@@ -96,7 +96,7 @@ fn tls_report(signs: &Signs<'_>) -> Option<Told> {
 }
 
 /// RFC 7489 section 7.2.1.1: a file named as a report is; or a Subject written as a report's, with a file of its type.
-fn dmarc_report(signs: &Signs<'_>) -> Option<Told> {
+fn dmarc_report(signs: &Signs<'_, '_>) -> Option<Told> {
     let mut files = signs.parts.iter().filter(|part| reported::is_file(part)).peekable();
     files.peek()?;
     if files.any(|part| part.file_name().is_some_and(|name| reported::is_dmarc_name(&name))) {
@@ -127,7 +127,7 @@ fn calendar(part: &Part<'_>) -> Option<Told> {
 
 /// A kind that fields of the header section tell. Here words that speak for a bounce, or an original that comes back,
 /// are enough to make it uncertain.
-pub(super) fn by_fields(signs: &Signs<'_>) -> Option<Told> {
+pub(super) fn by_fields(signs: &Signs<'_, '_>) -> Option<Told> {
     if !signs.root.has_whole_header() || signs.could_be_a_bounce() {
         return None;
     }
@@ -136,7 +136,7 @@ pub(super) fn by_fields(signs: &Signs<'_>) -> Option<Told> {
 
 /// RFC 3834's field alone is not enough: mail systems give it to their bounces, too, and not every language's words are
 /// known. What makes it a reply is that it answers a message by its fields, or what only such programs write.
-fn auto_reply(signs: &Signs<'_>) -> Option<Told> {
+fn auto_reply(signs: &Signs<'_, '_>) -> Option<Told> {
     if signs.speaks_of_transport() {
         return None;
     }
@@ -197,7 +197,7 @@ const LIST_ROBOTS: [&str; 8] =
     ["-owner@", "-bounces@", "-request@", "-admin@", "owner-", "majordomo@", "listserv@", "sympa@"];
 
 /// RFC 2919: `List-Id`; RFC 2369: at least two of its fields. A list's own answer to a post is none of its mail.
-fn list(signs: &Signs<'_>) -> Option<Told> {
+fn list(signs: &Signs<'_, '_>) -> Option<Told> {
     let root = signs.root;
     if root.values("X-List-Administrivia").any(|value| value == "yes")
         || root.values("Auto-Submitted").any(|value| value.starts_with("auto-replied"))

@@ -31,11 +31,11 @@ pub(super) const IN_SUBJECT: &str = "report domain:";
 const FORMS: [&str; 2] = [".xml", ".json"];
 
 pub(super) fn is_file(part: &Part<'_>) -> bool {
-    FILE_TYPES.contains(&part.media_type.as_str())
+    FILE_TYPES.contains(&part.media_type.as_ref())
 }
 
 pub(super) fn is_tls_file(part: &Part<'_>) -> bool {
-    TLS_TYPES.contains(&part.media_type.as_str())
+    TLS_TYPES.contains(&part.media_type.as_ref())
 }
 
 /// Whether a file is named as a DMARC report is.
@@ -44,7 +44,7 @@ pub(super) fn is_dmarc_name(name: &str) -> bool {
 }
 
 /// Whether all domains that the report says it is about are the receiver's. `is_ours` is asked with lowercase A-labels.
-pub(super) fn are_ours(signs: &Signs<'_>, is_ours: &dyn Fn(&str) -> bool) -> bool {
+pub(super) fn are_ours(signs: &Signs<'_, '_>, is_ours: &dyn Fn(&str) -> bool) -> bool {
     let files = signs.parts.iter().filter(|part| is_file(part) || is_tls_file(part));
     let names = files.filter_map(Part::file_name);
     let in_names =
@@ -52,7 +52,7 @@ pub(super) fn are_ours(signs: &Signs<'_>, is_ours: &dyn Fn(&str) -> bool) -> boo
     let in_subject =
         signs.subject.split_once(IN_SUBJECT).and_then(|(_, rest)| rest.split_ascii_whitespace().next());
     // RFC 5965 section 3.2, for reports of one failure (RFC 6591).
-    let failures = signs.parts.iter().filter(|part| FEEDBACK_REPORT.contains(&part.media_type.as_str()));
+    let failures = signs.parts.iter().filter(|part| FEEDBACK_REPORT.contains(&part.media_type.as_ref()));
     let in_failures = failures.flat_map(|part| {
         let contents = part.contents();
         let fields = all_fields(&contents).filter(|(name, _)| name.eq_ignore_ascii_case(b"Reported-Domain"));

@@ -17,11 +17,11 @@ const TEXT_BYTES_MAX: usize = 8 << 10;
 
 /// The message, and what was found in it.
 #[derive(Debug)]
-pub(super) struct Signs<'m> {
+pub(super) struct Signs<'a, 'm> {
     /// The message itself, then its parts.
-    pub(super) parts: &'m [Part<'m>],
+    pub(super) parts: &'a [Part<'m>],
     /// The message itself.
-    pub(super) root: &'m Part<'m>,
+    pub(super) root: &'a Part<'m>,
     /// Its Subject, decoded, in lowercase.
     pub(super) subject: String,
     from: String,
@@ -34,9 +34,9 @@ pub(super) struct Signs<'m> {
     text_says_delay: bool,
 }
 
-impl<'m> Signs<'m> {
+impl<'a, 'm> Signs<'a, 'm> {
     /// `parts` are never empty: the message itself is the first.
-    pub(super) fn of(parts: &'m [Part<'m>]) -> Self {
+    pub(super) fn of(parts: &'a [Part<'m>]) -> Self {
         let root = &parts[0];
         let (mut text, mut returns_text, mut has_reply_code) = (String::new(), false, false);
         for part in parts.iter().filter(|part| part.media_type.starts_with("text/")) {
@@ -65,7 +65,7 @@ impl<'m> Signs<'m> {
         let returned = ["message/rfc822", "message/global", "message/partial", "text/rfc822-headers"];
         let returned_too = ["message/global-headers", "message/rfc822-headers"];
         let is_original = |part: &Part<'_>| {
-            returned.contains(&part.media_type.as_str()) || returned_too.contains(&part.media_type.as_str())
+            returned.contains(&part.media_type.as_ref()) || returned_too.contains(&part.media_type.as_ref())
         };
         Self {
             parts,
@@ -81,42 +81,12 @@ impl<'m> Signs<'m> {
         }
     }
 
-    /// By the delivery report: the worst that it says of any recipient (RFC 3464 section 2.3.3).
-    pub(super) fn delivery_status(&self) -> Option<Told> {
-        let reports: Vec<_> =
-            self.parts.iter().filter(|part| DELIVERY_STATUS.contains(&part.media_type.as_str())).collect();
-        let contents: Vec<_> = reports.iter().map(|part| part.contents()).collect();
-        let values = |wanted: &'static [u8]| {
-            let fields = contents.iter().flat_map(|contents| all_fields(contents));
-            let named = fields.filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
-            named.map(|(_, value)| String::from_utf8_lossy(value).trim().to_ascii_lowercase())
-        };
-        let by_action = values(b"Action").filter_map(|action| match action.split_ascii_whitespace().next() {
-            Some("failed") => Some(Kind::Failure),
-            Some("delayed") => Some(Kind::Delay),
-            Some("delivered" | "relayed" | "expanded") => Some(Kind::Success),
-            Some(_) | None => None,
-        });
-        // In the order of the kinds, a failure is before a delay, and a delay before a success.
-        if let Some(kind) = by_action.min() {
-            return Some(Told::certain(kind, "Action"));
-        }
-        // RFC 3463 section 3.1: the class.
-        let by_status = values(b"Status").filter_map(|status| match status.as_bytes() {
-            [b'5', b'.', ..] => Some(Kind::Failure),
-            [b'4', b'.', ..] => Some(Kind::Delay),
-            [b'2', b'.', ..] => Some(Kind::Success),
-            _ => None,
-        });
-        by_status.min().map(|kind| Told::likely(kind, "Status"))
-    }
-
     /// Fields, senders and a structure that only bounces have.
     pub(super) fn speaks_for_a_bounce(&self) -> bool {
         self.is_announced()
             || self.has_bounce_field()
             || self.is_from_daemon()
-            || self.parts.iter().any(|part| DELIVERY_STATUS.contains(&part.media_type.as_str()))
+            || self.parts.iter().any(|part| DELIVERY_STATUS.contains(&part.media_type.as_ref()))
     }
 
     /// RFC 6522: it calls itself a delivery report.
@@ -260,6 +230,36 @@ impl<'m> Signs<'m> {
         let failed = self.subject_says_failure() || body_signs >= 1;
         failed.then_some(Told::likely(Kind::Failure, "words"))
     }
+}
+
+/// By the delivery report: the worst that it says of any recipient (RFC 3464 section 2.3.3).
+pub(super) fn delivery_status(parts: &[Part<'_>]) -> Option<Told> {
+    let reports: Vec<_> =
+        parts.iter().filter(|part| DELIVERY_STATUS.contains(&part.media_type.as_ref())).collect();
+    let contents: Vec<_> = reports.iter().map(|part| part.contents()).collect();
+    let values = |wanted: &'static [u8]| {
+        let fields = contents.iter().flat_map(|contents| all_fields(contents));
+        let named = fields.filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
+        named.map(|(_, value)| String::from_utf8_lossy(value).trim().to_ascii_lowercase())
+    };
+    let by_action = values(b"Action").filter_map(|action| match action.split_ascii_whitespace().next() {
+        Some("failed") => Some(Kind::Failure),
+        Some("delayed") => Some(Kind::Delay),
+        Some("delivered" | "relayed" | "expanded") => Some(Kind::Success),
+        Some(_) | None => None,
+    });
+    // In the order of the kinds, a failure is before a delay, and a delay before a success.
+    if let Some(kind) = by_action.min() {
+        return Some(Told::certain(kind, "Action"));
+    }
+    // RFC 3463 section 3.1: the class.
+    let by_status = values(b"Status").filter_map(|status| match status.as_bytes() {
+        [b'5', b'.', ..] => Some(Kind::Failure),
+        [b'4', b'.', ..] => Some(Kind::Delay),
+        [b'2', b'.', ..] => Some(Kind::Success),
+        _ => None,
+    });
+    by_status.min().map(|kind| Told::likely(kind, "Status"))
 }
 
 /// Whether a text holds the header section of a message, as `returned` has it; a trace field (RFC 5321 section 4.4) alone is

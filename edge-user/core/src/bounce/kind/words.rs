@@ -56,6 +56,9 @@ pub(super) fn prepare() {
 /// A text as the tables have it: in lowercase, with single spaces, without what has no width or is left out at will.
 /// That goes before words are told apart: alone between two spaces, it must not leave two of them.
 pub(super) fn plain(text: &str) -> String {
+    if text.is_ascii() {
+        return plain_ascii(text);
+    }
     let lower = text.to_lowercase();
     let mut plain = String::with_capacity(lower.len());
     let mut apart = false;
@@ -68,6 +71,24 @@ pub(super) fn plain(text: &str) -> String {
             plain.push(' ');
         }
         plain.push(if matches!(character, '’' | 'ʼ' | '´') { '\'' } else { character });
+    }
+    plain
+}
+
+/// The same, octet by octet: nothing in ASCII is left out.
+fn plain_ascii(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut between = false;
+    for octet in text.bytes() {
+        // As Unicode has white space.
+        if matches!(octet, b'\t'..=b'\r' | b' ') {
+            between = !plain.is_empty();
+        } else {
+            if std::mem::take(&mut between) {
+                plain.push(' ');
+            }
+            plain.push(octet.to_ascii_lowercase().into());
+        }
     }
     plain
 }
@@ -378,6 +399,14 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn ascii_is_written_as_any_other_text() {
+        for text in ["", " \t", "  One\r\n\x0b\x0ctwo  \x1c Three'\x7f ", "a", "A\tb"] {
+            let other = plain(&format!("{text} \u{e9}"));
+            assert_eq!(plain(text), other.trim_end_matches('\u{e9}').trim_end_matches(' '), "{text:?}");
+        }
+    }
 
     #[test]
     fn every_phrase_is_written_as_a_text_is_when_it_is_searched() {

@@ -59,6 +59,19 @@ impl Reader {
         }
     }
 
+    /// Whether nothing that came before a line, which now begins, has a say in what it means: it stands in a body, and in
+    /// its section was nothing of interest.
+    pub(super) fn is_calm(&self) -> bool {
+        let Self { in_header, common, waiting, is_message, is_base64, is_binary, open, value: _ } = self;
+        let told = *in_header || *is_message || *is_base64 || *is_binary || *common > 0;
+        !told && waiting.is_empty() && open.is_none()
+    }
+
+    /// Whether a line that is neither blank nor has a colon means nothing now.
+    pub(super) fn may_skip(&self) -> bool {
+        self.open.is_none()
+    }
+
     /// Takes a line without its end. Returns whether text in base64 begins behind it.
     pub(super) fn line(&mut self, line: &[u8], found: &mut dyn FnMut(Place, &[u8])) -> bool {
         let indent = indent(line);
@@ -243,6 +256,12 @@ fn unescaped(value: &[u8]) -> Vec<u8> {
         }
     }
     octets
+}
+
+/// Whether a line of a body ends a paragraph; it may still have the CR of CRLF.
+pub(super) fn is_blank(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    indent(line) == line.len()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::LINE_BYTES_MAX;
 use super::field::Reader;
+use super::leap::{field_line, leap};
 
 /// The line that has not ended yet, and the reader of all.
 #[derive(Debug)]
@@ -27,20 +28,34 @@ impl Lines {
     }
 
     /// Hands on each line that ends in this piece, without its end. A line that lies in the piece whole is not copied.
-    pub(super) fn take(&mut self, piece: &[u8], line: &mut dyn FnMut(&[u8], &mut Reader)) {
-        let mut rest = piece;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            let (ended, behind) = (&rest[..end], &rest[end + 1..]);
+    /// Lines that mean nothing may not be handed on, where `may_leap`, and `line` behind each of them, says so.
+    pub(super) fn take(
+        &mut self,
+        piece: &[u8],
+        mut may_leap: bool,
+        line: &mut dyn FnMut(&[u8], &mut Reader) -> bool,
+    ) {
+        let (mut at, mut leapt_until) = (0, 0);
+        loop {
+            if may_leap && at >= leapt_until && self.begun.is_empty() && self.reader.is_calm() {
+                (at, leapt_until) = leap(piece, at);
+            }
+            // In this section is no blank line, and a line without a colon begins no field.
+            if may_leap && at < leapt_until && self.begun.is_empty() && self.reader.may_skip() {
+                at = field_line(piece, at, leapt_until);
+            }
+            let rest = &piece[at..];
+            let Some(end) = memchr::memchr(b'\n', rest) else { return self.begin(rest) };
+            let ended = &rest[..end];
             if self.begun.is_empty() {
-                line(trimmed(ended), &mut self.reader);
+                may_leap = line(trimmed(ended), &mut self.reader);
             } else {
                 self.begin(ended);
-                line(trimmed(&self.begun), &mut self.reader);
+                may_leap = line(trimmed(&self.begun), &mut self.reader);
                 self.begun.clear();
             }
-            rest = behind;
+            at += end + 1;
         }
-        self.begin(rest);
     }
 
     fn begin(&mut self, part: &[u8]) {
