@@ -4,6 +4,7 @@
 //!   sink behind those that pass mail on;
 //! - [`load`]: the clients, which check every reply and cost less than what they measure;
 //! - [`row`]: what is measured, one dialogue each; [`message`]: the messages in them; [`reply`]: how replies are read;
+//! - [`tls`]: how the clients go over to TLS, and resume;
 //! - [`nginx`]: whom nginx's mail proxy asks where mail goes;
 //! - [`cpu`]: CPU time of a process and all below it; [`pairs`]: ratios, their median and spread.
 //!
@@ -17,3 +18,4 @@ pub mod nginx;
 pub mod pairs;
 pub mod reply;
 pub mod row;
+pub mod tls;

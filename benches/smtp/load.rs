@@ -1,6 +1,7 @@
 //! The clients: so many sessions one after another in each of so many places, from many source addresses, in one thread
 //! on raw epoll. Every reply is checked; the first wrong one ends the run and is told.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::cpu;
 use crate::reply::{Replies, shown};
 use crate::row::Dialogue;
+use crate::tls::{Client as TlsClient, Tls};
 
 /// Events that are asked for at once.
 const EVENTS_MAX: usize = 256;
@@ -37,6 +39,8 @@ pub struct Load {
     pub at_once: usize,
     /// What is said, by turns.
     pub dialogues: Vec<Dialogue>,
+    /// How it is said where a dialogue goes over to TLS.
+    pub tls: Option<TlsClient>,
 }
 
 /// What it took.
@@ -48,10 +52,13 @@ pub struct Took {
     pub secs: f64,
     /// This process's CPU time meanwhile, in seconds.
     pub cpu_secs: f64,
+    /// Sessions that were taken up again by TLS tickets.
+    pub resumed: u64,
 }
 
 struct Client {
     socket: OwnedFd,
+    tls: Option<Tls>,
     session: u64,
     dialogue: usize,
     step: usize,
@@ -70,6 +77,13 @@ enum Turn {
     Done,
 }
 
+/// What all turns read into.
+struct Buffers {
+    input: Vec<u8>,
+    /// What the input says, where it came by TLS.
+    plain: Vec<u8>,
+}
+
 impl Load {
     /// Does it.
     ///
@@ -80,13 +94,13 @@ impl Load {
         let (begin, cpu_before) = (Instant::now(), cpu::of_this_process()?);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut clients: Vec<Option<Client>> = Vec::new();
-        let (mut begun, mut done) = (0, 0);
+        let (mut begun, mut done, mut secured, mut resumed) = (0, 0, 0, 0);
         while begun < self.sessions && clients.len() < self.at_once {
             clients.push(Some(self.open(&epoll, begun, clients.len())?));
             begun += 1;
         }
         let mut events = Vec::with_capacity(EVENTS_MAX);
-        let mut input = vec![0; READ_BYTES];
+        let mut buffers = Buffers { input: vec![0; READ_BYTES], plain: Vec::new() };
         while done < self.sessions {
             events.clear();
             let patience = SILENCE.try_into().context("a time")?;
@@ -102,11 +116,13 @@ impl Load {
             for event in &events {
                 let slot = usize::try_from(event.data.u64())?;
                 let Some(client) = clients.get_mut(slot).and_then(Option::as_mut) else { continue };
-                let turn = client.turn(&epoll, slot, self, &mut input);
+                let turn = client.turn(&epoll, slot, self, &mut buffers);
                 match turn.with_context(|| format!("session {} of {}", client.session, self.sessions))? {
                     Turn::Waits => {}
                     Turn::Done => {
                         done += 1;
+                        secured += u64::from(client.tls.is_some());
+                        resumed += u64::from(client.tls.as_ref().is_some_and(Tls::is_resumed));
                         clients[slot] = None;
                         if begun < self.sessions {
                             clients[slot] = Some(self.open(&epoll, begun, slot)?);
@@ -117,7 +133,13 @@ impl Load {
             }
         }
         let cpu_secs = cpu::of_this_process()?.saturating_sub(cpu_before).as_secs_f64();
-        Ok(Took { sessions: done, secs: begin.elapsed().as_secs_f64(), cpu_secs })
+        // Each of the first ones comes without a ticket, and leaves one to a later one.
+        ensure!(
+            resumed + self.at_once as u64 >= secured,
+            "only {resumed} of {secured} sessions over TLS were resumed, with {} at once",
+            self.at_once
+        );
+        Ok(Took { sessions: done, secs: begin.elapsed().as_secs_f64(), cpu_secs, resumed })
     }
 
     fn open(&self, epoll: &OwnedFd, session: u64, slot: usize) -> Result<Client> {
@@ -138,6 +160,7 @@ impl Load {
         let dialogue = usize::try_from(session % self.dialogues.len() as u64)?;
         Ok(Client {
             socket,
+            tls: None,
             session,
             dialogue,
             step: 0,
@@ -150,17 +173,28 @@ impl Load {
 }
 
 impl Client {
-    fn turn(&mut self, epoll: &OwnedFd, slot: usize, load: &Load, input: &mut [u8]) -> Result<Turn> {
+    fn turn(&mut self, epoll: &OwnedFd, slot: usize, load: &Load, buffers: &mut Buffers) -> Result<Turn> {
         let dialogue = &load.dialogues[self.dialogue];
+        let Buffers { input, plain } = buffers;
         loop {
-            let came = match recv(&self.socket, &mut *input, RecvFlags::empty()) {
+            let came = match recv(&self.socket, &mut input[..], RecvFlags::empty()) {
                 Ok((_, came)) => came,
                 Err(Errno::AGAIN | Errno::INTR) => break,
                 Err(error) => return Err(error).with_context(|| self.place(dialogue)),
             };
             ensure!(came > 0, "the connection ended {}", self.place(dialogue));
-            if self.replies_came(dialogue, &input[..came])? {
+            let mut octets = &input[..came];
+            if let Some(tls) = &mut self.tls {
+                plain.clear();
+                tls.took(octets, plain).with_context(|| self.place(dialogue))?;
+                octets = plain;
+            }
+            if self.replies_came(dialogue, octets)? {
                 return Ok(Turn::Done);
+            }
+            if self.step > 0 && dialogue[self.step - 1].secures && self.tls.is_none() {
+                let client = load.tls.as_ref().context("no certificate was named for TLS")?;
+                self.tls = Some(client.begin()?);
             }
             // Less than was asked for: that was all. What comes from now on is told.
             if came < input.len() {
@@ -203,16 +237,32 @@ impl Client {
     /// Sends what this step has left to send.
     fn speak(&mut self, epoll: &OwnedFd, slot: usize, dialogue: &Dialogue) -> Result<()> {
         let Some(step) = dialogue.get(self.step) else { return Ok(()) };
-        while self.sent < step.send.len() {
-            match send(&self.socket, &step.send[self.sent..], SendFlags::NOSIGNAL) {
-                Ok(sent) => self.sent += sent,
-                Err(Errno::AGAIN) if self.told_of_room => return Ok(()),
-                Err(Errno::AGAIN) => {
+        loop {
+            match self.send_some(&step.send) {
+                Ok(()) if self.sent == step.send.len() => return Ok(()),
+                Ok(()) => {}
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Err(error).with_context(|| self.place(dialogue));
+                }
+                Err(_) if self.told_of_room => return Ok(()),
+                Err(_) => {
                     let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
                     epoll::modify(epoll, &self.socket, EventData::new_u64(slot as u64), flags)?;
                     self.told_of_room = true;
                 }
-                Err(error) => return Err(error).with_context(|| self.place(dialogue)),
+            }
+        }
+    }
+
+    /// Sends some of what this step has left; by TLS, also what the handshake wants said.
+    fn send_some(&mut self, step: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            None if self.sent == step.len() => {}
+            None => self.sent += send(&self.socket, &step[self.sent..], SendFlags::NOSIGNAL)?,
+            Some(tls) => {
+                tls.say(&step[self.sent..])?;
+                self.sent = step.len();
+                tls.flush(&self.socket)?;
             }
         }
         Ok(())
@@ -242,13 +292,14 @@ mod tests {
     }
 
     fn load(target: SocketAddr, sessions: u64, dialogues: Vec<Dialogue>) -> Load {
-        Load { target, sources: Some((Ipv4Addr::new(127, 0, 1, 1), 7)), sessions, at_once: 5, dialogues }
+        let sources = Some((Ipv4Addr::new(127, 0, 1, 1), 7));
+        Load { target, sources, sessions, at_once: 5, dialogues, tls: None }
     }
 
     #[test]
     fn every_row_runs_against_the_floor() {
         let target = floor();
-        for row in Row::ALL {
+        for row in Row::ALL.into_iter().filter(|row| !row.is_over_tls()) {
             let took = load(target, 12, row.dialogues()).run().unwrap();
             assert_eq!(took.sessions, 12, "{}", row.name());
         }
@@ -268,7 +319,7 @@ mod tests {
     #[test]
     fn a_reply_too_many_ends_the_run() {
         let mut dialogues = Row::RefusedRcpt.dialogues();
-        dialogues[0][1] = Step { send: b"EHLO a\r\nNOOP\r\n"[..].into(), expect: vec![250] };
+        dialogues[0][1] = Step { send: b"EHLO a\r\nNOOP\r\n"[..].into(), expect: vec![250], secures: false };
         let error = format!("{:#}", load(floor(), 1, dialogues).run().unwrap_err());
         assert!(error.contains("unasked"), "{error}");
     }
@@ -276,7 +327,8 @@ mod tests {
     #[test]
     fn a_connection_that_ends_early_ends_the_run() {
         let mut dialogues = Row::RefusedRcpt.dialogues();
-        dialogues[0].insert(2, Step { send: b"QUIT\r\n"[..].into(), expect: vec![221] });
+        let quit = Step { send: b"QUIT\r\n"[..].into(), expect: vec![221], secures: false };
+        dialogues[0].insert(2, quit);
         let error = format!("{:#}", load(floor(), 1, dialogues).run().unwrap_err());
         assert!(error.contains("ended") || error.contains("reset") || error.contains("Broken"), "{error}");
     }

@@ -1,6 +1,7 @@
 //! `backstop-bench-smtp`: the floor and the load as programs, for `cargo xtask bench smtp`, or by hand.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -8,6 +9,7 @@ use bench_smtp::floor::Floor;
 use bench_smtp::load::Load;
 use bench_smtp::nginx;
 use bench_smtp::row::Row;
+use bench_smtp::tls::Client;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -54,6 +56,9 @@ enum Command {
         /// How many source addresses there are.
         #[arg(long, default_value_t = 1)]
         sources: u32,
+        /// The certificate (PEM) that a server of a row over TLS must show.
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
     },
 }
 
@@ -79,10 +84,15 @@ fn run(command: Command) -> Result<()> {
             match floor.serve()? {}
         }
         Command::NginxAsks { listen, then } => match nginx::answer(listen, then)? {},
-        Command::Load { target, row, sessions, at_once, source, sources } => {
-            let dialogues = row.dialogues();
-            let load =
-                Load { target, sources: source.map(|first| (first, sources)), sessions, at_once, dialogues };
+        Command::Load { target, row, sessions, at_once, source, sources, certificate } => {
+            let load = Load {
+                target,
+                sources: source.map(|first| (first, sources)),
+                sessions,
+                at_once,
+                dialogues: row.dialogues(),
+                tls: certificate.as_deref().map(Client::trusting).transpose()?,
+            };
             let took = load.run().with_context(|| format!("{} at {target}", row.name()))?;
             println!("{}", serde_json::to_string(&took)?);
             Ok(())

@@ -35,6 +35,8 @@ pub enum Row {
     Pipelined20,
     /// Mail of 10 MB, passed on; a connection each.
     Proxied10m,
+    /// As [`Row::Proxied4k`], over STARTTLS; all but the first sessions are resumed.
+    Tls4k,
 }
 
 /// Octets to send, and the replies that must come before the next.
@@ -44,6 +46,8 @@ pub struct Step {
     pub send: Arc<[u8]>,
     /// The replies to it, by code.
     pub expect: Vec<u16>,
+    /// Behind these replies all goes over TLS.
+    pub secures: bool,
 }
 
 /// A session, from the greeting to 221.
@@ -51,13 +55,14 @@ pub type Dialogue = Vec<Step>;
 
 impl Row {
     /// All, in the order of the table.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RefusedRcpt,
         Self::RefusedData,
         Self::ScannedDiscarded,
         Self::Proxied4k,
         Self::Pipelined20,
         Self::Proxied10m,
+        Self::Tls4k,
     ];
 
     /// Its name in the table.
@@ -70,6 +75,7 @@ impl Row {
             Self::Proxied4k => "proxied_4k",
             Self::Pipelined20 => "pipelined_20",
             Self::Proxied10m => "proxied_10m",
+            Self::Tls4k => "tls_4k",
         }
     }
 
@@ -88,7 +94,22 @@ impl Row {
             | Self::RefusedData
             | Self::ScannedDiscarded
             | Self::Proxied4k
-            | Self::Proxied10m => 1,
+            | Self::Proxied10m
+            | Self::Tls4k => 1,
+        }
+    }
+
+    /// Whether it needs a server that offers STARTTLS, which the floor is not.
+    #[must_use]
+    pub const fn is_over_tls(self) -> bool {
+        match self {
+            Self::Tls4k => true,
+            Self::RefusedRcpt
+            | Self::RefusedData
+            | Self::ScannedDiscarded
+            | Self::Proxied4k
+            | Self::Pipelined20
+            | Self::Proxied10m => false,
         }
     }
 
@@ -97,7 +118,7 @@ impl Row {
     pub const fn message_bytes(self) -> usize {
         match self {
             Self::RefusedRcpt | Self::RefusedData => 0,
-            Self::ScannedDiscarded | Self::Proxied4k | Self::Pipelined20 => SMALL,
+            Self::ScannedDiscarded | Self::Proxied4k | Self::Pipelined20 | Self::Tls4k => SMALL,
             Self::Proxied10m => LARGE,
         }
     }
@@ -112,7 +133,8 @@ impl Row {
             | Self::RefusedData
             | Self::ScannedDiscarded
             | Self::Proxied4k
-            | Self::Pipelined20 => Vec::new().into(),
+            | Self::Pipelined20
+            | Self::Tls4k => Vec::new().into(),
         };
         (0..MAILBOXES).map(|number| self.dialogue(number, &large)).collect()
     }
@@ -133,9 +155,14 @@ impl Row {
             Self::ScannedDiscarded => {
                 let mailbox = to("u", DISCARDED);
                 steps.extend([from(""), rcpt(&mailbox, 250), step("DATA\r\n", &[354])]);
-                steps.push(Step { send: ended(bounce(&mailbox, SMALL)).into(), expect: vec![250] });
+                steps.push(sent(ended(bounce(&mailbox, SMALL)), &[250]));
             }
-            Self::Proxied4k | Self::Proxied10m => {
+            Self::Proxied4k | Self::Proxied10m | Self::Tls4k => {
+                if self.is_over_tls() {
+                    steps.push(Step { secures: true, ..step("STARTTLS\r\n", &[220]) });
+                    // What was said before counts no more (RFC 3207 section 4.2).
+                    steps.push(step("EHLO mail.far.example\r\n", &[250]));
+                }
                 let mailbox = to("u", DOMAIN);
                 steps.extend([
                     from("somebody@sender.example"),
@@ -146,7 +173,7 @@ impl Row {
                     Self::Proxied10m => Arc::clone(large),
                     _ => ended(mail(&mailbox, SMALL)).into(),
                 };
-                steps.push(Step { send, expect: vec![250] });
+                steps.push(sent(send, &[250]));
             }
             Self::Pipelined20 => {
                 let mailbox = to("u", DISCARDED);
@@ -156,9 +183,9 @@ impl Row {
                 // RFC 2920: DATA is the last of a group; what follows a message may come with it.
                 let with_next: Arc<[u8]> = [&body, envelope.as_bytes()].concat().into();
                 for _ in 1..PIPELINED {
-                    steps.push(Step { send: Arc::clone(&with_next), expect: vec![250, 250, 250, 354] });
+                    steps.push(sent(Arc::clone(&with_next), &[250, 250, 250, 354]));
                 }
-                steps.push(Step { send: [&body[..], b"QUIT\r\n"].concat().into(), expect: vec![250, 221] });
+                steps.push(sent([&body[..], b"QUIT\r\n"].concat(), &[250, 221]));
                 return steps;
             }
         }
@@ -168,7 +195,11 @@ impl Row {
 }
 
 fn step(send: &str, expect: &[u16]) -> Step {
-    Step { send: send.as_bytes().into(), expect: expect.to_vec() }
+    sent(send.as_bytes(), expect)
+}
+
+fn sent(send: impl Into<Arc<[u8]>>, expect: &[u16]) -> Step {
+    Step { send: send.into(), expect: expect.to_vec(), secures: false }
 }
 
 fn ended(mut message: Vec<u8>) -> Vec<u8> {
@@ -184,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_floor_answers_every_dialogue_as_it_expects() {
-        for row in Row::ALL {
+        for row in Row::ALL.into_iter().filter(|row| !row.is_over_tls()) {
             for dialogue in row.dialogues() {
                 let (mut session, mut client) = (Session::default(), Replies::default());
                 let (mut waiting, mut accepted) = (Vec::new(), 0);

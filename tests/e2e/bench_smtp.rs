@@ -35,6 +35,9 @@ fn every_server_of_every_row_answers_as_it_must() {
             assert!(measured.contains(&(row, subject)), "{subject} is missing in {row}: {measured:?}");
         }
     }
+    for subject in ["backstop", "nginx"] {
+        assert!(measured.contains(&("tls_4k", subject)), "{subject} is missing in tls_4k: {measured:?}");
+    }
     for row in &rows {
         assert!(row["value"].as_f64().unwrap() > 0.0 && row["load"].as_f64().unwrap() > 0.0, "{row}");
         let is_ours = row["subject"] == "backstop";

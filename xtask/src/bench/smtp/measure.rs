@@ -38,7 +38,8 @@ pub(super) fn measure(
         plan.subjects.retain(|subject| matches!(subject, Subject::Floor | Subject::Backstop));
     }
     if options.against.is_some() {
-        plan.subjects.insert(2, Subject::Other);
+        let behind = plan.subjects.iter().position(|subject| *subject == Subject::Backstop);
+        plan.subjects.insert(behind.map_or(0, |place| place + 1), Subject::Other);
     }
     let (sessions, at_once) =
         (options.sessions.unwrap_or(plan.sessions), options.at_once.unwrap_or(plan.at_once));
@@ -100,7 +101,7 @@ pub(super) fn warm_up(place: &Place, subject: Subject, row: Row, plan: &Plan) ->
 
 /// Sessions of a row, all of which went as they should.
 pub(super) fn play(place: &Place, subject: Subject, row: Row, sessions: u64, at_once: u32) -> Result<Took> {
-    let argv = place.load(subject, row.name(), sessions, at_once)?;
+    let argv = place.load(subject, row, sessions, at_once)?;
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
     let output = place.lab.run(Host::Edge, &argv)?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());

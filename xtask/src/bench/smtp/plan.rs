@@ -14,7 +14,7 @@ pub(super) struct Goal {
 /// How a row is measured.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// The floor and Backstop first.
+    /// The floor (where it speaks the row's dialogue) and Backstop first.
     pub(super) subjects: Vec<Subject>,
     /// Sessions each time: about half a second's worth of the floor's time on a machine that is idle.
     pub(super) sessions: u64,
@@ -44,7 +44,9 @@ pub(super) fn of(row: Row) -> Plan {
         Row::Pipelined20 => (&[SinkAccepts, HaProxy], 1_000, 50, 1.25, Floor),
         // Each CPU second is to pass on at least as many octets: the same as at most the CPU time for the same octets.
         Row::Proxied10m => (&[HaProxy], 60, 8, 1.0, HaProxy),
+        Row::Tls4k => (&[Nginx], 3_000, 50, 1.0, Nginx),
     };
-    let subjects = [&[Floor, Subject::Backstop], peers].concat();
+    let ours: &[Subject] = if row.is_over_tls() { &[Subject::Backstop] } else { &[Floor, Subject::Backstop] };
+    let subjects = [ours, peers].concat();
     Plan { subjects, sessions, at_once, goal: Goal { times, of: reference } }
 }

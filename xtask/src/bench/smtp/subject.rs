@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::peers;
 use anyhow::{Context, Result, bail, ensure};
-use bench_smtp::row::{DISCARDED, DOMAIN, tagged_domain};
+use bench_smtp::row::{DISCARDED, DOMAIN, Row, tagged_domain};
+use bench_smtp::tls::NAME;
 use lab::mta::MailServer;
 use lab::{Host, Lab, Process};
 use nix::sched::{CpuSet, sched_getaffinity};
@@ -24,6 +25,10 @@ const NGINX_ASKS: SocketAddr = at(2601);
 pub(super) const SOURCE_FIRST: &str = "10.64.0.0";
 pub(super) const SOURCES: u32 = 4096;
 const SOURCES_NET: &str = "10.64.0.0/16";
+
+/// The certificate that all servers have, and its key.
+pub(super) const CHAIN: &str = "/run/lab/bench/chain.pem";
+pub(super) const KEY: &str = "/run/lab/bench/key.pem";
 
 const fn at(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
@@ -128,6 +133,7 @@ impl Place {
         let lab = Lab::up("bench-smtp")?;
         let sources = lab.run(Host::Edge, &["ip", "route", "add", "local", SOURCES_NET, "dev", "lo"])?;
         ensure!(sources.status.success(), "ip route: {}", String::from_utf8_lossy(&sources.stderr));
+        certify(&lab)?;
         let mut place = Self { lab, programs, first_core, last_core, _beside: Vec::new() };
         let program = shown(&place.programs.bench)?;
         for (name, arguments) in [
@@ -193,7 +199,7 @@ impl Place {
     pub(super) fn load(
         &self,
         subject: Subject,
-        row: &str,
+        row: Row,
         sessions: u64,
         at_once: u32,
     ) -> Result<Vec<String>> {
@@ -203,10 +209,13 @@ impl Place {
             program,
             "load".into(),
             format!("--target={}", subject.address()),
-            format!("--row={row}"),
+            format!("--row={}", row.name()),
         ]);
         argv.extend([format!("--sessions={sessions}"), format!("--at-once={at_once}")]);
         argv.extend([format!("--source={SOURCE_FIRST}"), format!("--sources={SOURCES}")]);
+        if row.is_over_tls() {
+            argv.push(format!("--certificate={CHAIN}"));
+        }
         Ok(argv)
     }
 
@@ -258,6 +267,7 @@ inbound.listen = ["{address}"]
 signature.keys = "{folder}/keys"
 control.socket = "{folder}/control.sock"
 state.dir = "{folder}/state"
+tls.certificate = [{{ chain = "{CHAIN}", key = "{KEY}" }}]
 # Nothing was sent from here before: no bounce is let through because it may answer that.
 policy.grace_days = 0
 
@@ -290,6 +300,19 @@ action = "reject"
         let config = format!("--config={folder}/backstop.toml");
         Ok(vec![program, "run".into(), "--no-xdp".into(), config])
     }
+}
+
+/// Makes the certificate.
+fn certify(lab: &Lab) -> Result<()> {
+    lab.write("bench/chain.pem", "")?;
+    let subject = format!(
+        "umask 077; exec openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 \
+         -subj /CN={NAME} -addext subjectAltName=DNS:{NAME} -addext basicConstraints=critical,CA:FALSE \
+         -keyout {KEY} -out {CHAIN}"
+    );
+    let made = lab.run(Host::Edge, &["bash", "-c", &subject])?;
+    ensure!(made.status.success(), "no certificate: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
 }
 
 fn pinned(core: usize) -> Vec<String> {

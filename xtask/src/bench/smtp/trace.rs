@@ -1,4 +1,4 @@
-//! System calls a session, counted by strace: of the floor and of Backstop.
+//! System calls a session, counted by strace: of the floor (over TLS: of nginx) and of Backstop.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -32,7 +32,9 @@ pub(super) fn run(place: &Place, options: &Options, tell: &impl Fn(&str)) -> Res
         plan.sessions = options.sessions.unwrap_or(plan.sessions).min(SESSIONS_MAX);
         plan.at_once = options.at_once.unwrap_or(plan.at_once);
         let mut columns = Vec::new();
-        for subject in [Subject::Floor, Subject::Backstop] {
+        // The floor has no TLS.
+        let beside = if row.is_over_tls() { Subject::Nginx } else { Subject::Floor };
+        for subject in [beside, Subject::Backstop] {
             tell(&format!("{}: {} sessions of {} under strace", row.name(), plan.sessions, subject.name()));
             let server = place.start(subject)?;
             warm_up(place, subject, row, &plan)?;
@@ -51,7 +53,7 @@ pub(super) fn run(place: &Place, options: &Options, tell: &impl Fn(&str)) -> Res
             let text = std::fs::read_to_string(&file).context("what strace counted")?;
             columns.push(parse(&text).with_context(|| format!("what strace counted:\n{text}"))?);
         }
-        print!("{}", render(row.name(), plan.sessions, &columns[0], &columns[1]));
+        print!("{}", render(row.name(), plan.sessions, beside.name(), &columns[0], &columns[1]));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -111,6 +113,7 @@ fn parse(text: &str) -> Option<BTreeMap<String, Calls>> {
 fn render(
     row: &str,
     sessions: u64,
+    beside: &str,
     floor: &BTreeMap<String, Calls>,
     ours: &BTreeMap<String, Calls>,
 ) -> String {
@@ -118,7 +121,7 @@ fn render(
     let each = |count: u64| count as f64 / sessions as f64;
     let mut text = format!(
         "{row}: system calls a session, {sessions} sessions\n  {:<18} {:>8} {:>8} {:>8}\n",
-        "", "floor", "backstop", "(failed)"
+        "", beside, "backstop", "(failed)"
     );
     let mut names: Vec<&String> = floor.keys().chain(ours.keys()).collect();
     names.sort_unstable();
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_table_has_every_call_of_either() {
-        let text = render("refused_rcpt", 5000, &parse(COUNTED).unwrap(), &BTreeMap::new());
+        let text = render("refused_rcpt", 5000, "floor", &parse(COUNTED).unwrap(), &BTreeMap::new());
         assert!(text.contains("recvfrom") && text.contains("8.19"), "{text}");
     }
 }
