@@ -43,6 +43,7 @@ mod network;
 mod process;
 pub mod program;
 pub mod ssh;
+pub mod store;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod broken;
+mod connections;
 mod faults;
 mod fleet;
 mod rollout;

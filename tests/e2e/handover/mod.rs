@@ -1,6 +1,7 @@
 //! An edge that is replaced while mail flows: no connection is refused or reset, no message is lost or comes twice.
 
 mod load;
+mod reload;
 mod systemd;
 
 use std::collections::BTreeSet;
@@ -99,13 +100,13 @@ fn a_restart_by_systemd_refuses_no_connection() -> Result<()> {
     let binary = binary.to_str().context("a path is UTF-8")?;
     let mut systemd = Systemd::new(&lab)?;
     let mut edge = systemd.start(&lab, binary)?;
-    let sockets = systemd.kept.len();
+    let sockets = systemd.kept.0.len();
     assert!(sockets >= 3, "two addresses inbound, one outbound: {:?}", systemd.kept);
     let seen = load::during(&lab, || {
         for _ in 0..HANDOVERS {
             std::thread::sleep(CALM);
             systemd.restart(&lab, binary, &mut edge)?;
-            assert_eq!(systemd.kept.len(), sockets, "the same sockets, not others: {:?}", systemd.kept);
+            assert_eq!(systemd.kept.0.len(), sockets, "the same sockets, not others: {:?}", systemd.kept);
         }
         std::thread::sleep(CALM);
         Ok(())
@@ -118,7 +119,7 @@ fn a_restart_by_systemd_refuses_no_connection() -> Result<()> {
     edge.wait_for_line("no longer in the configuration", PATIENCE)?;
     edge.stop(PATIENCE)?;
     systemd.hear_until("STOPPING=1")?;
-    let names: BTreeSet<_> = systemd.kept.values().map(|(name, _)| name.clone()).collect();
+    let names: BTreeSet<_> = systemd.kept.0.values().map(|(name, _)| name.clone()).collect();
     assert_eq!(names, [format!("smtp-{EDGE}.25"), format!("smtp-{EDGE_INSIDE}.10025")].into());
     Ok(())
 }

@@ -2,7 +2,8 @@
 # A stand-in for systemctl on the lab's hosts, where no systemd runs: it knows one unit, starts and stops what that
 # unit's ExecStart names, and knows the unit and its drop-ins as they were at the last daemon-reload, as systemd does. It
 # runs the daemon by the unit's user and with its capabilities, waits until that is ready (Type=notify, by
-# `backstop-service`), and keeps to TimeoutStartSec and TimeoutStopSec; of the other settings none counts.
+# `backstop-service`), and keeps to TimeoutStartSec and TimeoutStopSec; a restart keeps what the daemon has it keep
+# (FileDescriptorStoreMax); of the other settings none counts.
 set -eu
 place=/run/standin
 installed=/etc/systemd/system/backstop.service
@@ -34,8 +35,9 @@ stop() {
         if alive; then kill -KILL "$(pid)"; fi
         while alive; do sleep 0.1; done
     fi
-    # The one that watches over it writes a last word.
-    while lives "$(cat "$place/watcher" 2>/dev/null || echo 0)"; do sleep 0.05; done
+    # The one that watches over it writes a last word; in a restart it may keep sockets for the next one.
+    while [ ! -e "$place/keeping" ] && lives "$(cat "$place/watcher" 2>/dev/null || echo 0)"; do sleep 0.05; done
+    lives "$(cat "$place/watcher" 2>/dev/null || echo 0)" || rm -f "$place/keeping"
     rm -f "$place/watcher" "$place/pid" "$place/state"
 }
 
@@ -78,8 +80,13 @@ disable)
     ;;
 reset-failed) if [ "$(state)" = failed ]; then rm -f "$place/state"; fi ;;
 is-enabled) [ -L "$wants" ] ;;
-restart) stop; start ;;
-start) [ "$(state)" = active ] || start ;;
+restart)
+    if [ -n "$(setting FileDescriptorStoreMax)" ]; then touch "$place/restarting"; fi
+    stop
+    rm -f "$place/restarting"
+    start
+    ;;
+start) [ "$(state)" = active ] || { rm -f "$place/keeping"; start; } ;;
 stop) stop ;;
 is-active)
     say_unless_quiet "$@"
