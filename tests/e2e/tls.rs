@@ -18,7 +18,7 @@ use crate::message;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where certificates and keys lie in the lab.
-const FOLDER: &str = "/run/lab/tls";
+pub(crate) const FOLDER: &str = "/run/lab/tls";
 /// Its own authority, and what that, or nobody, vouches for.
 const MAKE: &str = r#"set -eu
 ca() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -keyout "$1.key" -out "$1.pem" -subj "/CN=$2" -days 2 2>/dev/null; }
@@ -35,7 +35,7 @@ leaf mail mail.example.jp ec "-pkeyopt ec_paramgen_curve:prime256v1"
 chmod 644 *.key
 "#;
 
-fn certificates(lab: &Lab) -> Result<()> {
+pub(crate) fn certificates(lab: &Lab) -> Result<()> {
     let folder = lab.path("tls");
     std::fs::create_dir_all(&folder)?;
     let made = Command::new("sh").args(["-c", MAKE]).current_dir(&folder).output()?;
@@ -60,13 +60,13 @@ fn tables(text: &str) -> toml::Value {
     table["t"].clone()
 }
 
-fn counter(edge: &Edge, lab: &Lab, name: &str) -> Result<u64> {
+pub(crate) fn counter(edge: &Edge, lab: &Lab, name: &str) -> Result<u64> {
     let status = edge.json(lab, &["status"])?;
     let value = status["counters"][name].as_u64();
     value.with_context(|| format!("status has no counter {name}: {status}"))
 }
 
-fn reload(edge: &Edge, outcome: &str) -> Result<()> {
+pub(crate) fn reload(edge: &Edge, outcome: &str) -> Result<()> {
     let before = edge.process().count(outcome);
     kill(Pid::from_raw(edge.process().pid().cast_signed()), Signal::SIGHUP)?;
     let deadline = std::time::Instant::now() + PATIENCE;

@@ -2,7 +2,7 @@
 
 use crate::source::{files, read};
 
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -13,6 +13,7 @@ const DOCUMENTS: [&str; 13] = [
     "docs/exchange.md",
     "docs/from-watch-to-enforce.md",
     "docs/microsoft-365.md",
+    "docs/limits.md",
     "docs/tls.md",
     "docs/upstream.md",
     "docs/when-mail-is-missing.md",

@@ -54,11 +54,11 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: Args) -> anyhow::Result<Answer> {
-    let (mut config, warnings) = read(&args.config)?;
+    let (mut config, mut warnings) = read(&args.config)?;
     if args.no_xdp {
         config.xdp = None;
     }
-    fits_this_machine(&config)?;
+    warnings.extend(fits_this_machine(&config)?);
     let watch = keys::Watch::new(&config.signature.keys);
     let keys = keys::load_signing(&config.signature.keys, clock::system_now())?;
     // Last: all that may well be wrong was looked at before. Dropped before it is told, that edge goes on.
@@ -121,23 +121,23 @@ fn read(path: &Path) -> anyhow::Result<(Config, Vec<String>)> {
     Ok((loaded.config, warnings))
 }
 
-/// Raises the limit of descriptors to what the machine allows, and refuses what it does not.
-fn fits_this_machine(config: &Config) -> anyhow::Result<()> {
-    let problems: Vec<String> = config::Machine::here()
-        .context("cannot ask for this machine's limits")?
-        .problems(config)
-        .iter()
-        .filter(|problem| problem.level == config::Level::Error)
-        .map(|problem| format!("{}: {}", problem.key, problem.text))
-        .collect();
-    if !problems.is_empty() {
-        bail!("{}", problems.join("\nbackstop: "));
+/// Raises the limit of descriptors to what the machine allows, and refuses what it does not; says what is near to that.
+fn fits_this_machine(config: &Config) -> anyhow::Result<Vec<String>> {
+    let here = config::Machine::here().context("cannot ask for this machine's limits")?;
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        here.problems(config).into_iter().partition(|problem| problem.level == config::Level::Error);
+    let [errors, warnings] = [errors, warnings].map(|problems| {
+        let words = |problem: &config::Problem| format!("{}: {}", problem.key, problem.text);
+        problems.iter().map(words).collect::<Vec<_>>()
+    });
+    if !errors.is_empty() {
+        bail!("{}", errors.join("\nbackstop: "));
     }
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of descriptors")?;
     }
-    Ok(())
+    Ok(warnings)
 }
 
 fn prepare_log(config: &Config, keys: &Keys) -> anyhow::Result<(EventLog, Writer)> {

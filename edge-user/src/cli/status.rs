@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use super::asking::configuration;
 use super::{Answer, CONFIG_PATH, ban, print, print_json, watched, words};
 use crate::config::Config;
-use crate::control::{Client, ClientError, QuarantineStatus, Reply, Request, Status, XdpStatus};
+use crate::control::{
+    Client, ClientError, QuarantineStatus, Reply, Request, Status, UpstreamStatus, XdpStatus,
+};
 use crate::dataplane::{Dataplane, DataplaneError};
 use crate::telemetry::Metrics;
 
@@ -138,6 +140,7 @@ fn table(status: &Status) -> String {
         Some(xdp) => nic(&mut text, xdp),
         None => text.push_str("\nNIC: not protected (no [xdp], or --no-xdp)\n"),
     }
+    upstreams(&mut text, &status.upstreams);
     if let Some(watch) = &status.watch {
         text += &watched::section(watch);
     }
@@ -171,6 +174,39 @@ fn quarantine(status: &QuarantineStatus) -> String {
         words::number(status.bytes.div_ceil(1 << 20)),
         words::number(status.bytes_max >> 20),
     )
+}
+
+/// A line for each server that mail goes to, and one more for what went wrong there last.
+fn upstreams(text: &mut String, upstreams: &[UpstreamStatus]) {
+    for upstream in upstreams {
+        let what = match (upstream.inbound, upstream.outbound) {
+            (true, true) => "upstream and next hop",
+            (false, true) => "next hop",
+            (true | false, false) => "upstream",
+        };
+        let state = match (upstream.up, upstream.since_secs) {
+            (Some(true), Some(secs)) => format!("up for {}", words::duration(secs)),
+            (Some(true), None) => "up".into(),
+            (Some(false), Some(secs)) => format!("DOWN for {}", words::duration(secs)),
+            (Some(false), None) => "DOWN".into(),
+            (None, _) => "not asked yet".into(),
+        };
+        let _ = write!(
+            text,
+            "\n{what} {}: {state}; {} of {} connections, {} of them kept",
+            upstream.address,
+            words::number(upstream.connections as u64),
+            words::number(upstream.connections_max as u64),
+            words::number(upstream.kept as u64),
+        );
+        if upstream.waiting > 0 {
+            let _ = write!(text, "; {} SESSIONS WAIT FOR ONE", words::number(upstream.waiting as u64));
+        }
+        text.push('\n');
+        if let (Some(error), Some(secs)) = (&upstream.last_error, upstream.last_error_secs) {
+            let _ = writeln!(text, "  last error, {} ago: {error}", words::duration(secs));
+        }
+    }
 }
 
 fn nic(text: &mut String, xdp: &XdpStatus) {
@@ -227,6 +263,43 @@ mod tests {
             assert!(text.contains("NEARLY FULL"), "{text}");
         }
         assert!(status(2, 1, Some("no disk")).contains("IT TAKES NO MORE"));
+    }
+
+    #[test]
+    fn each_server_has_its_line_and_one_that_is_down_is_not_to_be_overlooked() {
+        let up = UpstreamStatus {
+            address: "192.0.2.30:25".parse().unwrap(),
+            inbound: true,
+            outbound: false,
+            up: Some(true),
+            since_secs: Some(61),
+            last_error: None,
+            last_error_secs: None,
+            connections: 3,
+            connections_max: 500,
+            kept: 2,
+            waiting: 0,
+        };
+        let down = UpstreamStatus {
+            address: "192.0.2.31:25".parse().unwrap(),
+            outbound: true,
+            up: Some(false),
+            last_error: Some("no connection".into()),
+            last_error_secs: Some(5),
+            waiting: 4,
+            ..up.clone()
+        };
+        let unasked =
+            UpstreamStatus { up: None, since_secs: None, inbound: false, outbound: true, ..up.clone() };
+        let text = table(&Status { upstreams: vec![up, down, unasked], ..Status::default() });
+        for line in [
+            "upstream 192.0.2.30:25: up for 1 min 1 s; 3 of 500 connections, 2 of them kept\n",
+            "upstream and next hop 192.0.2.31:25: DOWN for 1 min 1 s; 3 of 500 connections, 2 of them kept; 4 SESSIONS \
+             WAIT FOR ONE\n  last error, 5 s ago: no connection\n",
+            "next hop 192.0.2.30:25: not asked yet;",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

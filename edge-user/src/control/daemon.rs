@@ -12,9 +12,9 @@ use edge_core::time::UnixMillis;
 
 use super::handover::Successor;
 use super::listener::Daemon;
-use super::protocol::{BanRow, Explained, Reply, Request, Status, XdpStatus};
+use super::protocol::{BanRow, Explained, Reply, Request, Status, UpstreamStatus, XdpStatus};
 use crate::dataplane::refuse_own;
-use crate::engine::Edge;
+use crate::engine::{Edge, Report};
 use crate::telemetry::Event;
 
 /// The longest ban that an operator may order: a year. What should last longer belongs into `block` of `[xdp]`.
@@ -76,6 +76,7 @@ impl EdgeDaemon {
             xdp,
             watch: Some(edge.watched(SOURCES_SHOWN)),
             quarantine: self.quarantine_status(),
+            upstreams: edge.upstream_reports().into_iter().map(|report| upstream(report, now)).collect(),
             counters: names(edge.metrics.snapshot()),
             log_lines_lost: edge.log.lines_lost(),
         })
@@ -176,6 +177,26 @@ impl Daemon for EdgeDaemon {
 
     fn log(&self, uid: u32, request: String, outcome: String) {
         self.edge.log.event(Event::Control { uid, request, outcome });
+    }
+}
+
+fn upstream(report: Report, now: UnixMillis) -> UpstreamStatus {
+    let Report { address, inbound, outbound, up, since, last_fault, .. } = report;
+    let Report { connections, connections_max, kept, waiting, .. } = report;
+    let (last_error, last_error_secs) =
+        last_fault.map(|fault| (fault.text, now.since(fault.at).as_secs())).unzip();
+    UpstreamStatus {
+        address,
+        inbound,
+        outbound,
+        up,
+        since_secs: since.map(|since| now.since(since).as_secs()),
+        last_error,
+        last_error_secs,
+        connections,
+        connections_max,
+        kept,
+        waiting,
     }
 }
 

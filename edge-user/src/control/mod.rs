@@ -22,7 +22,7 @@ pub use client::{Client, ClientError};
 pub use daemon::{EdgeDaemon, HandOver, Reload};
 pub use handover::{Predecessor, SOCKETS_AT_ONCE, Successor, send_with};
 pub use listener::{BindError, Daemon, Listener, Server, check_groups};
-pub use protocol::{BanRow, Explained, Reply, Request, Status, XdpStatus};
+pub use protocol::{BanRow, Explained, Reply, Request, Status, UpstreamStatus, XdpStatus};
 pub use quarantine::{QuarantineReply, QuarantineRequest, QuarantineStatus};
 
 /// Longest request, newline included, in octets.

@@ -1,6 +1,7 @@
 //! What is asked and answered over the control socket.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use edge_core::reputation::Cause;
@@ -159,10 +160,40 @@ pub struct Status {
     /// How full the quarantine is; none: there is none, or the daemon is older than that.
     #[serde(default)]
     pub quarantine: Option<QuarantineStatus>,
+    /// Upstreams and next hops, by address; none: the daemon is older than that.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamStatus>,
     /// The daemon's counters ([`crate::telemetry::Metrics`]), since its start.
     pub counters: BTreeMap<String, u64>,
     /// Log lines lost because the log's queue was full.
     pub log_lines_lost: u64,
+}
+
+/// How an upstream, or a next hop, is doing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UpstreamStatus {
+    /// As it stands behind `upstream` or `next_hop`.
+    pub address: SocketAddr,
+    /// Mail from the Internet goes there.
+    pub inbound: bool,
+    /// Mail to the Internet goes there.
+    pub outbound: bool,
+    /// Whether it answers; none: it was not asked yet.
+    pub up: Option<bool>,
+    /// For how long it does, or does not, in seconds.
+    pub since_secs: Option<u64>,
+    /// What went wrong last since the daemon's start, also where all is well again.
+    pub last_error: Option<String>,
+    /// How long ago that was, in seconds.
+    pub last_error_secs: Option<u64>,
+    /// Connections for mail that are open, kept ones included.
+    pub connections: usize,
+    /// How many may be (`upstream_connections_max`).
+    pub connections_max: usize,
+    /// Connections that are kept for the next transaction.
+    pub kept: usize,
+    /// Sessions that wait for a connection.
+    pub waiting: usize,
 }
 
 /// How the NIC's protection is doing.

@@ -12,6 +12,7 @@ pub mod clock;
 mod domains;
 mod doubt;
 mod flood;
+mod health;
 mod inbound;
 mod listeners;
 mod liveness;
@@ -57,6 +58,7 @@ pub(crate) use self::domains::Domains;
 use self::domains::Route;
 use self::doubt::Doubts;
 use self::flood::Flood;
+pub(crate) use self::health::Report;
 pub use self::listeners::Listeners;
 pub use self::liveness::Liveness;
 use self::mailboxes::Mailboxes;
@@ -257,6 +259,11 @@ impl Edge {
     pub(crate) fn set_connectors(&self, connectors: Connectors) {
         *self.connectors.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(connectors);
         self.upstreams.settings_changed();
+    }
+
+    /// How upstreams and next hops are doing.
+    pub(crate) fn upstream_reports(&self) -> Vec<Report> {
+        self.upstreams.reports()
     }
 
     pub(crate) fn max_age(&self) -> Duration {

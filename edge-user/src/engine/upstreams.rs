@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use edge_core::smtp::{Capabilities, Offer};
@@ -10,6 +10,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::health::{Health, Report, State};
+use super::upstream::kept::Kept;
 use super::upstream::{Fault, Patience, Stage, Upstream, UpstreamError};
 use super::{Edge, locked};
 use crate::config::Config;
@@ -44,6 +46,10 @@ pub(super) struct Upstreams {
     offers: [Packed; 2],
     /// Of two who renew them, the second has seen what the first one said.
     renewing: Mutex<()>,
+    /// Those who keep connections: one for each worker.
+    keepers: Mutex<Vec<Weak<Kept>>>,
+    /// Most connections for mail to each.
+    connections_max: usize,
 }
 
 /// An [`Offer`] and the size beside it, in one word: no session waits for who writes it.
@@ -76,7 +82,7 @@ struct Known {
     address: SocketAddr,
     inbound: bool,
     outbound: bool,
-    state: Mutex<State>,
+    health: Mutex<Health>,
     /// Told when a session found it down.
     lost: Notify,
     /// It was said already that it has the edge's own name.
@@ -85,26 +91,6 @@ struct Known {
     places: Arc<Semaphore>,
     /// Sessions that wait for one.
     waiting: AtomicUsize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// Not asked yet.
-    Unasked,
-    /// It answered EHLO so.
-    Up(Capabilities),
-    /// It did not answer; what it offered before, if it ever did.
-    Down(Option<Capabilities>),
-}
-
-impl State {
-    fn capabilities(self) -> Option<Capabilities> {
-        match self {
-            Self::Unasked => None,
-            Self::Up(capabilities) => Some(capabilities),
-            Self::Down(before) => before,
-        }
-    }
 }
 
 impl Upstreams {
@@ -118,7 +104,7 @@ impl Upstreams {
             address,
             inbound: inbound().any(|upstream| *upstream == address),
             outbound: outbound().any(|next_hop| *next_hop == address),
-            state: Mutex::new(State::Unasked),
+            health: Mutex::new(Health::UNASKED),
             lost: Notify::new(),
             named_alike: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(config.limits.upstream_connections_max)),
@@ -130,6 +116,8 @@ impl Upstreams {
             settings: AtomicUsize::new(0),
             offers: Default::default(),
             renewing: Mutex::default(),
+            keepers: Mutex::default(),
+            connections_max: config.limits.upstream_connections_max,
         };
         upstreams.renew_offers();
         upstreams
@@ -197,7 +185,7 @@ impl Upstreams {
             if !concerned {
                 continue;
             }
-            let of = locked(&known.state).capabilities().unwrap_or(WHILE_UNKNOWN);
+            let of = locked(&known.health).state.capabilities().unwrap_or(WHILE_UNKNOWN);
             offer.eight_bit_mime &= of.eight_bit_mime;
             offer.smtputf8 &= of.smtputf8;
             offer.dsn &= of.dsn;
@@ -211,24 +199,46 @@ impl Upstreams {
 
     /// Whether an upstream was asked what it offers, since the start.
     pub(super) fn was_asked(&self, address: SocketAddr) -> bool {
-        self.known(address).is_some_and(|known| *locked(&known.state) != State::Unasked)
+        self.known(address).is_some_and(|known| locked(&known.health).state != State::Unasked)
     }
 
     /// Whether it did not answer the last time.
     pub(super) fn is_down(&self, address: SocketAddr) -> bool {
-        self.known(address).is_some_and(|known| matches!(*locked(&known.state), State::Down(_)))
+        self.known(address).is_some_and(|known| matches!(locked(&known.health).state, State::Down(_)))
     }
 
-    fn set(&self, address: SocketAddr, next: impl Fn(State) -> State) -> Option<(State, State)> {
-        let mut state = locked(&self.known(address)?.state);
-        let before = *state;
-        *state = next(before);
-        let after = *state;
-        drop(state);
+    /// Tells how it is: before, and now.
+    fn set(&self, address: SocketAddr, tell: impl FnOnce(&mut Health) -> State) -> Option<(State, State)> {
+        let mut health = locked(&self.known(address)?.health);
+        let before = tell(&mut health);
+        let after = health.state;
+        drop(health);
         if before.capabilities() != after.capabilities() {
             self.renew_offers();
         }
         Some((before, after))
+    }
+
+    /// A worker keeps connections here: who asks for the state of things asks it how many.
+    pub(super) fn keeper(&self, kept: &Arc<Kept>) {
+        let mut keepers = locked(&self.keepers);
+        keepers.retain(|keeper| keeper.strong_count() > 0);
+        keepers.push(Arc::downgrade(kept));
+    }
+
+    /// How each of them is doing, by address.
+    pub(super) fn reports(&self) -> Vec<Report> {
+        let keepers: Vec<Arc<Kept>> = locked(&self.keepers).iter().filter_map(Weak::upgrade).collect();
+        let report = |known: &Known| Report {
+            inbound: known.inbound,
+            outbound: known.outbound,
+            connections: self.connections_max.saturating_sub(known.places.available_permits()),
+            connections_max: self.connections_max,
+            kept: keepers.iter().map(|kept| kept.count(known.address)).sum(),
+            waiting: known.waiting.load(Ordering::Relaxed),
+            ..locked(&known.health).report(known.address)
+        };
+        self.all.iter().map(report).collect()
     }
 }
 
@@ -251,8 +261,9 @@ impl Drop for Waits<'_> {
 impl Edge {
     /// An upstream answered.
     pub(crate) fn upstream_is_up(&self, address: SocketAddr, capabilities: Capabilities) {
-        if let Some((State::Down(_), State::Up(_))) = self.upstreams.set(address, |_| State::Up(capabilities))
-        {
+        let now = self.now();
+        let change = self.upstreams.set(address, |health| health.is_now(State::Up(capabilities), now));
+        if let Some((State::Down(_), State::Up(_))) = change {
             self.log.event(Event::UpstreamUp { upstream: address });
         }
     }
@@ -263,7 +274,11 @@ impl Edge {
         if matches!(error.fault, Fault::Full(_)) {
             return;
         }
-        let change = self.upstreams.set(error.address, |before| State::Down(before.capabilities()));
+        let now = self.now();
+        let change = self.upstreams.set(error.address, |health| {
+            health.failed(error.to_string(), now);
+            health.is_now(State::Down(health.state.capabilities()), now)
+        });
         if let Some((State::Up(_) | State::Unasked, State::Down(_))) = change {
             self.log.event(Event::UpstreamDown { upstream: error.address, error: error.to_string() });
             if let Some(known) = self.upstreams.known(error.address) {

@@ -52,7 +52,7 @@ impl Listeners {
         let cores = cores_of_their_own(workers);
         let start = |(number, listeners): (usize, Vec<_>)| {
             let (edge, stop) = (Arc::clone(edge), stop.clone());
-            let kept = Kept::new(&edge.config.limits, workers);
+            let kept = Kept::new(&edge, workers);
             let name = format!("worker-{number}");
             let answering = edge.liveness.join(&name);
             let core = cores.as_ref().map(|cores| cores[number]);
@@ -103,7 +103,7 @@ fn work(
 #[cfg(test)]
 pub(super) async fn serve_in_this_thread(edge: Arc<Edge>, listeners: Listeners, stop: watch::Receiver<bool>) {
     let only = listeners.into_workers().into_iter().flatten().collect();
-    let kept = Kept::new(&edge.config.limits, 1);
+    let kept = Kept::new(&edge, 1);
     serve(edge, only, kept, stop).await.expect("the listeners are good");
 }
 

@@ -5,6 +5,8 @@ mod exim;
 mod microsoft_365;
 mod passed_on;
 mod postfix;
+mod several;
+mod tls;
 
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ const SHAPE: [&str; 5] =
 const PAGES: [(&str, [usize; 3]); 5] = [
     ("postfix", [7, 1, 0]),
     ("exim", [5, 1, 0]),
-    ("upstream", [4, 0, 0]),
+    ("upstream", [4, 1, 0]),
     ("exchange", [3, 1, 0]),
     ("microsoft-365", [4, 1, 1]),
 ];

@@ -7,6 +7,7 @@ mod certificates;
 mod chaos;
 mod failover;
 mod forwarders;
+mod health;
 mod hold;
 mod kept;
 mod kinds;

@@ -30,6 +30,35 @@ async fn a_burst_goes_on_in_one_write_and_the_body_in_another_with_the_final_dot
 }
 
 #[tokio::test]
+async fn several_recipients_in_one_burst_go_on_over_a_kept_connection_each_with_its_reply() {
+    let lab = Lab::new(script(vec![("RCPT TO:<no@", Act::Say("550 5.1.1 nobody"))])).await;
+    for _ in 0..3 {
+        let mut talk = lab.greeted().await;
+        talk.send(
+            "MAIL FROM:<a@far.example>\r\nRCPT TO:<one@ours.example>\r\nRCPT TO:<no@ours.example>\r\n\
+             RCPT TO:<two@ours.example>\r\nDATA\r\n",
+        )
+        .await;
+        for reply in ["250", "250", "550 5.1.1 nobody", "250", "354"] {
+            talk.expect(reply).await;
+        }
+        // What follows a message may come with it.
+        talk.send("Subject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n").await;
+        talk.expect("250").await;
+        talk.expect("221").await;
+        talk.expect_end().await;
+    }
+    let seen = lab.upstream.seen();
+    assert_eq!((seen.connections, seen.messages.len()), (1, 3));
+    let one = [
+        "MAIL FROM:<a@far.example>\r\nRCPT TO:<one@ours.example>\r\n",
+        "RCPT TO:<no@ours.example>\r\n",
+        "RCPT TO:<two@ours.example>\r\nDATA\r\n",
+    ];
+    assert_eq!(seen.bursts[1..], [one, one, one].concat());
+}
+
+#[tokio::test]
 async fn mail_and_rcpt_go_together_and_data_alone_where_the_client_waits() {
     let lab = Lab::new(script(vec![])).await;
     let mut talk = lab.greeted().await;

@@ -16,7 +16,6 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{READ_BYTES, Upstream};
-use crate::config::Limits;
 use crate::engine::clock::Deadline;
 use crate::engine::{Edge, locked};
 
@@ -38,7 +37,7 @@ pub(crate) struct Kept {
     idle_max: Duration,
     age_max: Duration,
     messages_max: u32,
-    /// Only this worker's sessions lock it.
+    /// Only this worker's sessions lock it, and for a moment who asks how many there are.
     waiting: Mutex<HashMap<SocketAddr, Vec<Waiting>>>,
 }
 
@@ -50,14 +49,17 @@ struct Waiting {
 
 impl Kept {
     /// For one of `workers`, who share what may be kept.
-    pub(crate) fn new(limits: &Limits, workers: usize) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn new(edge: &Edge, workers: usize) -> Arc<Self> {
+        let limits = &edge.config.limits;
+        let kept = Arc::new(Self {
             per_upstream_max: limits.upstream_idle_max.div_ceil(workers.max(1)),
             idle_max: Duration::from_secs(limits.upstream_idle_secs),
             age_max: Duration::from_secs(limits.upstream_age_secs),
             messages_max: limits.upstream_messages_max,
             waiting: Mutex::new(HashMap::new()),
-        })
+        });
+        edge.upstreams.keeper(&kept);
+        kept
     }
 
     /// A connection to this upstream that seems to be alive.
@@ -91,6 +93,11 @@ impl Kept {
         } else {
             leave(upstream);
         }
+    }
+
+    /// How many wait to be taken.
+    pub(crate) fn count(&self, address: SocketAddr) -> usize {
+        locked(&self.waiting).get(&address).map_or(0, Vec::len)
     }
 
     /// A client left its transaction: the upstream forgets it, and its connection is kept.

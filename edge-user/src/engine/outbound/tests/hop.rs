@@ -142,6 +142,12 @@ pub(super) struct Server {
 impl Server {
     /// An edge in front of `next_hop`; `networks` may hand mail in.
     pub(super) fn start(next_hop: SocketAddr, networks: &str, limits: &str) -> Self {
+        Self::before(&[next_hop], networks, limits)
+    }
+
+    /// The same in front of several.
+    pub(super) fn before(next_hops: &[SocketAddr], networks: &str, limits: &str) -> Self {
+        let next_hops: Vec<String> = next_hops.iter().map(SocketAddr::to_string).collect();
         let text = format!(
             r#"
             hostname = "edge.example"
@@ -150,7 +156,7 @@ impl Server {
             [outbound]
             listen = ["127.0.0.1:2"]
             networks = ["{networks}"]
-            next_hop = "{next_hop}"
+            next_hop = {next_hops:?}
             [[domain]]
             name = "example.jp"
             upstream = "127.0.0.1:9"

@@ -1,5 +1,6 @@
 //! The outbound listener over loopback, between a client and a scripted next hop.
 
+mod failover;
 mod hop;
 mod record;
 mod tenants;
