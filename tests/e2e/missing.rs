@@ -11,6 +11,8 @@ use lab::mta::Operator;
 use lab::program::{Profile, root};
 use lab::{EDGE, Host, Lab};
 
+/// How long the log may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 const PAGE: &str = "docs/when-mail-is-missing.md";
 /// The page's source, and the lab's in its place.
 const SOURCE: [&str; 2] = ["198.51.100.7", "198.18.64.77"];
@@ -80,6 +82,8 @@ fn each_command_of_the_page_does_what_it_says() -> Result<()> {
     assert!(edge.command(&lab, &["ban", "add", SOURCE[1]], b"")?.status.success());
     assert!(edge.command(&lab, &["ban", "add", "198.18.64.78"], b"")?.status.success());
     lab.write("edge/bounce.eml", FORGED)?;
+    // The log's thread writes a moment later.
+    edge.process().wait_for_line("bounce 550 reject unproven", PATIENCE)?;
     lab.write("edge/log", json + "\n" + &edge.process().lines().join("\n"))?;
 
     let binary = Edge::prepare(&lab, &settings_in_force(&lab)?, Profile::Dev)?;
