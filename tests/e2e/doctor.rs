@@ -278,7 +278,7 @@ fn keys_descriptors_and_cards_that_will_not_do_are_told_with_the_command_that_he
     // A user without rights hears less, and what it was that could not be told.
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"];
     let program = lab.path("edge/backstop");
-    std::fs::copy(&binary, &program)?;
+    lab::program::copy(&binary, &program)?;
     let found = ask(&lab, Path::new("/run/lab/edge/backstop"), &nobody)?;
     found.insist("directory", "careful", "may not be read by this user")?;
     found.insist("of this process", "careful", "CAP_NET_BIND_SERVICE (listening at a port below 1024)")?;

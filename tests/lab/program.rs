@@ -104,3 +104,14 @@ pub fn root() -> &'static Path {
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
+
+/// Copies a program to where it is to be run. `cp` does it: a file that this process writes is open in each child that
+/// another thread starts at that moment, and a program that is open for writing does not run ("Text file busy").
+///
+/// # Errors
+/// With what `cp` said.
+pub fn copy(program: &Path, to: &Path) -> Result<()> {
+    let output = Command::new("cp").arg(program).arg(to).output().context("cannot run cp")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::mta::Software;
-use crate::program::{Profile, Program};
+use crate::program::{self, Profile, Program};
 use crate::{Host, Lab, Process};
 
 /// Not 22, so that ssh must read its configuration.
@@ -203,8 +203,7 @@ impl Lab {
     pub fn ssh_hosts(&self, hosts: &[(&str, Host, Ipv4Addr)]) -> Result<Vec<SshHost>> {
         std::fs::create_dir_all(self.path("deployer")).context("cannot make the deployer's folder")?;
         keygen(&self.path("deployer/key"))?;
-        std::fs::copy(Program::Service.build(Profile::Dev)?, self.path("deployer/backstop-service"))
-            .context("cannot copy backstop-service")?;
+        program::copy(&Program::Service.build(Profile::Dev)?, &self.path("deployer/backstop-service"))?;
         let mut known = String::new();
         let mut config = format!(
             "Host *\n  User root\n  Port {PORT}\n  IdentityFile /run/lab/deployer/key\n  IdentitiesOnly yes\n  \
@@ -254,7 +253,7 @@ impl Lab {
             executable(&self.path(file(path)))?;
         }
         for command in FALLIBLE {
-            std::fs::copy(self.path(file("fault.sh")), self.path(file(&format!("bin/{command}"))))?;
+            program::copy(&self.path(file("fault.sh")), &self.path(file(&format!("bin/{command}"))))?;
         }
         let mut command = self.command(host, "unshare");
         command
