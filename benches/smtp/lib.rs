@@ -6,13 +6,16 @@
 //! - [`row`]: what is measured, one dialogue each; [`message`]: the messages in them; [`reply`]: how replies are read;
 //! - [`tls`]: how the clients go over to TLS, and resume;
 //! - [`nginx`]: whom nginx's mail proxy asks where mail goes;
+//! - [`held`]: connections that do nothing; [`memory`]: what a server keeps for them;
 //! - [`cpu`]: CPU time of a process and all below it; [`pairs`]: ratios, their median and spread.
 //!
 //! Who is measured, how each is started and what the figures are held against stand in `xtask/src/bench/smtp/`.
 
 pub mod cpu;
 pub mod floor;
+pub mod held;
 pub mod load;
+pub mod memory;
 pub mod message;
 pub mod nginx;
 pub mod pairs;

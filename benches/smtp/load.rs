@@ -54,11 +54,15 @@ pub struct Took {
     pub cpu_secs: f64,
     /// Sessions that were taken up again by TLS tickets.
     pub resumed: u64,
+    /// How long a session took from its connection to its last reply, in microseconds: the median, and what 99 of 100 do
+    /// not exceed.
+    pub micros: [f64; 2],
 }
 
 struct Client {
     socket: OwnedFd,
     tls: Option<Tls>,
+    begun: Instant,
     session: u64,
     dialogue: usize,
     step: usize,
@@ -95,6 +99,7 @@ impl Load {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut clients: Vec<Option<Client>> = Vec::new();
         let (mut begun, mut done, mut secured, mut resumed) = (0, 0, 0, 0);
+        let mut micros = Vec::with_capacity(usize::try_from(self.sessions)?);
         while begun < self.sessions && clients.len() < self.at_once {
             clients.push(Some(self.open(&epoll, begun, clients.len())?));
             begun += 1;
@@ -123,6 +128,7 @@ impl Load {
                         done += 1;
                         secured += u64::from(client.tls.is_some());
                         resumed += u64::from(client.tls.as_ref().is_some_and(Tls::is_resumed));
+                        micros.push(client.begun.elapsed().as_secs_f64() * 1e6);
                         clients[slot] = None;
                         if begun < self.sessions {
                             clients[slot] = Some(self.open(&epoll, begun, slot)?);
@@ -139,12 +145,14 @@ impl Load {
             "only {resumed} of {secured} sessions over TLS were resumed, with {} at once",
             self.at_once
         );
-        Ok(Took { sessions: done, secs: begin.elapsed().as_secs_f64(), cpu_secs, resumed })
+        let (secs, micros) = (begin.elapsed().as_secs_f64(), median_and_p99(&mut micros));
+        Ok(Took { sessions: done, secs, cpu_secs, resumed, micros })
     }
 
     fn open(&self, epoll: &OwnedFd, session: u64, slot: usize) -> Result<Client> {
         let family = if self.target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let begun = Instant::now();
         let socket = socket_with(family, SocketType::STREAM, flags, None).context("cannot make a socket")?;
         if let Some((first, count)) = self.sources {
             let nth = u32::try_from(session % u64::from(count.max(1)))?;
@@ -161,6 +169,7 @@ impl Load {
         Ok(Client {
             socket,
             tls: None,
+            begun,
             session,
             dialogue,
             step: 0,
@@ -170,6 +179,13 @@ impl Load {
             replies: Replies::default(),
         })
     }
+}
+
+/// The middle of some times, and the least of them that 99 of 100 do not exceed; zeros of none.
+fn median_and_p99(times: &mut [f64]) -> [f64; 2] {
+    times.sort_by(f64::total_cmp);
+    let at = |percent: usize| times.get((times.len() * percent).div_ceil(100).max(1) - 1).copied();
+    [at(50), at(99)].map(Option::unwrap_or_default)
 }
 
 impl Client {
@@ -303,6 +319,14 @@ mod tests {
             let took = load(target, 12, row.dialogues()).run().unwrap();
             assert_eq!(took.sessions, 12, "{}", row.name());
         }
+    }
+
+    #[test]
+    fn the_times_of_sessions_are_told_by_their_ranks() {
+        let mut times: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(median_and_p99(&mut times), [100.0, 198.0]);
+        assert_eq!(median_and_p99(&mut [7.0]), [7.0, 7.0]);
+        assert_eq!(median_and_p99(&mut []), [0.0, 0.0]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edge_core::bounce::Kind;
 use edge_core::mailbox::Mailbox;
-use edge_core::policy::Cover;
+use edge_core::policy::{Action, Cover, KindRule};
 use edge_core::{incident, policy, reputation, smtp};
 use ipnet::IpNet;
 
@@ -56,6 +56,14 @@ impl Config {
             },
             kinds: self.kinds.rules(),
         }
+    }
+
+    /// Whether anything may go to the quarantine.
+    pub(super) fn may_quarantine(&self) -> bool {
+        let rules = self.kinds.rules();
+        self.filters.iter().any(|filter| filter.action == Action::Quarantine)
+            || self.policy.overused_in_flood == Action::Quarantine
+            || Kind::ALL.into_iter().any(|kind| rules.of(kind) == KindRule::Quarantine)
     }
 
     /// All mail servers that mail is handed to, either way, each once.

@@ -63,11 +63,20 @@ impl Machine {
     /// How many descriptors `config` may need.
     #[must_use]
     pub fn descriptors_needed(config: &Config) -> u64 {
-        // A session has its client's descriptor and its upstream's; others wait for the next one.
-        let servers = config.servers().len() as u64;
-        let kept = servers.saturating_mul(config.limits.upstream_idle_max as u64);
-        let sessions = (config.limits.sessions_max as u64).saturating_mul(2);
-        sessions.saturating_add(kept).saturating_add(DESCRIPTORS_BESIDES)
+        // Others than those in use wait for the next transaction.
+        let kept = servers(config).saturating_mul(config.limits.upstream_idle_max as u64);
+        let sessions = config.limits.sessions_max as u64;
+        [Self::second_descriptors(config), kept, DESCRIPTORS_BESIDES].into_iter().fold(sessions, u64::saturating_add)
+    }
+
+    /// Sessions that may have a second descriptor, besides their client's: that of an upstream, or of a file.
+    fn second_descriptors(config: &Config) -> u64 {
+        let sessions = config.limits.sessions_max as u64;
+        // A message that goes to the quarantine is a file; no other bound than that of the sessions is on those.
+        if config.may_quarantine() {
+            return sessions;
+        }
+        sessions.min(servers(config).saturating_mul(config.limits.upstream_connections_max as u64))
     }
 
     /// To how many octets held bounces, sessions and tables may grow together.
@@ -86,7 +95,9 @@ impl Machine {
         let sessions = config.limits.sessions_max as u64;
         let descriptors = Self::descriptors_needed(config);
         if descriptors > self.descriptors {
-            let fitting = self.descriptors.saturating_sub(descriptors - 2 * sessions) / 2;
+            // Each session with two: that always fits.
+            let besides = descriptors - sessions - Self::second_descriptors(config);
+            let fitting = self.descriptors.saturating_sub(besides) / 2;
             problem(
                 Level::Error,
                 "limits.sessions_max",
@@ -178,6 +189,10 @@ fn memory_needed(config: &Config) -> u64 {
         (u64::from(in_kernel[1]), SOURCE_BYTES),
     ];
     tables.iter().fold(0, |sum: u64, (entries, bytes)| sum.saturating_add(entries.saturating_mul(*bytes)))
+}
+
+fn servers(config: &Config) -> u64 {
+    config.servers().len() as u64
 }
 
 /// How many connections with TLS there can be at once: clients', and as many to servers.

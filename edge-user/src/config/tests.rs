@@ -355,15 +355,28 @@ fn a_laboratory_may_have_short_bans_and_short_waits() {
 #[test]
 fn what_the_machine_does_not_allow_is_an_error_that_says_what_to_do() {
     let config = config(LEAST);
-    let enough = super::Machine { descriptors: 16_680, memory_bytes: Some(8 << 30) };
+    // A client each, an upstream's connections, those that are kept, and what is besides.
+    let enough = super::Machine { descriptors: 8192 + (500 + 40) + 256, memory_bytes: Some(8 << 30) };
     assert_eq!(enough.problems(&config), []);
     let short = super::Machine { descriptors: 1024, memory_bytes: Some(512 << 20) };
     let problems = short.problems(&config);
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems[0].text.contains("16680 descriptors, and this machine allows 1024"), "{problems:?}");
+    assert!(problems[0].text.contains("8988 descriptors, and this machine allows 1024"), "{problems:?}");
     assert!(problems[0].text.contains("sessions_max to 364"), "{problems:?}");
     let tight = super::Machine { memory_bytes: Some(3 << 29), ..enough };
     assert_eq!(tight.problems(&config)[0].level, Level::Warning);
+}
+
+#[test]
+fn descriptors_are_counted_by_what_a_session_may_have_open() {
+    let needed = |more: &str| super::Machine::descriptors_needed(&config(&(LEAST.to_owned() + more)));
+    assert_eq!(needed(""), 8192 + 500 + 40 + 256);
+    assert_eq!(needed("[limits]\nupstream_connections_max = 9000\n"), 2 * 8192 + 40 + 256, "no more than sessions");
+    // A message on its way into the quarantine is a file, and any session may have one.
+    let filter = "[[filter]]\ncovers = [\"*\"]\naction = \"quarantine\"\n";
+    for more in [filter, "[kinds]\nunknown = \"quarantine\"\n", "[policy]\noverused_in_flood = \"quarantine\"\n"] {
+        assert_eq!(needed(more), 2 * 8192 + 40 + 256, "{more}");
+    }
 }
 
 #[test]

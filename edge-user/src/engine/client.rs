@@ -299,7 +299,8 @@ impl Client {
     /// The client is gone, or takes nothing for `patience`.
     pub(crate) async fn flush(&mut self, patience: Duration) -> io::Result<()> {
         if !self.try_flush()? {
-            timeout(patience, self.stream.write_all(&self.out)).await??;
+            // Rare, but for TLS: so it has its memory only while it lasts.
+            Box::pin(timeout(patience, self.stream.write_all(&self.out))).await??;
             self.out.clear();
         }
         if self.out.capacity() > REPLIES_BYTES_MAX {
@@ -329,22 +330,20 @@ impl Client {
     ///
     /// What the client has sent and nobody will read makes the kernel reset the connection, and a reset may overtake
     /// the last replies: so what comes is read and thrown away, for at most [`LINGER`] and [`LINGER_BYTES_MAX`].
-    pub(crate) async fn close(mut self, patience: Duration) -> Kit {
+    pub(crate) async fn close(&mut self, patience: Duration) {
         if self.flush(patience).await.is_ok() {
             // The client may be gone already: there is nobody left to tell.
-            let _ = timeout(LINGER, self.linger()).await;
+            let _ = Box::pin(timeout(LINGER, self.linger())).await;
         }
-        self.into_kit()
     }
 
     /// The same for a client that said QUIT: it has nothing more to say, and where nothing lies unread nothing can be
     /// reset.
-    pub(crate) async fn close_after_quit(mut self, patience: Duration) -> Kit {
+    pub(crate) async fn close_after_quit(&mut self, patience: Duration) {
         let has_more = !self.input.unread().is_empty() || self.stream.may_have_more();
         if self.flush(patience).await.is_ok() && has_more {
-            let _ = timeout(LINGER, self.linger()).await;
+            let _ = Box::pin(timeout(LINGER, self.linger())).await;
         }
-        self.into_kit()
     }
 
     async fn linger(&mut self) -> io::Result<()> {
@@ -359,7 +358,8 @@ impl Client {
         Ok(())
     }
 
-    fn into_kit(mut self) -> Kit {
+    /// The connection ends here; what is left is the next session's.
+    pub(crate) fn into_kit(mut self) -> Kit {
         if let Some(buffer) = self.input.0.take() {
             self.pool.give_back(buffer);
         }

@@ -10,7 +10,8 @@ use super::seat::{Arrival, Seat};
 use super::socket::Socket;
 use super::stream::Stream;
 use super::upstream::kept::Kept;
-use super::{Edge, inbound, locked, outbound};
+use super::inbound::Inbound;
+use super::{Edge, locked, outbound};
 use crate::telemetry::Direction;
 
 /// Empty seats that are kept for the next sessions; the others are taken away.
@@ -143,7 +144,15 @@ pub(super) async fn sit(mut edge: Arc<Edge>, kept: Arc<Kept>, seats: Seats, seat
         sitting.taken = true;
         let client = Client::new(Stream::clear(Socket::Seated(socket)), peer, ticket, kit);
         match direction {
-            Direction::Inbound => (edge, kit) = inbound::run(edge, client, Arc::clone(&kept)).await,
+            Direction::Inbound => {
+                let mut session = Inbound::new(edge, client, Arc::clone(&kept));
+                session.serve().await;
+                let begun;
+                (edge, kit, begun) = session.into_parts();
+                if let Some(upstream) = begun {
+                    Box::pin(kept.give_back_begun(&edge, upstream)).await;
+                }
+            }
             Direction::Outbound => {
                 // Rare beside the others: so it has its memory only while it lasts.
                 Box::pin(outbound::run(Arc::clone(&edge), client, Arc::clone(&kept))).await;

@@ -113,7 +113,7 @@ impl Inbound {
     /// A piece of the message: the octets `range` of the read buffer.
     pub(super) async fn body(&mut self, range: Range<usize>) {
         if let Some(happening) = self.look_at(range.clone()) {
-            self.tell(happening).await;
+            Box::pin(self.tell(happening)).await;
         }
         let has_credit = self.edge.pool.is_nearly_full() && self.has_credit();
         loop {
@@ -123,18 +123,19 @@ impl Inbound {
                 // Where the room is short, a bounce is held no further than its proof may lie, in one that is real.
                 Order::Hold if message.held.bytes() >= PROOF_BYTES_MAX => {
                     let decision = self.decide(JudgeWhen::TooBigToProve);
-                    self.tell(decision).await;
+                    Box::pin(self.tell(decision)).await;
                 }
                 Order::Hold => {
                     let happening = self.proven_by_record().unwrap_or(Happening::HoldExhausted);
-                    self.tell(happening).await;
+                    Box::pin(self.tell(happening)).await;
                 }
                 Order::Judge(when) => {
                     let decision = self.decide(when);
-                    self.tell(decision).await;
+                    Box::pin(self.tell(decision)).await;
                 }
-                Order::Stream => return self.stream(range).await,
-                Order::KeepPiece => return self.keep_piece(range).await,
+                Order::Stream if self.ends_with(&range) => return,
+                Order::Stream => return Box::pin(self.stream(range)).await,
+                Order::KeepPiece => return Box::pin(self.keep_piece(range)).await,
                 Order::Skip
                 | Order::Nothing
                 | Order::Open { .. }
@@ -255,15 +256,22 @@ impl Inbound {
         }
     }
 
+    /// Whether a piece that streams is the message's last: then it goes out with the final dot.
+    fn ends_with(&mut self, range: &Range<usize>) -> bool {
+        // A piece ends in front of this only where it is the end.
+        let is_last =
+            self.client.input.unread().get(range.len()..).is_some_and(|rest| rest.starts_with(b".\r\n"));
+        let Some(message) = self.message.as_mut().filter(|_| is_last && self.upstream.is_some()) else {
+            return false;
+        };
+        self.edge.metrics.bytes_upstream.add(range.len() as u64);
+        message.last = Some(range.clone());
+        true
+    }
+
     /// Sends a piece to the upstream, straight from the read buffer.
     async fn stream(&mut self, range: Range<usize>) {
         let (Some(message), Some(upstream)) = (&mut self.message, &mut self.upstream) else { return };
-        // A piece ends in front of this only where it is the end.
-        if self.client.input.unread().get(range.len()..).is_some_and(|rest| rest.starts_with(b".\r\n")) {
-            self.edge.metrics.bytes_upstream.add(range.len() as u64);
-            message.last = Some(range);
-            return;
-        }
         let sent = upstream.send(&[&message.front, self.client.input.octets(range.clone())]).await;
         self.edge.metrics.bytes_upstream.add(range.len() as u64);
         message.front = Vec::new();

@@ -8,10 +8,15 @@
 //! - [`patience`]: how long a client may keep its place;
 //! - [`evidence`]: the search for a proof in a bounce;
 //! - [`securing`]: answers STARTTLS;
-//! - [`account`]: what is counted, logged and told to reputation when a message is over.
+//! - [`account`]: what is counted, logged and told to reputation when a message is over;
+//! - [`closing`]: the last word.
+//!
+//! A session that waits for its client is most of what a flood, or a crowd of idle clients, makes the edge keep: so
+//! what only a transaction needs (a message, a way to the upstream) is in boxes that are there only while it lasts.
 
 mod account;
 mod allowance;
+mod closing;
 mod envelope;
 mod evidence;
 mod keeping;
@@ -48,7 +53,7 @@ const ADDED_BYTES_MAX: u64 = (Received::BYTES_MAX + opening::MARK.len()) as u64;
 const NOBODY: Reply = Reply::new(550, Enhanced(5, 1, 1), "No such mailbox here");
 
 /// One session.
-struct Inbound {
+pub(super) struct Inbound {
     edge: Arc<Edge>,
     client: Client,
     session: Session,
@@ -60,7 +65,7 @@ struct Inbound {
     has_spoken: bool,
     transaction: Option<Transaction>,
     /// From 354 until the reply to the final dot.
-    message: Option<Message>,
+    message: Option<Box<Message>>,
     /// Open only as long as a transaction is begun there.
     upstream: Option<Upstream>,
     /// Where its connection comes from and goes to.
@@ -96,43 +101,52 @@ enum Ending {
     Leave,
 }
 
-/// Serves one session.
-pub(super) async fn run(edge: Arc<Edge>, client: Client, kept: Arc<Kept>) -> (Arc<Edge>, Kit) {
-    let (offer, size) = edge.upstreams.offer(Direction::Inbound);
-    let offer = Offer { starttls: edge.acceptor.is_on(), ..offer };
-    let limits = edge.config.session_limits();
-    let session = Session::new(
-        Arc::clone(&edge.hostname),
-        Limits {
-            message_bytes_max: size.map_or(limits.message_bytes_max, |size| {
-                size.saturating_sub(ADDED_BYTES_MAX).min(limits.message_bytes_max)
-            }),
-            ..limits
-        },
-        offer,
-    );
-    let by = Deadline::after(Duration::from_secs(edge.config.limits.client_greet_secs));
-    let patience = Patience::new(&edge.config.limits);
-    let mut inbound = Inbound {
-        edge,
-        client,
-        session,
-        by,
-        patience,
-        has_spoken: false,
-        transaction: None,
-        message: None,
-        upstream: None,
-        kept,
-        doubts: Vec::new(),
-        enough: false,
-    };
-    inbound.session.greet(&mut inbound.client.out);
-    let ending = inbound.converse().await;
-    inbound.close(ending).await
-}
-
 impl Inbound {
+    /// A session begins.
+    pub(super) fn new(edge: Arc<Edge>, client: Client, kept: Arc<Kept>) -> Self {
+        let (offer, size) = edge.upstreams.offer(Direction::Inbound);
+        let offer = Offer { starttls: edge.acceptor.is_on(), ..offer };
+        let limits = edge.config.session_limits();
+        let session = Session::new(
+            Arc::clone(&edge.hostname),
+            Limits {
+                message_bytes_max: size.map_or(limits.message_bytes_max, |size| {
+                    size.saturating_sub(ADDED_BYTES_MAX).min(limits.message_bytes_max)
+                }),
+                ..limits
+            },
+            offer,
+        );
+        let by = Deadline::after(Duration::from_secs(edge.config.limits.client_greet_secs));
+        let patience = Patience::new(&edge.config.limits);
+        Self {
+            edge,
+            client,
+            session,
+            by,
+            patience,
+            has_spoken: false,
+            transaction: None,
+            message: None,
+            upstream: None,
+            kept,
+            doubts: Vec::new(),
+            enough: false,
+        }
+    }
+
+    /// Serves it, to its end.
+    pub(super) async fn serve(&mut self) {
+        self.session.greet(&mut self.client.out);
+        let ending = self.converse().await;
+        self.close(ending).await;
+    }
+
+    /// It is served, and its connection ends: what others can use, with an upstream where a transaction may be begun.
+    pub(super) fn into_parts(self) -> (Arc<Edge>, Kit, Option<Upstream>) {
+        (self.edge, self.client.into_kit(), self.upstream)
+    }
+
     async fn converse(&mut self) -> Ending {
         loop {
             if self.message.is_none() && self.enough {
@@ -186,7 +200,7 @@ impl Inbound {
             }
             Event::End(end) => {
                 self.client.consume(step.consumed);
-                self.end(end).await;
+                Box::pin(self.end(end)).await;
                 self.patience.message_answered();
             }
             Event::Reset => {
@@ -195,7 +209,7 @@ impl Inbound {
             }
             Event::StartTls => {
                 self.client.consume(step.consumed);
-                if let Some(ending) = self.start_tls().await {
+                if let Some(ending) = Box::pin(self.start_tls()).await {
                     return Some(ending);
                 }
             }
@@ -239,38 +253,34 @@ impl Inbound {
     }
 
     async fn rcpt(&mut self, recipient: Result<Recipient, Reply>) {
-        let accepted = match recipient {
-            Err(reply) => Err(reply),
-            Ok(mut recipient) => {
-                if self.has_null_sender() {
-                    recipient.use_tag(&self.edge);
-                }
-                if !self.has_null_sender() || recipient.tag == Tag::Valid {
-                    return self.rcpt_through(recipient).await;
-                }
-                match self.rcpt_of_bounce(&recipient).await {
-                    Ok(()) => Ok(recipient),
-                    Err(reply) => {
-                        self.client.spare = recipient.into_spare();
-                        Err(reply)
-                    }
-                }
-            }
+        let mut recipient = match recipient {
+            Ok(recipient) => recipient,
+            Err(reply) => return self.refuse_rcpt(&reply),
         };
-        let to_nobody = self.has_null_sender() && accepted.as_ref().is_err_and(|reply| *reply == NOBODY);
-        match accepted {
-            Ok(recipient) => {
+        if self.has_null_sender() {
+            recipient.use_tag(&self.edge);
+        }
+        if !self.has_null_sender() || recipient.tag == Tag::Valid {
+            return Box::pin(self.rcpt_through(recipient)).await;
+        }
+        match self.rcpt_of_bounce(&recipient).await {
+            Ok(()) => {
                 if let Some(transaction) = &mut self.transaction {
                     transaction.recipients.push(recipient);
                 }
                 self.session.accept(&mut self.client.out);
             }
             Err(reply) => {
-                self.edge.metrics.recipients_refused.add(1);
-                self.session.refuse(&reply, &mut self.client.out);
+                self.client.spare = recipient.into_spare();
+                self.refuse_rcpt(&reply);
             }
         }
-        if to_nobody {
+    }
+
+    fn refuse_rcpt(&mut self, reply: &Reply) {
+        self.edge.metrics.recipients_refused.add(1);
+        self.session.refuse(reply, &mut self.client.out);
+        if self.has_null_sender() && *reply == NOBODY {
             // Forged senders are often made up: the honest server that bounces to one made no error. It pays as for
             // any bounce that nothing proves.
             self.session.forgive();
@@ -296,10 +306,10 @@ impl Inbound {
             return self.session.refuse(&reply, &mut self.client.out);
         };
         let Some(first) = transaction.recipients.first().filter(|_| transaction.sender.is_null()) else {
-            return self.data_through().await;
+            return Box::pin(self.data_through()).await;
         };
         if first.tag == Tag::Valid {
-            return self.data_through().await;
+            return Box::pin(self.data_through()).await;
         }
         let policy = self.edge.policy();
         // What a trusted forwarder passes on has no tag of ours: it is looked at, and judged at its end.
@@ -318,7 +328,7 @@ impl Inbound {
             self.transaction = None;
             return;
         }
-        self.message = Some(Message::bounce(&self.edge));
+        self.message = Some(Box::new(Message::bounce(&self.edge)));
         self.session.accept(&mut self.client.out);
     }
 
@@ -326,7 +336,7 @@ impl Inbound {
     async fn forget_transaction(&mut self) {
         self.transaction = None;
         if let Some(upstream) = self.upstream.take() {
-            self.kept.give_back_begun(&self.edge, upstream).await;
+            Box::pin(self.kept.give_back_begun(&self.edge, upstream)).await;
         }
     }
 
@@ -342,55 +352,5 @@ impl Inbound {
                 edge.orders.notify_one();
             }
         }
-    }
-
-    async fn close(mut self, ending: Ending) -> (Arc<Edge>, Kit) {
-        self.release_use();
-        match ending {
-            Ending::Silent if !self.has_spoken => self.observe(Conduct::HeldIdle),
-            // However it ends: a moment before the time is up is no better.
-            Ending::Gone | Ending::Said(_) | Ending::Silent if self.held_idle() => {
-                self.observe(Conduct::HeldIdle);
-            }
-            Ending::Gone | Ending::Said(_) | Ending::Silent | Ending::Enough | Ending::Leave => {}
-        }
-        let last_word = match ending {
-            Ending::Gone => None,
-            Ending::Said(cause) => {
-                match cause {
-                    CloseCause::NotSmtp => self.observe(Conduct::NotSmtp),
-                    CloseCause::Quit | CloseCause::TooManyErrors => {}
-                }
-                None
-            }
-            Ending::Silent => Some(Reply::new(421, Enhanced(4, 4, 2), "Silent too long, closing")),
-            Ending::Enough => {
-                self.edge.metrics.refused_budget.add(1);
-                Some(Reply::new(421, Enhanced(4, 7, 0), "Too much from your address, try again later"))
-            }
-            Ending::Leave => Some(Reply::new(421, Enhanced(4, 3, 2), "Closing, try again later")),
-        };
-        if let Some(reply) = last_word {
-            reply.write(&mut self.client.out);
-        }
-        // In a message the connection is dropped: without a final dot nothing is delivered.
-        let upstream = self.upstream.take().filter(|_| self.message.is_none());
-        let patience = self.edge.client_patience().min(Duration::from_secs(10));
-        if self.client.flush(patience).await.is_ok() {
-            self.doubts.drain(..).for_each(Doubt::settle);
-        }
-        let Self { edge, client, kept, .. } = self;
-        let kit = match ending {
-            Ending::Said(CloseCause::Quit) => client.close_after_quit(patience).await,
-            Ending::Said(CloseCause::TooManyErrors | CloseCause::NotSmtp)
-            | Ending::Gone
-            | Ending::Silent
-            | Ending::Enough
-            | Ending::Leave => client.close(patience).await,
-        };
-        if let Some(upstream) = upstream {
-            kept.give_back_begun(&edge, upstream).await;
-        }
-        (edge, kit)
     }
 }

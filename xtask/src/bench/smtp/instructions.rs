@@ -67,6 +67,7 @@ fn collected(place: &Place, row: Row, sessions: u64) -> Result<u64> {
     let mut server = place.start_under(
         Subject::Backstop,
         &["valgrind", "--tool=callgrind", "--callgrind-out-file=/run/lab/bench/callgrind.out"],
+        "",
     )?;
     play(place, Subject::Backstop, row, u64::from(MAILBOXES), AT_ONCE)?;
     play(place, Subject::Backstop, row, sessions, AT_ONCE)?;

@@ -41,6 +41,8 @@ pub(super) enum Subject {
     Floor,
     /// The release's daemon, with its log and all else on, but without XDP.
     Backstop,
+    /// The same once more, with nothing beside what is measured.
+    Calm,
     /// Another build of it (`--against`).
     Other,
     /// HAProxy in TCP mode before the sink: it reads no SMTP.
@@ -61,6 +63,7 @@ impl Subject {
         match self {
             Self::Floor => "floor",
             Self::Backstop => "backstop",
+            Self::Calm => "calm",
             Self::Other => "other",
             Self::HaProxy => "haproxy",
             Self::Nginx => "nginx",
@@ -80,6 +83,7 @@ impl Subject {
             Self::SinkAccepts => at(2615),
             Self::Other => at(2616),
             Self::Postfix => at(2617),
+            Self::Calm => at(2618),
         }
     }
 }
@@ -158,11 +162,16 @@ impl Place {
 
     /// Starts a server.
     pub(super) fn start(&self, subject: Subject) -> Result<Running> {
-        self.start_under(subject, &[])
+        self.start_under(subject, &[], "")
+    }
+
+    /// Backstop with more in its configuration.
+    pub(super) fn start_with(&self, subject: Subject, more: &str) -> Result<Running> {
+        self.start_under(subject, &[], more)
     }
 
     /// The same under another program, as in `valgrind ...`: programs only, no server of a package.
-    pub(super) fn start_under(&self, subject: Subject, outer: &[&str]) -> Result<Running> {
+    pub(super) fn start_under(&self, subject: Subject, outer: &[&str], more: &str) -> Result<Running> {
         let program = |argv: Vec<String>| {
             let argv = [outer.iter().map(ToString::to_string).collect(), argv].concat();
             Ok::<_, anyhow::Error>(Running::Program(self.spawn(subject.name(), self.first_core, &argv)?))
@@ -173,10 +182,12 @@ impl Place {
                 let floor = shown(&self.programs.bench)?;
                 program(vec![floor, "floor".into(), format!("--listen={address}")])?
             }
-            Subject::Backstop => program(self.backstop(subject, &self.programs.backstop)?)?,
+            Subject::Backstop | Subject::Calm => {
+                program(self.backstop(subject, &self.programs.backstop, more)?)?
+            }
             Subject::Other => {
                 let other = self.programs.other.as_ref().context("no other build is named: --against")?;
-                program(self.backstop(subject, other)?)?
+                program(self.backstop(subject, other, more)?)?
             }
             Subject::SinkRefuses => {
                 program(peers::smtp_sink(address, &["-f", "RCPT", "-B", "550 5.1.1 No such mailbox here"])?)?
@@ -257,7 +268,7 @@ impl Place {
     }
 
     /// Its command; its configuration is that of an operator who enforces, its state and keys are new.
-    fn backstop(&self, subject: Subject, program: &Path) -> Result<Vec<String>> {
+    fn backstop(&self, subject: Subject, program: &Path, more: &str) -> Result<Vec<String>> {
         let (name, address, tagged) = (subject.name(), subject.address(), tagged_domain());
         let (program, folder) = (shown(program)?, format!("/run/lab/bench/{name}"));
         let config = format!(
@@ -291,7 +302,7 @@ action = "discard"
 [[filter]]
 covers = ["*"]
 action = "reject"
-"#
+{more}"#
         );
         self.lab.write(format!("bench/{name}/backstop.toml"), config)?;
         let keys = format!("rm -rf {folder}/keys {folder}/state; exec \"$0\" key new --dir {folder}/keys");
