@@ -6,7 +6,7 @@
 //! - [`row`]: what is measured, one dialogue each; [`message`]: the messages in them; [`reply`]: how replies are read;
 //! - [`tls`]: how the clients go over to TLS, and resume;
 //! - [`nginx`]: whom nginx's mail proxy asks where mail goes;
-//! - [`held`]: connections that do nothing; [`memory`]: what a server keeps for them;
+//! - [`held`]: connections that do nothing; [`slow`]: senders of an octet a second; [`memory`]: what servers keep;
 //! - [`cpu`]: CPU time of a process and all below it; [`pairs`]: ratios, their median and spread.
 //!
 //! Who is measured, how each is started and what the figures are held against stand in `xtask/src/bench/smtp/`.
@@ -21,4 +21,5 @@ pub mod nginx;
 pub mod pairs;
 pub mod reply;
 pub mod row;
+pub mod slow;
 pub mod tls;

@@ -66,7 +66,9 @@ impl Machine {
         // Others than those in use wait for the next transaction.
         let kept = servers(config).saturating_mul(config.limits.upstream_idle_max as u64);
         let sessions = config.limits.sessions_max as u64;
-        [Self::second_descriptors(config), kept, DESCRIPTORS_BESIDES].into_iter().fold(sessions, u64::saturating_add)
+        [Self::second_descriptors(config), kept, DESCRIPTORS_BESIDES]
+            .into_iter()
+            .fold(sessions, u64::saturating_add)
     }
 
     /// Sessions that may have a second descriptor, besides their client's: that of an upstream, or of a file.

@@ -371,10 +371,16 @@ fn what_the_machine_does_not_allow_is_an_error_that_says_what_to_do() {
 fn descriptors_are_counted_by_what_a_session_may_have_open() {
     let needed = |more: &str| super::Machine::descriptors_needed(&config(&(LEAST.to_owned() + more)));
     assert_eq!(needed(""), 8192 + 500 + 40 + 256);
-    assert_eq!(needed("[limits]\nupstream_connections_max = 9000\n"), 2 * 8192 + 40 + 256, "no more than sessions");
+    assert_eq!(
+        needed("[limits]\nupstream_connections_max = 9000\n"),
+        2 * 8192 + 40 + 256,
+        "no more than sessions"
+    );
     // A message on its way into the quarantine is a file, and any session may have one.
     let filter = "[[filter]]\ncovers = [\"*\"]\naction = \"quarantine\"\n";
-    for more in [filter, "[kinds]\nunknown = \"quarantine\"\n", "[policy]\noverused_in_flood = \"quarantine\"\n"] {
+    for more in
+        [filter, "[kinds]\nunknown = \"quarantine\"\n", "[policy]\noverused_in_flood = \"quarantine\"\n"]
+    {
         assert_eq!(needed(more), 2 * 8192 + 40 + 256, "{more}");
     }
 }

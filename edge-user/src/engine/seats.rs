@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::client::{Client, Kit};
+use super::inbound::Inbound;
 use super::registry::Leave;
 use super::seat::{Arrival, Seat};
 use super::socket::Socket;
 use super::stream::Stream;
 use super::upstream::kept::Kept;
-use super::inbound::Inbound;
 use super::{Edge, locked, outbound};
 use crate::telemetry::Direction;
 

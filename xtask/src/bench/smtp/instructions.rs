@@ -25,7 +25,7 @@ const END: Duration = Duration::from_secs(60);
 /// Counts, and prints.
 pub(super) fn run(place: &Place, options: &Options, tell: &impl Fn(&str)) -> Result<ExitCode> {
     ensure_program("valgrind")?;
-    let rows = if options.only.is_empty() { vec![Row::RefusedRcpt] } else { options.only.clone() };
+    let rows = if options.only.is_empty() { vec![Row::RefusedRcpt] } else { options.rows() };
     let mut recorded = Recorded::read()?;
     let mut all_hold = true;
     for row in rows {

@@ -5,11 +5,14 @@
 //! by turns, pair after pair, forward and backward, so that whatever else the machine does hits all alike. What counts is
 //! the median of the pairs' ratios. `benches/README.md` says more.
 
+mod beside;
+mod idle;
 mod instructions;
 mod measure;
 mod peers;
 mod plan;
 mod recorded;
+mod slow;
 mod subject;
 mod table;
 mod trace;
@@ -23,6 +26,7 @@ use bench_smtp::row::Row;
 use clap::Args;
 use lab::program::{Profile, Program};
 
+use self::beside::Beside;
 use self::measure::{Measured, measure};
 use self::subject::{Place, Programs};
 
@@ -30,8 +34,8 @@ use self::subject::{Place, Programs};
 #[derive(Args)]
 pub(crate) struct Options {
     /// Only these rows.
-    #[arg(long, value_parser = row)]
-    only: Vec<Row>,
+    #[arg(long, value_parser = chosen)]
+    only: Vec<Chosen>,
     /// End with one JSON object instead of the table.
     #[arg(long)]
     json: bool,
@@ -44,6 +48,9 @@ pub(crate) struct Options {
     /// Sessions at once, instead of the row's own number.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
     at_once: Option<u32>,
+    /// Connections beside the active session, instead of the row's own number: idle or slow ones.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
+    connections: Option<u32>,
     /// Leave out Debian's servers, and the goals that are held against them.
     #[arg(long)]
     without_peers: bool,
@@ -64,13 +71,34 @@ pub(crate) struct Options {
     dev: bool,
 }
 
-fn row(name: &str) -> Result<Row, String> {
-    Row::named(name).ok_or_else(|| format!("one of {}", Row::ALL.map(Row::name).join(", ")))
+/// A row that was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Chosen {
+    /// What a session costs.
+    Cost(Row),
+    /// What is beside it.
+    Beside(Beside),
+}
+
+fn chosen(name: &str) -> Result<Chosen, String> {
+    let beside = Beside::ALL.into_iter().find(|row| row.name() == name);
+    Row::named(name).map(Chosen::Cost).or(beside.map(Chosen::Beside)).ok_or_else(|| {
+        let names = Row::ALL.map(Row::name).into_iter().chain(Beside::ALL.map(Beside::name));
+        format!("one of {}", names.collect::<Vec<_>>().join(", "))
+    })
 }
 
 impl Options {
     fn rows(&self) -> Vec<Row> {
-        Row::ALL.into_iter().filter(|row| self.only.is_empty() || self.only.contains(row)).collect()
+        Row::ALL.into_iter().filter(|row| self.wants(Chosen::Cost(*row))).collect()
+    }
+
+    fn beside(&self) -> impl Iterator<Item = Beside> {
+        Beside::ALL.into_iter().filter(|row| self.wants(Chosen::Beside(*row)))
+    }
+
+    fn wants(&self, row: Chosen) -> bool {
+        self.only.is_empty() || self.only.contains(&row)
     }
 }
 
@@ -104,13 +132,18 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for row in options.rows() {
         measured.extend(measure(&place, row, options, &tell).with_context(|| row.name().to_owned())?);
     }
+    let mut beside = Vec::new();
+    for row in options.beside() {
+        beside.push(row.measure(&place, options, &tell).with_context(|| row.name().to_owned())?);
+    }
     let rows = table::rows(&measured);
     if options.json {
-        println!("{}", serde_json::to_string(&table::Object { bench: "smtp", rows: &rows })?);
+        println!("{}", serde_json::to_string(&table::Object::new(&rows, &beside))?);
     } else {
-        print!("{}", table::render(&rows, place.cores()));
+        print!("{}{}", table::render(&rows, place.cores()), beside::render(&beside));
     }
-    let missed: Vec<_> = rows.iter().filter(|row| row.met == Some(false)).map(|row| row.row).collect();
+    let of_cost = rows.iter().filter(|row| row.met == Some(false)).map(|row| row.row);
+    let missed: Vec<_> = of_cost.chain(beside.iter().filter(|row| !row.met).map(|row| row.row)).collect();
     for row in &missed {
         eprintln!("missed: {row}");
     }

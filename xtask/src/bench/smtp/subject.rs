@@ -10,7 +10,7 @@ use bench_smtp::row::{DISCARDED, DOMAIN, Row, tagged_domain};
 use bench_smtp::tls::NAME;
 use lab::mta::MailServer;
 use lab::{Host, Lab, Process};
-use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 /// How long a server may take until it listens.
@@ -24,7 +24,10 @@ const NGINX_ASKS: SocketAddr = at(2601);
 /// The sessions' source addresses: as many as a flood has, so that none is over its budget.
 pub(super) const SOURCE_FIRST: &str = "10.64.0.0";
 pub(super) const SOURCES: u32 = 4096;
-const SOURCES_NET: &str = "10.64.0.0/16";
+/// Those of slow senders, so many that none of them is known when it is sent away.
+pub(super) const SLOW_FIRST: &str = "10.65.0.0";
+pub(super) const SLOW_SOURCES: u32 = 3 << 16;
+const SOURCES_NET: &str = "10.64.0.0/14";
 
 /// The certificate that all servers have, and its key.
 pub(super) const CHAIN: &str = "/run/lab/bench/chain.pem";
@@ -204,6 +207,16 @@ impl Place {
         };
         self.wait_until_listening(subject.name(), address).with_context(|| self.log(subject, &running))?;
         Ok(running)
+    }
+
+    /// Does something in the place, on the load's core; what it starts is there too.
+    pub(super) fn on_last_core<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let mut last = CpuSet::new();
+        last.set(self.last_core)?;
+        self.lab.in_host(Host::Edge, || {
+            sched_setaffinity(Pid::from_raw(0), &last)?;
+            work()
+        })
     }
 
     /// The load's command, on its core.

@@ -7,6 +7,7 @@ use bench_smtp::pairs::Spread;
 use bench_smtp::row::Row;
 use serde::Serialize;
 
+use super::beside::Figures;
 use super::measure::{Measured, costs};
 use super::subject::Subject;
 
@@ -14,7 +15,23 @@ use super::subject::Subject;
 #[derive(Serialize)]
 pub(super) struct Object<'a> {
     pub(super) bench: &'static str,
-    pub(super) rows: &'a [Line],
+    pub(super) rows: Vec<Any<'a>>,
+}
+
+/// A row of either kind.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Any<'a> {
+    Cost(&'a Line),
+    Beside(&'a Figures),
+}
+
+impl<'a> Object<'a> {
+    /// Of all that was measured.
+    pub(super) fn new(rows: &'a [Line], beside: &'a [Figures]) -> Self {
+        let rows = rows.iter().map(Any::Cost).chain(beside.iter().map(Any::Beside)).collect();
+        Self { bench: "smtp", rows }
+    }
 }
 
 /// One server in one row.
@@ -83,6 +100,9 @@ fn line(one: &Measured, all: &[Measured]) -> Option<Line> {
 /// The table for eyes.
 pub(super) fn render(lines: &[Line], cores: (usize, usize)) -> String {
     let mut text = String::new();
+    if lines.is_empty() {
+        return text;
+    }
     let _ = writeln!(
         text,
         "CPU ms a session (= CPU s / 1000), user and system; the server alone on core {}, load and sink on core {}",
@@ -157,7 +177,7 @@ mod tests {
     #[test]
     fn the_object_has_what_scripts_ask_for() {
         let lines = rows(&[measured(Subject::Floor, &[1.0]), measured(Subject::Backstop, &[1.1])]);
-        let json = serde_json::to_value(Object { bench: "smtp", rows: &lines }).unwrap();
+        let json = serde_json::to_value(Object::new(&lines, &[])).unwrap();
         assert_eq!(json["rows"][1]["subject"], "backstop");
         assert_eq!(json["rows"][1]["goal"], "<= 1.2 floor");
         assert_eq!(json["rows"][1]["met"], true);
