@@ -9,7 +9,19 @@ use serde_json::Value;
 fn bench(arguments: &[&str]) -> Output {
     let xtask = Program::Xtask.build(Profile::Dev).unwrap();
     let mut command = Command::new(xtask);
-    command.args(["bench", "smtp", "--dev", "--json", "--sessions", "10", "--at-once", "4"]).args(arguments);
+    command.args([
+        "bench",
+        "smtp",
+        "--dev",
+        "--json",
+        "--sessions",
+        "10",
+        "--at-once",
+        "4",
+        "--connections",
+        "80",
+    ]);
+    command.args(arguments);
     command.output().unwrap()
 }
 
@@ -38,7 +50,14 @@ fn every_server_of_every_row_answers_as_it_must() {
     for subject in ["backstop", "nginx"] {
         assert!(measured.contains(&("tls_4k", subject)), "{subject} is missing in tls_4k: {measured:?}");
     }
-    for row in &rows {
+    let (beside, rows): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row["connections"].is_number());
+    let names: Vec<_> = beside.iter().map(|row| row["row"].as_str().unwrap()).collect();
+    assert_eq!(names, ["idle_clear", "idle_tls", "slow"]);
+    for row in beside {
+        assert!(row["met"].is_boolean() && row["median"]["alone_us"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["connections"].as_u64().unwrap() > 0, "{row}");
+    }
+    for row in rows {
         assert!(row["value"].as_f64().unwrap() > 0.0 && row["load"].as_f64().unwrap() > 0.0, "{row}");
         let is_ours = row["subject"] == "backstop";
         assert_eq!((row["goal"].is_string(), row["met"].is_boolean()), (is_ours, is_ours), "{row}");

@@ -40,6 +40,8 @@ pub(crate) enum Read {
     Leave,
     /// The session is to end now.
     Abort,
+    /// The session is to end now, for others to have room.
+    MakeRoom,
 }
 
 /// The read buffer, where there is one: a silent session has none.
@@ -107,7 +109,7 @@ pub(crate) struct Client {
     pub(crate) input: Input,
     /// Replies not yet written.
     pub(crate) out: Vec<u8>,
-    ticket: Ticket,
+    pub(crate) ticket: Ticket,
     /// For the next recipient.
     pub(crate) spare: Spare,
     alarm: Alarm,
@@ -228,6 +230,7 @@ impl Client {
     fn is_to_leave(&self, at_border: bool) -> Option<Read> {
         match self.ticket.leave() {
             Leave::Now => Some(Read::Abort),
+            Leave::MakeRoom => Some(Read::MakeRoom),
             Leave::AtBorder if at_border => Some(Read::Leave),
             Leave::AtBorder | Leave::Stay => None,
         }

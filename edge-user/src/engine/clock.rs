@@ -56,6 +56,22 @@ impl Deadline {
     }
 }
 
+/// A moment that others are counted from, where they must fit into a number that several threads see.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Epoch(Instant);
+
+impl Epoch {
+    /// This one.
+    pub(crate) fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Milliseconds from then to `deadline`.
+    pub(crate) fn millis_to(self, deadline: Deadline) -> u64 {
+        u64::try_from(deadline.0.saturating_duration_since(self.0).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 /// The one timer of a task that waits again and again, mostly for less than it would wait.
 ///
 /// It is not set anew for each wait: it fires when the earliest wait that it was set for would have ended, and only then

@@ -13,10 +13,14 @@ use edge_core::source::Source;
 use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
+use super::clock::{Deadline, Epoch};
 use super::locked;
-use super::seat::Seat;
+use super::seat::{Seat, Wait};
 use super::stripes::{STRIPES, Stripes};
 use crate::telemetry::Direction;
+
+/// The share of the places, one in so many, that is kept free as long as others can make room.
+const SPARE_PLACES: usize = 16;
 
 /// Lists of a source's sessions that a stripe keeps for the next source: no list is allocated for each.
 const SPARE_LISTS_MAX: usize = 64;
@@ -27,6 +31,8 @@ const SPARE_LISTS_MAX: usize = 64;
 pub(crate) enum Leave {
     /// Go on.
     Stay,
+    /// End now, for others to have room; who has credit may stay.
+    MakeRoom,
     /// End at the next command border.
     AtBorder,
     /// End now.
@@ -35,7 +41,7 @@ pub(crate) enum Leave {
 
 impl Leave {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 3] = [Self::Stay, Self::AtBorder, Self::Now];
+    pub(crate) const ALL: [Self; 4] = [Self::Stay, Self::MakeRoom, Self::AtBorder, Self::Now];
 }
 
 /// Why there is no place for a session.
@@ -59,6 +65,8 @@ pub struct Registry {
     /// How many wait for a source's last session to end, and what they wait with.
     awaited: AtomicUsize,
     emptied: Notify,
+    /// What waits are counted from.
+    epoch: Epoch,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +89,7 @@ impl Registry {
             sessions_per_source_max,
             awaited: AtomicUsize::new(0),
             emptied: Notify::new(),
+            epoch: Epoch::now(),
         })
     }
 
@@ -97,10 +106,7 @@ impl Registry {
         direction: Direction,
         seat: &Arc<Seat>,
     ) -> Result<Ticket, NoPlace> {
-        let places = match direction {
-            Direction::Inbound => self.sessions_max - self.outbound_reserved,
-            Direction::Outbound => self.sessions_max,
-        };
+        let places = self.places(direction);
         let one_more = |sessions: usize| (sessions < places).then_some(sessions + 1);
         if self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
             return Err(NoPlace::Full);
@@ -118,6 +124,24 @@ impl Registry {
         seat.begin();
         seats.push(Arc::clone(seat));
         Ok(Ticket { registry: Arc::clone(self), source, seat: Arc::clone(seat) })
+    }
+
+    /// Whether so few places are left for sessions of this direction that others should make room.
+    pub(crate) fn is_crowded(&self, direction: Direction) -> bool {
+        let places = self.places(direction);
+        self.sessions() + (places / SPARE_PLACES).max(1) >= places
+    }
+
+    fn places(&self, direction: Direction) -> usize {
+        match direction {
+            Direction::Inbound => self.sessions_max - self.outbound_reserved,
+            Direction::Outbound => self.sessions_max,
+        }
+    }
+
+    /// A moment as [`Wait::ends`] counts it.
+    pub(crate) fn millis(&self, deadline: Deadline) -> u64 {
+        self.epoch.millis_to(deadline)
     }
 
     /// Asks all sessions of a source to leave. Whether there are any.
@@ -191,6 +215,21 @@ pub(crate) struct Ticket {
 impl Ticket {
     pub(crate) fn leave(&self) -> Leave {
         self.seat.leave()
+    }
+
+    /// The session waits for its client, who has until `ends` to get anything done; meanwhile it may be asked to make room.
+    pub(crate) fn waits(&self, ends: Deadline, holds: bool) {
+        self.seat.set_wait(Some(Wait { ends: self.registry.millis(ends), holds }));
+    }
+
+    /// It waits no more.
+    pub(crate) fn waits_no_more(&self) {
+        self.seat.set_wait(None);
+    }
+
+    /// It was asked to make room, and need not.
+    pub(crate) fn stays(&self) {
+        self.seat.spare();
     }
 }
 

@@ -6,7 +6,7 @@
 //! rare word from elsewhere that a session is to leave.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -31,6 +31,28 @@ pub(super) struct Arrival {
     pub(super) ticket: Ticket,
 }
 
+/// A session waits for its client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Wait {
+    /// When all the time is used up that the client has: milliseconds of the registry's own epoch. Of all sessions, the one
+    /// with the least got the least done in the longest wait.
+    pub(super) ends: u64,
+    /// What came of a message is held meanwhile.
+    pub(super) holds: bool,
+}
+
+impl Wait {
+    const NONE: u64 = u64::MAX;
+
+    fn number(self) -> u64 {
+        self.ends << 1 | u64::from(self.holds)
+    }
+
+    fn from_number(number: u64) -> Option<Self> {
+        (number != Self::NONE).then_some(Self { ends: number >> 1, holds: number & 1 == 1 })
+    }
+}
+
 /// One seat.
 #[derive(Debug)]
 pub(crate) struct Seat {
@@ -39,6 +61,8 @@ pub(crate) struct Seat {
     /// What the socket may do, as far as is known. Wrong at most for the better: a try says so.
     ready: AtomicU8,
     leave: AtomicU8,
+    /// How its session waits for its client: [`Wait`] as a number.
+    wait: AtomicU64,
     waits: Mutex<Waits>,
 }
 
@@ -55,6 +79,7 @@ impl Seat {
             number,
             ready: AtomicU8::new(0),
             leave: AtomicU8::new(Leave::Stay as u8),
+            wait: AtomicU64::new(Wait::NONE),
             waits: Mutex::default(),
         })
     }
@@ -67,6 +92,7 @@ impl Seat {
     pub(super) fn begin(&self) {
         self.ready.store(0, Ordering::Relaxed);
         self.leave.store(Leave::Stay as u8, Ordering::Release);
+        self.wait.store(Wait::NONE, Ordering::Relaxed);
     }
 
     /// Brings a connection; its task serves it.
@@ -96,6 +122,22 @@ impl Seat {
     /// What the session that sits here is asked to do.
     pub(crate) fn leave(&self) -> Leave {
         Leave::ALL[usize::from(self.leave.load(Ordering::Acquire))]
+    }
+
+    /// How the session waits for its client: what it may be sent away from.
+    pub(super) fn wait(&self) -> Option<Wait> {
+        Wait::from_number(self.wait.load(Ordering::Relaxed))
+    }
+
+    /// The session waits for its client; or does not.
+    pub(super) fn set_wait(&self, wait: Option<Wait>) {
+        self.wait.store(wait.map_or(Wait::NONE, Wait::number), Ordering::Relaxed);
+    }
+
+    /// The session may stay after all, unless it was asked for more meanwhile.
+    pub(super) fn spare(&self) {
+        let (crowded, stay) = (Leave::MakeRoom as u8, Leave::Stay as u8);
+        let _ = self.leave.compare_exchange(crowded, stay, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Asks the session to leave; what it was asked before it is asked still.
@@ -182,6 +224,24 @@ mod tests {
         assert_eq!(seat.leave(), Leave::Now);
         seat.begin();
         assert_eq!(seat.leave(), Leave::Stay, "the next session is not asked");
+    }
+
+    #[test]
+    fn a_wait_is_known_until_it_ends_and_who_is_spared_stays() {
+        let seat = Seat::new(0);
+        assert_eq!(seat.wait(), None);
+        for wait in [Wait { ends: 0, holds: false }, Wait { ends: 600_000, holds: true }] {
+            seat.set_wait(Some(wait));
+            assert_eq!(seat.wait(), Some(wait));
+        }
+        seat.set_wait(None);
+        assert_eq!(seat.wait(), None);
+        seat.ask(Leave::MakeRoom);
+        seat.spare();
+        assert_eq!(seat.leave(), Leave::Stay);
+        seat.ask(Leave::AtBorder);
+        seat.spare();
+        assert_eq!(seat.leave(), Leave::AtBorder, "it was asked by another");
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::telemetry::Direction;
 /// Empty seats that are kept for the next sessions; the others are taken away.
 const EMPTY_SEATS_MAX: usize = 256;
 
+/// Seats among which a slow one is looked for, so that a full house costs each newcomer the same, and little.
+const LOOKS: usize = 16;
+
 /// The seats of one worker. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seats {
@@ -34,6 +37,8 @@ struct State {
     empty: Vec<Arc<Seat>>,
     /// Seats that are taken.
     taken: usize,
+    /// Where the next look for a slow one begins.
+    looked_at: usize,
 }
 
 /// A seat that was taken for a session.
@@ -66,6 +71,22 @@ impl Seats {
         let mut state = locked(&self.state);
         state.taken -= 1;
         state.empty.push(seat);
+    }
+
+    /// Of a few seats, others each time, the one whose session got least done in the longest wait, if that ends before
+    /// `before`. `holding`: only one that holds something of a message.
+    pub(super) fn slowest(&self, before: u64, holding: bool) -> Option<Arc<Seat>> {
+        let mut state = locked(&self.state);
+        let State { all, looked_at, .. } = &mut *state;
+        let looks = LOOKS.min(all.len());
+        let from = std::mem::replace(looked_at, (*looked_at + looks) % all.len().max(1));
+        let seats = all.iter().cycle().skip(from).take(looks).flatten();
+        seats
+            .filter(|seat| seat.leave() == Leave::Stay)
+            .filter_map(|seat| Some((seat.wait()?, seat)))
+            .filter(|(wait, _)| wait.ends < before && (wait.holds || !holding))
+            .min_by_key(|(wait, _)| wait.ends)
+            .map(|(_, seat)| Arc::clone(seat))
     }
 
     /// The epoll set has news of these seats: number, and whether it is readable, writable, at its end.
@@ -169,6 +190,8 @@ pub(super) async fn sit(mut edge: Arc<Edge>, kept: Arc<Kept>, seats: Seats, seat
 mod tests {
     use super::*;
 
+    use crate::engine::seat::Wait;
+
     fn number(taken: &Taken) -> (usize, bool) {
         match taken {
             Taken::Empty(seat) => (seat.number(), false),
@@ -184,6 +207,31 @@ mod tests {
         let (Taken::New(seat) | Taken::Empty(seat)) = first;
         seats.give_back(seat);
         assert_eq!(number(&seats.take()), (0, false));
+    }
+
+    #[test]
+    fn the_longest_wait_among_a_few_is_found_and_others_are_looked_at_next() {
+        let seats = Seats::default();
+        let taken: Vec<_> = (0..LOOKS as u64 + 2)
+            .map(|number| {
+                let (Taken::New(seat) | Taken::Empty(seat)) = seats.take();
+                seat.set_wait(Some(Wait { ends: 1000 - number, holds: number % 2 == 0 }));
+                seat
+            })
+            .collect();
+        let found = |before, holding| seats.slowest(before, holding).map(|seat| seat.number());
+        // Each time the look goes on where the last one ended: the last two, and the first fourteen.
+        assert_eq!(found(1000, false), Some(LOOKS - 1));
+        assert_eq!(found(1000, false), Some(LOOKS + 1));
+        assert_eq!(found(1000 - LOOKS as u64 - 1, false), None, "none waits that long");
+        taken.iter().for_each(|seat| seat.set_wait(None));
+        taken[6].set_wait(Some(Wait { ends: 7, holds: true }));
+        taken[7].set_wait(Some(Wait { ends: 5, holds: false }));
+        let twice = |holding| found(1000, holding).or_else(|| found(1000, holding));
+        assert_eq!((twice(true), twice(false)), (Some(6), Some(7)));
+        taken[7].ask(Leave::MakeRoom);
+        assert_eq!(twice(false), Some(6), "the other one was asked already");
+        assert_eq!(Seats::default().slowest(9, false).map(|seat| seat.number()), None);
     }
 
     #[test]

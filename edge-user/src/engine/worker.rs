@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::Edge;
+use super::clock::Deadline;
 use super::listeners::Listeners;
 use super::liveness::Answering;
 use super::reactor::Reactor;
@@ -35,6 +36,8 @@ use crate::telemetry::{Direction, Event, Level, shard};
 pub(crate) const DRAIN: Duration = Duration::from_secs(20);
 /// How long to wait before accepting again after the kernel refused (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Who made the edge wait for less than this in all, since its last message, is not slow.
+const SLOW: Duration = Duration::from_secs(1);
 /// Connections that are accepted at once; then the sessions that are there have their turn.
 const ACCEPT_BATCH: usize = 64;
 /// Listeners are known to the epoll set by the numbers from here on; seats by those below.
@@ -260,6 +263,8 @@ impl Worker {
                 }
             }
         }
+        self.make_room(direction);
+        let edge = &self.edge;
         let seat = match self.seats.take() {
             Taken::Empty(seat) => seat,
             Taken::New(seat) => {
@@ -287,6 +292,24 @@ impl Worker {
                 drop(ticket);
                 self.seats.give_back(seat);
             }
+        }
+    }
+
+    /// Where places or memory run short, the session that got least done in the longest wait makes room. One for each
+    /// that comes: so those who come find room, and who gets on with it is not sent away.
+    fn make_room(&self, direction: Direction) {
+        let edge = &self.edge;
+        let is_short = edge.pool.is_nearly_full();
+        let holding = !edge.registry.is_crowded(direction);
+        if holding && !is_short {
+            return;
+        }
+        let limits = &edge.config.limits;
+        // One that waits for its client since just now has all its time but this.
+        let most = Duration::from_secs(limits.progress_secs).saturating_sub(SLOW);
+        let before = edge.registry.millis(Deadline::after(most));
+        if let Some(seat) = self.seats.slowest(before, holding) {
+            seat.ask(Leave::MakeRoom);
         }
     }
 

@@ -88,6 +88,8 @@ metrics! {
     refused_blocked,
     /// Connections answered 421: no slot free.
     refused_full,
+    /// Sessions that were ended for others to have room: they had got least done in the longest wait.
+    evicted,
     /// Connections to the outbound listener from outside the configured networks.
     refused_outsiders,
     /// Outgoing messages from networks that many share, refused for want of a tenant's secret.

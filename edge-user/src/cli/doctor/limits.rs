@@ -76,7 +76,7 @@ mod tests {
         for (descriptors, memory_bytes, expected) in [
             (100_000, Some(needed * 4), [Good, Good]),
             (u64::MAX, Some(needed * 4), [Good, Good]),
-            (2000, Some(needed * 4), [Bad, Good]),
+            (1500, Some(needed * 4), [Bad, Good]),
             (100_000, Some(needed + 1), [Good, Careful]),
             (100_000, Some(needed - 1), [Good, Bad]),
             (100_000, None, [Good, Careful]),

@@ -15,10 +15,15 @@ impl Inbound {
         match ending {
             Ending::Silent if !self.has_spoken => self.observe(Conduct::HeldIdle),
             // However it ends: a moment before the time is up is no better.
-            Ending::Gone | Ending::Said(_) | Ending::Silent if self.held_idle() => {
+            Ending::Gone | Ending::Said(_) | Ending::Silent | Ending::Crowded if self.held_idle() => {
                 self.observe(Conduct::HeldIdle);
             }
-            Ending::Gone | Ending::Said(_) | Ending::Silent | Ending::Enough | Ending::Leave => {}
+            Ending::Gone
+            | Ending::Said(_)
+            | Ending::Silent
+            | Ending::Crowded
+            | Ending::Enough
+            | Ending::Leave => {}
         }
         let last_word = match ending {
             Ending::Gone => None,
@@ -30,6 +35,10 @@ impl Inbound {
                 None
             }
             Ending::Silent => Some(Reply::new(421, Enhanced(4, 4, 2), "Silent too long, closing")),
+            Ending::Crowded => {
+                self.edge.metrics.evicted.add(1);
+                Some(Reply::new(421, Enhanced(4, 3, 2), "Too slow while others wait, try again later"))
+            }
             Ending::Enough => {
                 self.edge.metrics.refused_budget.add(1);
                 Some(Reply::new(421, Enhanced(4, 7, 0), "Too much from your address, try again later"))
@@ -52,6 +61,7 @@ impl Inbound {
             Ending::Said(CloseCause::TooManyErrors | CloseCause::NotSmtp)
             | Ending::Gone
             | Ending::Silent
+            | Ending::Crowded
             | Ending::Enough
             | Ending::Leave => self.client.close(patience).await,
         }

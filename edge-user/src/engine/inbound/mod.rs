@@ -95,6 +95,8 @@ enum Ending {
     Said(CloseCause),
     /// The client was silent too long, or got nothing done for too long.
     Silent,
+    /// It waited longest for its client, and others need the room.
+    Crowded,
     /// Its source is over a budget or banned.
     Enough,
     /// The source is being banned, or the edge stops.

@@ -93,7 +93,9 @@ impl Inbound {
             return Some(Ending::Silent);
         }
         let by = Deadline::after(self.patience.left);
+        self.client.ticket.waits(by, self.message.as_ref().is_some_and(|message| message.held.bytes() > 0));
         let read = self.read(patience).await;
+        self.client.ticket.waits_no_more();
         self.patience.waited(by.left());
         self.edge.metrics.bytes_in.add(self.client.take_bytes_in());
         match read {
@@ -101,6 +103,11 @@ impl Inbound {
             Read::Closed => Some(Ending::Gone),
             Read::TimedOut => Some(Ending::Silent),
             Read::Leave | Read::Abort => Some(Ending::Leave),
+            Read::MakeRoom if self.has_credit() => {
+                self.client.ticket.stays();
+                None
+            }
+            Read::MakeRoom => Some(Ending::Crowded),
         }
     }
 

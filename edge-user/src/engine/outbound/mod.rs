@@ -225,7 +225,8 @@ impl Outbound {
             Read::More => None,
             Read::Closed => Some(Ending::Done),
             Read::TimedOut => Some(Ending::Silent),
-            Read::Leave | Read::Abort => Some(Ending::Leave),
+            // None is asked to make room: the operator's own.
+            Read::Leave | Read::Abort | Read::MakeRoom => Some(Ending::Leave),
         }
     }
 

@@ -5,6 +5,7 @@ mod blocks;
 mod bounces;
 mod certificates;
 mod chaos;
+mod crowded;
 mod failover;
 mod forwarders;
 mod health;
