@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::reply::{Replies, shown};
-use crate::row::DOMAIN;
+use crate::tls::NAME;
 
 /// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,7 +77,7 @@ impl Held {
         say(&mut socket, EHLO, 250)?;
         let Some(tls) = &self.tls else { return Ok(socket) };
         say(&mut socket, b"STARTTLS\r\n", 220)?;
-        let client = ClientConnection::new(Arc::clone(tls), ServerName::try_from(DOMAIN)?)?;
+        let client = ClientConnection::new(Arc::clone(tls), ServerName::try_from(NAME)?)?;
         let mut stream = StreamOwned::new(client, socket);
         say(&mut stream, EHLO, 250)?;
         // Nothing more is said on it: its keys are not needed.

@@ -5,15 +5,15 @@
 //! has without any counts nowhere.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bench_smtp::held::Held;
 use bench_smtp::memory::{self, Memory};
-use bench_smtp::row::{DOMAIN, Row};
-use lab::Host;
+use bench_smtp::row::Row;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::Options;
 use super::beside::{Beside, Figures, Sessions, Turns};
@@ -41,18 +41,15 @@ pub(super) fn measure(
 ) -> Result<Figures> {
     let connections = options.connections.map_or(CONNECTIONS, |count| count as usize);
     let is_tls = row == Beside::IdleTls;
-    let mut config = limits(connections);
-    let tls = is_tls.then(|| certificate(place)).transpose()?;
-    if let Some((chain, key, _)) = &tls {
-        config.push_str(&format!("[[tls.certificate]]\nchain = \"{chain}\"\nkey = \"{key}\"\n"));
-    }
+    let config = limits(connections);
+    let tls = is_tls.then(|| clients(place)).transpose()?;
     let (mut server, mut calm) =
         (place.start_with(Subject::Backstop, &config)?, place.start_with(Subject::Calm, &config)?);
     let sessions = Sessions { row: Row::RefusedRcpt, each: options.sessions.unwrap_or(SESSIONS), at_once: 1 };
     sessions.warm_up(place)?;
     let pid = server.pid();
     let sources = (SOURCE_FIRST.parse().context("an address")?, SOURCES);
-    let mut held = Held::new(Subject::Backstop.address(), sources, tls.map(|(_, _, client)| client));
+    let mut held = Held::new(Subject::Backstop.address(), sources, tls);
     let mut steps: Vec<(usize, Memory)> = Vec::new();
     for count in [connections / 4, connections / 2, connections] {
         tell(&format!("{}: {count} idle connections", row.name()));
@@ -124,45 +121,15 @@ fn limits(connections: usize) -> String {
     )
 }
 
-/// A certificate of its own for the domain, its key, and clients that know it.
-fn certificate(place: &Place) -> Result<(String, String, Arc<rustls::ClientConfig>)> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject as _;
-    let (chain, key) = ("/run/lab/bench/chain.pem".to_owned(), "/run/lab/bench/key.pem".to_owned());
-    let name = format!("/CN={DOMAIN}");
-    let names = format!("subjectAltName=DNS:{DOMAIN}");
-    let made = place.lab.run(
-        Host::Edge,
-        &[
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "30",
-            "-subj",
-            &name,
-            "-addext",
-            &names,
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-keyout",
-            &key,
-            "-out",
-            &chain,
-        ],
-    )?;
-    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
-    let file = place.lab.path(Path::new("bench/chain.pem"));
+/// Clients that know the servers' certificate; none takes up a session of another.
+fn clients(place: &Place) -> Result<Arc<rustls::ClientConfig>> {
+    let file = place.lab.path("bench/chain.pem");
     let certificate = CertificateDer::from_pem_file(&file).with_context(|| file.display().to_string())?;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate)?;
-    let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    Ok((chain, key, Arc::new(client)))
+    let mut clients = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    clients.resumption = rustls::client::Resumption::disabled();
+    Ok(Arc::new(clients))
 }
 
 #[cfg(test)]
