@@ -13,7 +13,7 @@ const TASK_BYTES_MAX: usize = 2432;
 #[tokio::test]
 async fn the_task_of_an_idle_session_is_small() {
     let lab = Lab::new(Script::default()).await;
-    let kept = Kept::new(&lab.edge.config.limits, 1);
+    let kept = Kept::new(&lab.edge, 1);
     let task = sit(Arc::clone(&lab.edge), kept, Seats::default(), Seat::new(0));
     let bytes = size_of_val(&task);
     assert!(bytes <= TASK_BYTES_MAX, "{bytes} octets: what only a transaction needs belongs into a box");
