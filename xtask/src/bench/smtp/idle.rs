@@ -113,11 +113,12 @@ fn slope(steps: &[(usize, Memory)], of: impl Fn(&Memory) -> u64) -> Option<f64> 
     Some((of(greatest) as f64 - of(least) as f64) / connections as f64)
 }
 
-/// Places for all of them and for the active ones, and time enough to measure: what is looked at is memory.
+/// Places for all of them and for the active ones, more than a sixteenth besides, so that none has to make room; and time
+/// enough to measure: what is looked at is memory.
 fn limits(connections: usize) -> String {
     format!(
         "[limits]\nsessions_max = {}\nclient_idle_secs = 3600\nclient_greet_secs = 600\nprogress_secs = 7200\n",
-        connections + 500
+        connections + connections / 12 + 500
     )
 }
 
