@@ -178,21 +178,15 @@ impl Client {
         self.input.0 = Some(buffer);
     }
 
-    /// Waits for more octets, at most for `patience`. At a command border it also ends when the session is to leave;
+    /// Waits for more octets, at most until `by`. At a command border it also ends when the session is to leave;
     /// in a body only when it is to abort. `held` is what the message being read holds in the buffer.
-    pub(crate) async fn read(
-        &mut self,
-        patience: Duration,
-        at_border: bool,
-        held: Option<&mut Held>,
-    ) -> Read {
+    pub(crate) async fn read(&mut self, by: Deadline, at_border: bool, held: Option<&mut Held>) -> Read {
         let streams = held.as_ref().is_some_and(|held| held.bytes() == 0);
         self.make_room(held);
         let large = streams && self.overflows;
         if large {
             self.grow();
         }
-        let by = Deadline::after(patience);
         loop {
             if let Some(read) = self.is_to_leave(at_border) {
                 return read;

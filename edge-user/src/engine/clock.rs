@@ -50,6 +50,16 @@ impl Deadline {
         Self(Instant::now() + patience)
     }
 
+    /// `patience` from a moment on.
+    pub(crate) fn from(since: Since, patience: Duration) -> Self {
+        Self(since.0 + patience)
+    }
+
+    /// How long it was at a moment until then; zero when it was past.
+    pub(crate) fn left_at(self, since: Since) -> Duration {
+        self.0.saturating_duration_since(since.0)
+    }
+
     /// How long until then; zero when it is past.
     pub(crate) fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())

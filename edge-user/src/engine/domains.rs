@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use edge_core::bounce::{Reading, read};
 use edge_core::mailbox::Mailbox;
+use foldhash::fast::RandomState;
 
 use crate::config::{Config, Servers};
 
@@ -16,7 +17,7 @@ pub(super) struct Route(usize);
 /// The operator's domains, by their names as lowercase A-labels.
 #[derive(Debug)]
 pub(crate) struct Domains {
-    routes: HashMap<String, Route>,
+    routes: HashMap<String, Route, RandomState>,
     /// The mail servers of each route: each list once.
     servers: Vec<Servers>,
     /// Domains that one of the operator's lies in, of two labels or more.

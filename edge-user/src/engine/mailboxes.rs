@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use edge_core::mailbox::Mailbox;
 use edge_core::time::UnixMillis;
+use foldhash::fast::RandomState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -74,7 +75,7 @@ struct Question {
 
 #[derive(Debug)]
 struct Cache {
-    known: HashMap<Mailbox, (Existence, UnixMillis)>,
+    known: HashMap<Mailbox, (Existence, UnixMillis), RandomState>,
     /// In the order they were first learnt: the oldest make room.
     order: VecDeque<Mailbox>,
     entries_max: usize,
@@ -134,8 +135,11 @@ impl Mailboxes {
     pub(super) fn new(entries_max: usize, domains: &Domains) -> Self {
         let stripes = 1_usize << (entries_max / ENTRIES_MIN).clamp(1, STRIPES).ilog2();
         let entries_max = entries_max / stripes;
-        let cache =
-            Stripes::new(stripes, |_| Cache { known: HashMap::new(), order: VecDeque::new(), entries_max });
+        let cache = Stripes::new(stripes, |_| Cache {
+            known: HashMap::default(),
+            order: VecDeque::new(),
+            entries_max,
+        });
         let prober = |address| {
             let (questions, waiting) = mpsc::channel(WAITING_MAX);
             (address, Prober { questions, waiting: Mutex::new(Some(waiting)) })
@@ -299,7 +303,7 @@ mod tests {
     use super::*;
 
     fn cache(entries_max: usize) -> Cache {
-        Cache { known: HashMap::new(), order: VecDeque::new(), entries_max }
+        Cache { known: HashMap::default(), order: VecDeque::new(), entries_max }
     }
 
     fn mailbox(text: &str) -> Mailbox {

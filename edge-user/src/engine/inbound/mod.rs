@@ -57,8 +57,9 @@ pub(super) struct Inbound {
     edge: Arc<Edge>,
     client: Client,
     session: Session,
-    /// By when the next whole command, or piece of a message, must have come: a trickle of octets does not move it.
-    by: Deadline,
+    /// By when the next whole command, or piece of a message, must have come: a trickle of octets does not move it. `None`:
+    /// `client_idle_secs` from when it is next waited for.
+    by: Option<Deadline>,
     /// How much longer it may stay without getting anything done.
     patience: Patience,
     /// A whole command has come.
@@ -119,7 +120,7 @@ impl Inbound {
             },
             offer,
         );
-        let by = Deadline::after(Duration::from_secs(edge.config.limits.client_greet_secs));
+        let by = Some(Deadline::after(Duration::from_secs(edge.config.limits.client_greet_secs)));
         let patience = Patience::new(&edge.config.limits);
         Self {
             edge,
@@ -218,7 +219,7 @@ impl Inbound {
             Event::Answered => self.client.consume(step.consumed),
         }
         self.has_spoken = true;
-        self.by = Deadline::after(self.edge.client_patience());
+        self.by = None;
         None
     }
 

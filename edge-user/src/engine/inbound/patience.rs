@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Ending, Inbound};
 use crate::config::Limits;
 use crate::engine::client::Read;
-use crate::engine::clock::Deadline;
+use crate::engine::clock::{Deadline, Since};
 use crate::engine::doubt::Doubt;
 
 /// A client's time.
@@ -87,16 +87,20 @@ impl Inbound {
         if self.flush().await.is_err() {
             return Some(Ending::Gone);
         }
-        let patience = self.by.left().min(self.patience.left);
+        // One look at the clock before a wait, and one behind it: there are many waits.
+        let now = Since::now();
+        let idle = self.edge.client_patience();
+        let by = *self.by.get_or_insert_with(|| Deadline::from(now, idle));
+        let patience = by.left_at(now).min(self.patience.left);
         // Octets that lie there already would come through a wait of no length.
         if patience.is_zero() {
             return Some(Ending::Silent);
         }
-        let by = Deadline::after(self.patience.left);
-        self.client.ticket.waits(by, self.message.as_ref().is_some_and(|message| message.held.bytes() > 0));
-        let read = self.read(patience).await;
+        let holds = self.message.as_ref().is_some_and(|message| message.held.bytes() > 0);
+        self.client.ticket.waits(Deadline::from(now, self.patience.left), holds);
+        let read = self.read(Deadline::from(now, patience)).await;
         self.client.ticket.waits_no_more();
-        self.patience.waited(by.left());
+        self.patience.waited(self.patience.left.saturating_sub(now.passed()));
         self.edge.metrics.bytes_in.add(self.client.take_bytes_in());
         match read {
             Read::More => None,
@@ -111,9 +115,9 @@ impl Inbound {
         }
     }
 
-    async fn read(&mut self, patience: Duration) -> Read {
+    async fn read(&mut self, by: Deadline) -> Read {
         let border = self.message.is_none();
         let held = self.message.as_mut().map(|message| &mut message.held);
-        self.client.read(patience, border, held).await
+        self.client.read(by, border, held).await
     }
 }

@@ -219,7 +219,7 @@ impl Outbound {
         let patience = self.greet_by.map_or(self.edge.client_patience(), Deadline::left);
         // A session in a transaction is not at a border: the client may finish what it began.
         let border = self.message.is_none();
-        let read = self.client.read(patience, border, None).await;
+        let read = self.client.read(Deadline::after(patience), border, None).await;
         self.edge.metrics.bytes_in.add(self.client.take_bytes_in());
         match read {
             Read::More => None,
