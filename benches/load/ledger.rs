@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +56,9 @@ pub struct Record {
 }
 
 impl Record {
-    fn latency_us(&self) -> Option<u64> {
+    /// From its first try to its end, in microseconds.
+    #[must_use]
+    pub fn latency_us(&self) -> Option<u64> {
         Some(self.done_us?.saturating_sub(self.first_try_us?))
     }
 }
@@ -85,12 +87,13 @@ impl Backoff {
 /// All messages of one run.
 #[derive(Debug)]
 pub struct Ledger {
+    began: Duration,
     records: Mutex<Vec<Record>>,
     sent_away: Mutex<BTreeMap<IpAddr, u64>>,
 }
 
 impl Ledger {
-    /// One record for each planned message, in the plan's order.
+    /// One record for each planned message, in the plan's order. It begins now.
     #[must_use]
     pub fn new(seed: u64, planned: &[Planned]) -> Self {
         let record = |message: &Planned| Record {
@@ -106,7 +109,11 @@ impl Ledger {
             first_try_us: None,
             done_us: None,
         };
-        Self { records: Mutex::new(planned.iter().map(record).collect()), sent_away: Mutex::default() }
+        Self {
+            began: unix_time(),
+            records: Mutex::new(planned.iter().map(record).collect()),
+            sent_away: Mutex::default(),
+        }
     }
 
     /// Enters a try of message `index` that began and ended at these times. Some: try again after so long.
@@ -199,7 +206,8 @@ impl Ledger {
             took_ms: millis(took),
         };
         let sent_away = self.sent_away.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Report { amounts: amounts.clone(), summary, messages, sent_away, bots }
+        let began_unix_us = micros(self.began);
+        Report { amounts: amounts.clone(), began_unix_us, summary, messages, sent_away, bots }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Record>> {
@@ -212,6 +220,8 @@ impl Ledger {
 pub struct Report {
     /// What was asked for.
     pub amounts: Amounts,
+    /// When it began, in microseconds since 1970, to compare with what others wrote down.
+    pub began_unix_us: u64,
     /// The sums.
     pub summary: Summary,
     /// Every message.
@@ -221,6 +231,12 @@ pub struct Report {
     pub sent_away: BTreeMap<IpAddr, u64>,
     /// Every bot.
     pub bots: Vec<BotRecord>,
+}
+
+/// The time since 1970.
+#[must_use]
+pub fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn micros(time: Duration) -> u64 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use load::ledger::{Backoff, Report};
+use load::ledger::{Backoff, Report, unix_time};
 use load::mass::Settings;
 use load::plan::{Amounts, Sources};
 use load::smtp::Patience;
@@ -69,6 +69,9 @@ struct Common {
     /// When everything is given up, in seconds.
     #[arg(long, default_value_t = 240.0)]
     deadline_secs: f64,
+    /// When it begins, in milliseconds since 1970, so that several begin together. Without: at once.
+    #[arg(long)]
+    begin_at: Option<u64>,
     /// File for the whole ledger.
     #[arg(long)]
     ledger: Option<PathBuf>,
@@ -135,10 +138,12 @@ fn main() -> anyhow::Result<()> {
     let (report, ledger) = match cli.command {
         Command::Mass(mass) => {
             let settings = mass.settings()?;
+            mass.common.wait_for_begin();
             (runtime.block_on(mass::run(settings, |line| eprintln!("{line}")))?, mass.common.ledger)
         }
         Command::Feed(feed) => {
             let settings = feed.common.settings(&Extent::default())?;
+            feed.common.wait_for_begin();
             (runtime.block_on(feed::run(settings, feed.count, &feed.far_domain))?, feed.common.ledger)
         }
     };
@@ -196,6 +201,11 @@ impl Mass {
 }
 
 impl Common {
+    fn wait_for_begin(&self) {
+        let begin = Duration::from_millis(self.begin_at.unwrap_or_default());
+        std::thread::sleep(begin.saturating_sub(unix_time()));
+    }
+
     fn settings(&self, extent: &Extent) -> anyhow::Result<Settings> {
         let seconds = |value: f64| Duration::try_from_secs_f64(value).context("a time in seconds");
         let nobody = Sources { first: self.bots_first, count: 0 };

@@ -108,9 +108,9 @@ pub async fn run(settings: Settings, mut progress: impl FnMut(&str)) -> anyhow::
     );
     let Settings { amounts, deadline, .. } = settings.clone();
     let planned = plan::plan(&amounts, settings.reflectors, settings.hosts);
-    let ledger = Rc::new(Ledger::new(amounts.seed, &planned));
     let post = Rc::new(Post::new(&settings, planned.clone(), "unused.invalid"));
     let syn_retries_before = syn_retries();
+    let ledger = Rc::new(Ledger::new(amounts.seed, &planned));
     let begin = Instant::now();
     let local = LocalSet::new();
     let (bots, knocks) = local

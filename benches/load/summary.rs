@@ -129,7 +129,9 @@ pub struct Latency {
 }
 
 impl Latency {
-    pub(crate) fn of(mut micros: Vec<u64>) -> Self {
+    /// Of times in microseconds.
+    #[must_use]
+    pub fn of(mut micros: Vec<u64>) -> Self {
         micros.sort_unstable();
         let millis = |percent| percentile(&micros, percent) as f64 / 1000.0;
         Self { count: micros.len() as u64, p50: millis(50), p99: millis(99), max: millis(100) }

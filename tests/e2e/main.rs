@@ -1,6 +1,7 @@
 //! End to end: real mail servers and Backstop in the lab. Needs root and what `cargo xtask setup` installs; without
 //! them these tests fail and say so.
 
+mod bench_flood;
 mod bench_smtp;
 mod command_line;
 mod crash;

@@ -74,6 +74,8 @@ pub struct Lab {
     place: Place,
     /// `unshare`, the parent of the lab's PID 1; absent where the lab was made by another process.
     owned: Option<Child>,
+    /// What starts what is started from here on.
+    through: Vec<String>,
 }
 
 /// Where a lab is: enough to find it again from another process ([`Lab::attach`]).
@@ -110,7 +112,7 @@ impl Lab {
     #[must_use]
     pub fn attach(name: &str, place: &Place) -> Option<Self> {
         let there = start_time(Pid::from_raw(place.init)) == Some(place.started);
-        there.then(|| Self { name: name.to_owned(), place: place.clone(), owned: None })
+        there.then(|| Self { name: name.to_owned(), place: place.clone(), owned: None, through: Vec::new() })
     }
 
     fn make(name: &str, mode: &str, stdin: Stdio) -> Result<Self> {
@@ -136,7 +138,7 @@ impl Lab {
                     process::first_child(process::pid_of(unshare.id())).context("the lab's PID 1 is gone")?;
                 let started = start_time(init).context("the lab's PID 1 is gone")?;
                 let place = Place { init: init.as_raw(), started, hosts };
-                let lab = Self { name: name.to_owned(), place, owned: Some(unshare) };
+                let lab = Self { name: name.to_owned(), place, owned: Some(unshare), through: Vec::new() };
                 lab.join()?;
                 Ok(lab)
             }
@@ -163,6 +165,11 @@ impl Lab {
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "ip in {}: {complaint}\nof\n{batch}", host.name());
         Ok(())
+    }
+
+    /// Starts everything from here on through a program that becomes it, as `taskset` and `nice` do.
+    pub fn start_through(&mut self, argv: &[&str]) {
+        self.through = argv.iter().map(ToString::to_string).collect();
     }
 
     /// The lab's name, for messages.
@@ -196,7 +203,9 @@ impl Lab {
     pub fn command(&self, host: Host, program: &str) -> Command {
         let holder = format!("/proc/{}/root/proc/{}", self.place.init, self.place.hosts[host as usize]);
         let namespace = |kind: &str| format!("--{kind}={holder}/ns/{}", short(kind));
-        let mut command = Command::new("nsenter");
+        let mut argv = self.through.iter().map(String::as_str).chain(["nsenter"]);
+        let mut command = Command::new(argv.next().unwrap_or("nsenter"));
+        command.args(argv);
         command
             .args([namespace("net"), namespace("uts"), namespace("pid"), namespace("mount")])
             // The root as the lab has it: a mount namespace's own is another where all this runs in a chroot.

@@ -16,11 +16,11 @@ impl Maildir {
         Self { folder }
     }
 
-    /// Every message in it, in the order of their file names.
+    /// The files of its messages, in the order of their names.
     ///
     /// # Errors
-    /// When a file cannot be read.
-    pub fn messages(&self) -> Result<Vec<String>> {
+    /// When a folder cannot be listed.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for part in ["new", "cur"] {
             let folder = self.folder.join(part);
@@ -34,7 +34,15 @@ impl Maildir {
             }
         }
         files.sort();
-        files
+        Ok(files)
+    }
+
+    /// Every message in it, in the order of their file names.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn messages(&self) -> Result<Vec<String>> {
+        self.files()?
             .iter()
             .map(|file| {
                 let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;

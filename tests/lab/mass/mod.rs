@@ -21,11 +21,11 @@ use crate::program::{Profile, Program};
 use crate::{EDGE, Host, Lab};
 
 /// Where the forged bounces of the load come from: consecutive addresses of the lab's Internet.
-const REFLECTORS_FIRST: u32 = 1;
+pub const REFLECTORS_FIRST: u32 = 1;
 /// Where honest mail comes from.
-const HOSTS_FIRST: u32 = 0x0801;
+pub const HOSTS_FIRST: u32 = 0x0801;
 /// Where the bots are.
-const BOTS_FIRST: u32 = 0x1001;
+pub const BOTS_FIRST: u32 = 0x1001;
 /// The real server among the reflectors.
 const REAL_REFLECTOR: Far = Far { software: Software::Postfix };
 /// How long the last bounces of the real server and the last deliveries of the upstream may take.
@@ -85,6 +85,40 @@ impl Default for Amounts {
             wave_every_secs: 14,
             deadline_secs: 180,
         }
+    }
+}
+
+impl Amounts {
+    /// The load generator's arguments for when and to whom.
+    #[must_use]
+    pub fn schedule(&self) -> Vec<String> {
+        let Self { seed, waves, wave_every_secs, before_secs, deadline_secs, .. } = self;
+        vec![
+            format!("--seed={seed}"),
+            format!("--waves={waves}"),
+            format!("--wave-every-secs={wave_every_secs}"),
+            format!("--before-secs={before_secs}"),
+            format!("--deadline-secs={deadline_secs}"),
+            format!("--recipients={}", recipients().join(",")),
+            format!("--bots-first={}", crate::client(BOTS_FIRST)),
+        ]
+    }
+
+    /// Its further arguments for `mass`: what comes from where.
+    #[must_use]
+    pub fn load(&self, target: SocketAddr) -> Vec<String> {
+        vec![
+            format!("--target={target}"),
+            format!("--wave-secs={}", self.wave_secs),
+            format!("--reflectors={}", self.reflectors),
+            format!("--reflectors-first={}", crate::client(REFLECTORS_FIRST)),
+            format!("--hosts-first={}", crate::client(HOSTS_FIRST)),
+            format!("--bots={}", self.bots),
+            format!("--knocks-per-sec={}", self.knocks_per_sec),
+            format!("--forged={}", self.forged),
+            format!("--honest={}", self.honest),
+            format!("--honest-before={}", self.honest_before),
+        ]
     }
 }
 
@@ -191,31 +225,12 @@ impl Mass {
         let binary = Program::Load.build(self.profile)?;
         let binary = binary.to_str().context("the target folder's path is not UTF-8")?;
         self.sign_originals()?;
-        let Amounts { seed, waves, wave_secs, wave_every_secs, before_secs, deadline_secs, .. } =
-            self.amounts;
-        let common = [
-            format!("--seed={seed}"),
-            format!("--waves={waves}"),
-            format!("--wave-every-secs={wave_every_secs}"),
-            format!("--before-secs={before_secs}"),
-            format!("--deadline-secs={deadline_secs}"),
-            format!("--recipients={}", recipients().join(",")),
-            format!("--bots-first={}", crate::client(BOTS_FIRST)),
-        ];
-        let mass = [
-            format!("--target={}", SocketAddr::from((EDGE, 25))),
-            format!("--wave-secs={wave_secs}"),
-            format!("--reflectors={}", self.amounts.reflectors),
-            format!("--reflectors-first={}", crate::client(REFLECTORS_FIRST)),
-            format!("--hosts-first={}", crate::client(HOSTS_FIRST)),
-            format!("--bots={}", self.amounts.bots),
-            format!("--knocks-per-sec={}", self.amounts.knocks_per_sec),
-            format!("--forged={}", self.amounts.forged),
-            format!("--honest={}", self.amounts.honest),
-            format!("--honest-before={}", self.amounts.honest_before),
+        let common = self.amounts.schedule();
+        let mut mass = self.amounts.load((EDGE, 25).into());
+        mass.extend([
             "--real-bounces=/run/lab/load/originals".to_owned(),
             "--ledger=/run/lab/load/mass.json".to_owned(),
-        ];
+        ]);
         let start = |name: &str, command: &str, own: &[String]| {
             let arguments = common.iter().chain(own).map(String::as_str);
             let argv: Vec<_> = [binary, command].into_iter().chain(arguments).collect();
@@ -239,21 +254,11 @@ impl Mass {
 
     /// The file of originals that real bounces return, signed by the edge's own command.
     fn sign_originals(&self) -> Result<()> {
-        let mut lines = String::new();
-        let recipients = recipients();
-        for number in 0..self.amounts.real_bounces {
-            let sender = &recipients[number as usize % recipients.len()];
-            let original = format!(
-                "From: <{sender}>\r\nTo: <nobody-{number}@far.example>\r\nSubject: our letter {number}\r\n\
-                 Message-ID: <our-{number}@example.jp>\r\nDate: Tue, 24 Nov 2026 20:31:00 +0000\r\n\r\nHello.\r\n"
-            );
-            let signed = self.edge.sign(&self.lab, sender, &original)?;
-            let signed = signed.replace("\r\n", "\n");
-            let header = signed.split("\n\n").next().unwrap_or_default();
-            ensure!(header.contains("Backstop-Token: bs1."), "no token in what was signed:\n{signed}");
-            let line = serde_json::json!({ "recipient": sender, "header": header });
-            let _ = writeln!(lines, "{line}");
-        }
+        let lines = originals(self.amounts.real_bounces, |sender, original| {
+            let signed = self.edge.sign(&self.lab, sender, original)?;
+            ensure!(signed.contains("Backstop-Token: bs1."), "no token in what was signed:\n{signed}");
+            Ok(signed)
+        })?;
         self.lab.write("load/originals", lines)
     }
 
@@ -359,4 +364,26 @@ impl Mass {
 #[must_use]
 pub fn recipients() -> Vec<String> {
     vec!["alice@example.jp".to_owned(), "bob@example.jp".to_owned()]
+}
+
+/// The originals that so many real bounces return, as the load reads them; `sign` is what the operator's server makes of
+/// each on its way out.
+///
+/// # Errors
+/// When one cannot be signed.
+pub fn originals(count: u32, sign: impl Fn(&str, &str) -> Result<String>) -> Result<String> {
+    let mut lines = String::new();
+    let recipients = recipients();
+    for number in 0..count {
+        let sender = &recipients[number as usize % recipients.len()];
+        let original = format!(
+            "From: <{sender}>\r\nTo: <nobody-{number}@far.example>\r\nSubject: our letter {number}\r\n\
+             Message-ID: <our-{number}@example.jp>\r\nDate: Tue, 24 Nov 2026 20:31:00 +0000\r\n\r\nHello.\r\n"
+        );
+        let signed = sign(sender, &original)?.replace("\r\n", "\n");
+        let header = signed.split("\n\n").next().unwrap_or_default();
+        let line = serde_json::json!({ "recipient": sender, "header": header });
+        let _ = writeln!(lines, "{line}");
+    }
+    Ok(lines)
 }

@@ -44,6 +44,10 @@ pub struct Operator {
     /// Where the certificates lie with which it offers STARTTLS: `mail.pem`, and `self.pem` at [`REINJECTION`]; each with
     /// its `.key`.
     pub tls: Option<String>,
+    /// Whether postscreen(8) stands before port 25.
+    pub postscreen: bool,
+    /// Settings of `main.cf` that are to be others than the lab's.
+    pub settings: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Operator {
@@ -58,6 +62,8 @@ impl Default for Operator {
             srs: false,
             behind_edge: true,
             tls: None,
+            postscreen: false,
+            settings: Vec::new(),
         }
     }
 }
@@ -97,7 +103,8 @@ virtual_uid_maps = static:7101
 virtual_gid_maps = static:7101
 transport_maps = texthash:/etc/postfix/transport
 virtual_alias_maps = texthash:/etc/postfix/virtual
-{routes}{tls}",
+{routes}{tls}{postscreen}",
+            postscreen = if self.postscreen { POSTSCREEN } else { "" },
             tls = self.tls.as_ref().map_or(String::new(), |folder| starttls(folder)),
             routes = if self.srs {
                 format!(
@@ -111,6 +118,7 @@ virtual_alias_maps = texthash:/etc/postfix/virtual
             first = self.domains.first().map_or("example.jp", String::as_str),
             domains = self.domains.join(" "),
         );
+        let main = self.settings.iter().fold(main, |main, (name, value)| with_setting(&main, name, value));
         let filter = if self.behind_edge {
             format!(" -o content_filter=smtp:[{}]:{}", CONTENT_FILTER.ip(), CONTENT_FILTER.port())
         } else {
@@ -138,6 +146,9 @@ virtual_alias_maps = texthash:/etc/postfix/virtual
         instance.etc.push(("postfix/mailboxes", mailboxes));
         instance.etc.push(("postfix/transport", transport));
         instance.etc.push(("postfix/virtual", aliases));
+        if self.postscreen {
+            instance.replace_in_master(SMTPD, POSTSCREEN_SERVICES);
+        }
         if self.srs {
             let domain = self.domains.first().map_or("example.jp", String::as_str);
             let passed_on = format!("/@{}$/ DUNNO\n/@/ smtp:[127.0.0.1]:10027\n", domain.replace('.', "\\."));
@@ -149,6 +160,35 @@ virtual_alias_maps = texthash:/etc/postfix/virtual
         instance.prepare = mail + &instance.prepare;
         instance
     }
+}
+
+impl Instance {
+    /// Puts other services in the place of one, in `master.cf`.
+    fn replace_in_master(&mut self, service: &str, by: &str) {
+        if let Some((_, master)) = self.etc.iter_mut().find(|(path, _)| *path == "postfix/master.cf") {
+            *master = master.replacen(service, by, 1);
+        }
+    }
+}
+
+/// Port 25 as Debian has it.
+const SMTPD: &str = "smtp inet n - n - - smtpd";
+
+/// postscreen(8) as its README has it, without blocklists: they need a DNS. Who speaks before the greeting is refused; who
+/// waits for it once is let through for a day.
+const POSTSCREEN: &str = "postscreen_access_list = permit_mynetworks
+postscreen_greet_action = enforce
+postscreen_cache_map = btree:$data_directory/postscreen_cache
+";
+const POSTSCREEN_SERVICES: &str = "smtp inet n - n - 1 postscreen
+smtpd pass - - n - - smtpd
+dnsblog unix - - n - 0 dnsblog
+tlsproxy unix - - n - 0 tlsproxy";
+
+/// `main.cf` with a setting in the place of its own. (Not twice: each program would log that, postlogd to itself.)
+fn with_setting(main: &str, name: &str, value: &str) -> String {
+    let others = main.lines().filter(|line| line.split(" =").next() != Some(name));
+    others.chain([format!("{name} = {value}").as_str()]).flat_map(|line| [line, "\n"]).collect()
 }
 
 /// STARTTLS as a server, told in `Received`.
@@ -296,3 +336,14 @@ scache unix - - n - 1 scache
 tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_stands_once() {
+        let main = with_setting("biff = no\nin_flow_delay = 0\n", "in_flow_delay", "1s");
+        assert_eq!(main, "biff = no\nin_flow_delay = 1s\n");
+    }
+}

@@ -7,6 +7,8 @@
 
 mod table;
 
+pub(crate) use self::table::number;
+
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 

@@ -66,7 +66,7 @@ fn seconds(millis: u64) -> f64 {
 }
 
 /// With a comma at each thousand.
-fn number(value: u64) -> String {
+pub(crate) fn number(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::peers;
+use crate::bench::cores;
 use anyhow::{Context, Result, bail, ensure};
 use bench_smtp::row::{DISCARDED, DOMAIN, Row, tagged_domain};
 use bench_smtp::tls::NAME;
 use lab::mta::MailServer;
 use lab::{Host, Lab, Process};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 
 /// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(30);
@@ -136,7 +135,7 @@ impl Running {
 impl Place {
     /// A lab with the sink, and with an answer for nginx.
     pub(super) fn up(programs: Programs) -> Result<Self> {
-        let (first_core, last_core) = cores()?;
+        let (first_core, last_core) = cores::first_and_last()?;
         let lab = Lab::up("bench-smtp")?;
         let sources = lab.run(Host::Edge, &["ip", "route", "add", "local", SOURCES_NET, "dev", "lo"])?;
         ensure!(sources.status.success(), "ip route: {}", String::from_utf8_lossy(&sources.stderr));
@@ -211,10 +210,8 @@ impl Place {
 
     /// Does something in the place, on the load's core; what it starts is there too.
     pub(super) fn on_last_core<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let mut last = CpuSet::new();
-        last.set(self.last_core)?;
         self.lab.in_host(Host::Edge, || {
-            sched_setaffinity(Pid::from_raw(0), &last)?;
+            cores::hold_this_thread_to(self.last_core)?;
             work()
         })
     }
@@ -341,14 +338,6 @@ fn certify(lab: &Lab) -> Result<()> {
 
 fn pinned(core: usize) -> Vec<String> {
     vec!["taskset".into(), "-c".into(), core.to_string()]
-}
-
-/// The first and the last core that this process may use: the same one where there is only one.
-fn cores() -> Result<(usize, usize)> {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).context("the cores of this process")?;
-    let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
-    let first = cores.next().context("no core at all")?;
-    Ok((first, cores.next_back().unwrap_or(first)))
 }
 
 /// A path that a command line can hold.
