@@ -8,6 +8,10 @@ use edge_core::smtp::{CloseCause, Enhanced, Reply};
 use super::{Ending, Inbound};
 use crate::engine::doubt::Doubt;
 
+/// How long a client has to read the last word; and where its place is wanted.
+const GOODBYE: Duration = Duration::from_secs(10);
+const GOODBYE_CROWDED: Duration = Duration::from_millis(500);
+
 impl Inbound {
     /// Says the last word, and ends the connection.
     pub(super) async fn close(&mut self, ending: Ending) {
@@ -52,16 +56,21 @@ impl Inbound {
         if self.message.take().is_some() {
             self.upstream = None;
         }
-        let patience = self.edge.client_patience().min(Duration::from_secs(10));
+        let most = match ending {
+            Ending::Crowded => GOODBYE_CROWDED,
+            Ending::Gone | Ending::Said(_) | Ending::Silent | Ending::Enough | Ending::Leave => GOODBYE,
+        };
+        let patience = self.edge.client_patience().min(most);
         if self.client.flush(patience).await.is_ok() {
             self.doubts.drain(..).for_each(Doubt::settle);
         }
         match ending {
             Ending::Said(CloseCause::Quit) => self.client.close_after_quit(patience).await,
+            // Its place is wanted at once: it is not waited for any more.
+            Ending::Crowded => {}
             Ending::Said(CloseCause::TooManyErrors | CloseCause::NotSmtp)
             | Ending::Gone
             | Ending::Silent
-            | Ending::Crowded
             | Ending::Enough
             | Ending::Leave => self.client.close(patience).await,
         }
