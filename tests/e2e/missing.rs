@@ -233,8 +233,8 @@ fn every_reason_and_only_replies_of_ours_stand_in_the_page() -> Result<()> {
     there.extend(words_of("edge-user/core/src/message/fate.rs", "Refusal")?);
     assert_eq!(told, there);
 
-    let sources = ["engine/inbound/mod.rs", "engine/inbound/envelope.rs", "engine/passing.rs"];
-    let sources = sources.map(|path| read(&format!("edge-user/src/{path}")));
+    let sources = ["closing.rs", "envelope.rs", "mod.rs", "../passing.rs"];
+    let sources = sources.map(|path| read(&format!("edge-user/src/engine/inbound/{path}")));
     let sources: String = sources.into_iter().collect::<Result<_>>()?;
     for reply in first_cells(&page, "reply")? {
         let [code, enhanced, words] = reply.splitn(3, ' ').collect::<Vec<_>>()[..] else {
