@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::client::{Client, Stage};
@@ -21,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 const SLOW_SENDERS: u32 = 4;
 const SLOW_STEPS: u32 = 10;
 const SLOW_STEP: Duration = Duration::from_millis(100);
+/// Mail before, between and after two handovers: at least so long, and at least so many messages.
+pub(super) const CALM: Duration = Duration::from_secs(2);
+const CALM_MESSAGES: usize = 100;
 /// How long a connection, and its greeting, may take: an edge that hands over lets whoever comes wait.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -35,8 +38,27 @@ pub(super) struct Seen {
     pub(super) faults: Vec<String>,
 }
 
+/// The senders at work.
+#[derive(Debug)]
+pub(super) struct Load<'s>(&'s Mutex<Seen>);
+
+impl Load<'_> {
+    /// Lets them send for [`CALM`], and on until so much mail was taken as a machine that is not busy takes by then, too.
+    pub(super) fn calm(&self) -> Result<()> {
+        let delivered = || self.0.lock().unwrap_or_else(PoisonError::into_inner).delivered.len();
+        let wanted = delivered() + CALM_MESSAGES;
+        thread::sleep(CALM);
+        let deadline = Instant::now() + PATIENCE;
+        while delivered() < wanted {
+            ensure!(Instant::now() < deadline, "{} messages, and {wanted} were to come", delivered());
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+}
+
 /// Sends while `work` lasts.
-pub(super) fn during(lab: &Lab, work: impl FnOnce() -> Result<()>) -> Result<Seen> {
+pub(super) fn during(lab: &Lab, work: impl FnOnce(&Load<'_>) -> Result<()>) -> Result<Seen> {
     let (seen, over) = (Mutex::new(Seen::default()), AtomicBool::new(false));
     thread::scope(|scope| {
         let load = scope.spawn(|| {
@@ -50,7 +72,7 @@ pub(super) fn during(lab: &Lab, work: impl FnOnce() -> Result<()>) -> Result<See
                 Ok(())
             })
         });
-        let worked = work();
+        let worked = work(&Load(&seen));
         over.store(true, Ordering::Relaxed);
         let ended = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         worked.and(ended)

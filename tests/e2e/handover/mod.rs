@@ -18,8 +18,6 @@ use self::load::Seen;
 use self::systemd::Systemd;
 
 const PATIENCE: Duration = Duration::from_secs(40);
-/// Of mail before, between and after two handovers.
-const CALM: Duration = Duration::from_secs(2);
 const HANDOVERS: usize = 5;
 
 /// Nobody is over a budget, and no handover is near the time that a transaction may take.
@@ -34,8 +32,8 @@ fn settings() -> Settings {
 /// All that was acknowledged arrived, once; nothing went wrong.
 fn nothing_was_lost(seen: &Seen, mailbox: &Maildir) -> Result<()> {
     assert!(seen.faults.is_empty(), "{} faults, {:#?}", seen.faults.len(), seen.faults.first());
-    // However slow the machine: mail came between the handovers.
-    assert!(seen.delivered.len() > HANDOVERS, "hardly any mail: {}", seen.delivered.len());
+    // However slow the machine: each calm lasts until its share of these came.
+    assert!(seen.delivered.len() > 500, "hardly any mail: {}", seen.delivered.len());
     let deadline = Instant::now() + PATIENCE;
     loop {
         let arrived = load::arrived(&mailbox.messages()?);
@@ -65,9 +63,9 @@ fn a_new_process_takes_the_sockets_over_without_one_refused_connection() -> Resu
     // Nobody is there yet: it just starts.
     let mut edge = successor(&lab, binary)?;
     edge.wait_for_line("\"started\"", PATIENCE)?;
-    let seen = load::during(&lab, || {
+    let seen = load::during(&lab, |load| {
         for _ in 0..HANDOVERS {
-            std::thread::sleep(CALM);
+            load.calm()?;
             let next = successor(&lab, binary)?;
             next.wait_for_line("\"started\"", PATIENCE)?;
             let ended = edge.wait(PATIENCE)?;
@@ -81,12 +79,12 @@ fn a_new_process_takes_the_sockets_over_without_one_refused_connection() -> Resu
         ensure!(ended.code() == Some(2), "{ended}: {}", failing.tail(5));
         edge.wait_for_line("this one goes on", PATIENCE)?;
         Edge::prepare(&lab, &settings(), Profile::Dev)?;
-        std::thread::sleep(CALM);
+        load.calm()?;
         let next = successor(&lab, binary)?;
         next.wait_for_line("\"started\"", PATIENCE)?;
         ensure!(edge.wait(PATIENCE)?.success(), "{}", edge.tail(20));
         edge = next;
-        std::thread::sleep(CALM);
+        load.calm()?;
         Ok(())
     })?;
     nothing_was_lost(&seen, &operator.mailbox("alice@example.jp"))?;
@@ -103,13 +101,13 @@ fn a_restart_by_systemd_refuses_no_connection() -> Result<()> {
     let mut edge = systemd.start(&lab, binary)?;
     let sockets = systemd.kept.0.len();
     assert!(sockets >= 3, "two addresses inbound, one outbound: {:?}", systemd.kept);
-    let seen = load::during(&lab, || {
+    let seen = load::during(&lab, |load| {
         for _ in 0..HANDOVERS {
-            std::thread::sleep(CALM);
+            load.calm()?;
             systemd.restart(&lab, binary, &mut edge)?;
             assert_eq!(systemd.kept.0.len(), sockets, "the same sockets, not others: {:?}", systemd.kept);
         }
-        std::thread::sleep(CALM);
+        load.calm()?;
         Ok(())
     })?;
     nothing_was_lost(&seen, &operator.mailbox("alice@example.jp"))?;

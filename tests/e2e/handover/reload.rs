@@ -11,7 +11,8 @@ use lab::{EDGE, Host, Lab};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{CALM, HANDOVERS, PATIENCE, load, nothing_was_lost, settings};
+use super::load::CALM;
+use super::{HANDOVERS, PATIENCE, load, nothing_was_lost, settings};
 
 /// Settings under which a bounce without a tag is refused at DATA, or only when its end came and nothing proved it.
 fn with_tags(required: bool) -> Settings {
@@ -66,9 +67,9 @@ fn a_reload_under_load_is_noticed_by_no_session_that_is_open() -> Result<()> {
     let operator = lab.operator(&Operator::default())?;
     let mut edge = Edge::start(&lab, &with_tags(false), Profile::Dev)?;
     let (mut in_data, mut idle) = (begun(&lab, "in-data")?, greeted(&lab)?);
-    let mut seen = load::during(&lab, || {
+    let mut seen = load::during(&lab, |load| {
         for round in 0..HANDOVERS {
-            std::thread::sleep(CALM);
+            load.calm()?;
             let required = round % 2 == 0;
             assert_eq!(answer_to_untagged(&lab)?, if required { 354 } else { 550 }, "before reload {round}");
             // One that begins before this reload, too, and ends behind it.
@@ -87,7 +88,7 @@ fn a_reload_under_load_is_noticed_by_no_session_that_is_open() -> Result<()> {
         edge.process().wait_for_line("\"event\":\"reload_failed\"", PATIENCE)?;
         assert_eq!(answer_to_untagged(&lab)?, 550, "the settings before are in force");
         Edge::prepare(&lab, &with_tags(true), Profile::Dev)?;
-        std::thread::sleep(CALM);
+        load.calm()?;
         Ok(())
     })?;
     // Those that were open all the while end as they should.
