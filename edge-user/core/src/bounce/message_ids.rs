@@ -11,8 +11,9 @@
 //! with the name of a field that every message has. So a Message-ID that is only talked about is none. A part in base64
 //! is decoded where its header says so; quoted-printable is read everywhere.
 //!
-//! Lines that can tell it nothing are leapt over (`leap`). It reads the others one by one, at most [`LINE_BYTES_MAX`] octets of each, and keeps no more than a line and a field. The
-//! result does not depend on how the message is cut into pieces. Whether a Message-ID proves anything, the record says.
+//! Lines that can tell it nothing are leapt over (`leap`). It reads the others one by one, at most [`LINE_BYTES_MAX`]
+//! octets of each, and keeps no more than a line and a field. The result does not depend on how the message is cut into
+//! pieces. Whether a Message-ID proves anything, the record says.
 
 mod base64;
 mod field;

@@ -1,4 +1,4 @@
-//! Whether it is too early for a change: it would stop unproven mail that were delivered before, and not enough clean
+//! Whether it is too early for a change: it would stop unproven mail that was delivered before, and not enough clean
 //! days have passed to know that none of them answers mail of ours. The days of an edge that runs by another file say
 //! nothing: it has other domains and filters, and may stand before other servers.
 
