@@ -249,6 +249,10 @@ mod tests {
         second.read_exact(&mut two).unwrap();
         assert_eq!((one, two), (*b"E", *b"E"));
         assert!(read_until(&mut second, b"DATA\r\nSubject: slow\r\n\r\n").starts_with(b"HLO slow"));
+        // They are counted once their turn is over, and what they said is here before.
+        while slow.greeted() < 2 {
+            std::thread::yield_now();
+        }
         assert_eq!(slow.greeted(), 2);
         first.write_all(b"421 go away\r\n").unwrap();
         drop(first);

@@ -87,7 +87,7 @@ pub struct Listener {
     path: PathBuf,
     groups: Groups,
     /// Held as long as the daemon lives; the kernel lets go of it even after a crash.
-    _lock: File,
+    lock: File,
 }
 
 impl Listener {
@@ -107,7 +107,7 @@ impl Listener {
         };
         let listener = UnixListener::bind(&path).map_err(io("cannot listen at"))?;
         // From here on, whatever fails removes the socket.
-        let bound = Self { listener, path: path.clone(), groups, _lock: lock };
+        let bound = Self { listener, path: path.clone(), groups, lock };
         if let Some(group) = groups.read.or(groups.write) {
             std::os::unix::fs::chown(&path, None, Some(group.as_raw())).map_err(io(NOT_A_MEMBER))?;
         }
@@ -134,6 +134,9 @@ impl Drop for Listener {
     /// A start that failed leaves no socket. The lock is still held here, so it is nobody else's.
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+        // A child that was forked elsewhere in this process shares the lock until its exec; closing the file alone would
+        // leave it held until then.
+        let _ = self.lock.unlock();
     }
 }
 

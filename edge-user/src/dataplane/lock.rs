@@ -13,7 +13,7 @@ use super::error::DataplaneError;
 /// The lock, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct PinLock {
-    _dir: File,
+    dir: File,
 }
 
 impl PinLock {
@@ -21,9 +21,17 @@ impl PinLock {
     pub(super) fn take(pin_dir: &Path) -> Result<Self, DataplaneError> {
         let dir = File::open(pin_dir).map_err(DataplaneError::pins("open the directory", pin_dir))?;
         match dir.try_lock() {
-            Ok(()) => Ok(Self { _dir: dir }),
+            Ok(()) => Ok(Self { dir }),
             Err(TryLockError::WouldBlock) => Err(DataplaneError::Held { dir: pin_dir.to_owned() }),
             Err(TryLockError::Error(error)) => Err(DataplaneError::pins("lock", pin_dir)(error)),
         }
+    }
+}
+
+impl Drop for PinLock {
+    fn drop(&mut self) {
+        // Not left to the closing of the file: a child that was forked elsewhere in this process and has not yet come
+        // to its exec shares the lock, and would hold it a moment longer. Where this fails, the closing still ends it.
+        let _ = self.dir.unlock();
     }
 }
