@@ -1,19 +1,26 @@
 //! The parts of a message, as far as they tell its kind: borders and header fields (RFC 2045, 2046), bounded.
 //!
 //! What is inside a part of type `message/*` is never looked at: there lies the original, which a stranger wrote.
-//! Values and encodings are read by mail-parser; the borders are walked here, so that depth, parts and fields have a
-//! bound whatever a message looks like.
+//! Values and encodings that are not written plainly are read by mail-parser; the borders are walked here, so that depth,
+//! parts and fields have a bound whatever a message looks like.
+
+mod borders;
+mod fields;
+mod parameters;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::sync::LazyLock;
 
 use mail_parser::decoders::base64::base64_decode;
 use mail_parser::decoders::charsets::map::charset_decoder;
 use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{ContentType, HeaderValue};
-use memchr::memmem::Finder;
+
+use borders::split;
+use fields::Field;
+pub(super) use fields::{Fields, split_name};
+use parameters::{Parameters, plain_type};
 
 /// Multiparts within multiparts that are looked into. Real reports have at most three.
 const DEPTH_MAX: usize = 4;
@@ -21,65 +28,110 @@ const DEPTH_MAX: usize = 4;
 /// Parts of a message that are looked at.
 const PARTS_MAX: usize = 32;
 
-/// Fields of one header section that are looked at.
-const FIELDS_MAX: usize = 256;
-
-/// Octets of a field's value that are read.
-const VALUE_BYTES_MAX: usize = 4096;
-
-/// A field's name and value.
-type Field<'m> = (&'m [u8], &'m [u8]);
-
 /// A message or a part of one: its header fields and its body as it stands.
 #[derive(Debug)]
 pub(super) struct Part<'m> {
-    fields: Vec<Field<'m>>,
-    /// `type/subtype`, lowercased.
-    pub(super) media_type: Cow<'static, str>,
-    /// Read when a parameter is asked for.
-    content_type: OnceCell<Option<ContentType<'m>>>,
+    /// Header section and body.
+    entity: &'m [u8],
     /// What stands behind the header section; `None`: that did not end.
     body: Option<&'m [u8]>,
+    /// The values of the two fields that every part is asked for.
+    raw_type: Option<&'m [u8]>,
+    raw_encoding: Option<&'m [u8]>,
+    /// The parameters of a type that is written plainly.
+    parameters: Option<Parameters<'m>>,
+    /// `type/subtype`, lowercased.
+    pub(super) media_type: Cow<'static, str>,
+    /// What a multipart says of itself.
+    multipart: Option<Multipart<'m>>,
+    /// All fields, read when another one is asked for.
+    fields: OnceCell<Vec<Field<'m>>>,
+    /// Read when the type is not written plainly.
+    content_type: OnceCell<Option<Box<ContentType<'m>>>>,
 }
 
-/// The message and its parts in order, the message itself first.
-pub(super) fn parts(message: &[u8]) -> Vec<Part<'_>> {
-    let mut all = Vec::new();
-    walk(message, "text/plain", DEPTH_MAX, &mut all);
-    all
+/// Parameters of a multipart, read together.
+#[derive(Debug)]
+struct Multipart<'m> {
+    /// The border of its parts (RFC 2046 section 5.1.1).
+    boundary: Option<Cow<'m, str>>,
+    /// Of `multipart/report` (RFC 6522).
+    report_type: Option<Cow<'m, str>>,
 }
 
-fn walk<'m>(entity: &'m [u8], default_type: &'static str, depth: usize, all: &mut Vec<Part<'m>>) {
-    if all.len() >= PARTS_MAX {
-        return;
-    }
-    let part = Part::of(entity, default_type);
-    let (body, boundary) = (part.body(), part.boundary().map(str::to_owned));
-    // RFC 2046 section 5.1.5: a digest's parts are messages.
-    let inner_type = if part.media_type == "multipart/digest" { "message/rfc822" } else { "text/plain" };
-    all.push(part);
-    if let (Some(boundary), Some(depth)) = (boundary, depth.checked_sub(1)) {
-        for inner in split(body, boundary.as_bytes()) {
-            walk(inner, inner_type, depth, all);
+/// The message and its parts in order, the message itself first; none behind the one of which `enough` says that it is.
+pub(super) fn parts<'m>(message: &'m [u8], enough: &mut dyn FnMut(&Part<'m>) -> bool) -> Vec<Part<'m>> {
+    let mut walk = Walk { all: Vec::with_capacity(8), enough };
+    walk.enter(message, "text/plain", DEPTH_MAX);
+    walk.all
+}
+
+struct Walk<'w, 'm> {
+    all: Vec<Part<'m>>,
+    enough: &'w mut dyn FnMut(&Part<'m>) -> bool,
+}
+
+impl<'m> Walk<'_, 'm> {
+    /// Whether to go on.
+    fn enter(&mut self, entity: &'m [u8], default_type: &'static str, depth: usize) -> bool {
+        if self.all.len() >= PARTS_MAX {
+            return false;
+        }
+        let part = Part::of(entity, default_type);
+        let body = part.body();
+        let boundary = part.multipart.as_ref().and_then(|multipart| multipart.boundary.clone());
+        // RFC 2046 section 5.1.5: a digest's parts are messages.
+        let inner_type = if part.media_type == "multipart/digest" { "message/rfc822" } else { "text/plain" };
+        let goes_on = !(self.enough)(&part);
+        self.all.push(part);
+        match (boundary, depth.checked_sub(1)) {
+            (Some(boundary), Some(depth)) if goes_on => {
+                split(body, boundary.as_bytes()).all(|inner| self.enter(inner, inner_type, depth))
+            }
+            _ => goes_on,
         }
     }
 }
 
 impl<'m> Part<'m> {
     fn of(entity: &'m [u8], default_type: &'static str) -> Self {
-        let (fields, body) = section(entity);
-        let mut part = Self { fields, media_type: default_type.into(), content_type: OnceCell::new(), body };
-        if let Some(media_type) = part.raw("Content-Type").and_then(plain_type) {
-            part.media_type = media_type;
+        let (mut raw_type, mut raw_encoding) = (None, None);
+        let mut fields = Fields::of(entity);
+        for (name, value) in &mut fields {
+            let place = match name.len() {
+                12 if name.eq_ignore_ascii_case(b"Content-Type") => &mut raw_type,
+                25 if name.eq_ignore_ascii_case(b"Content-Transfer-Encoding") => &mut raw_encoding,
+                _ => continue,
+            };
+            place.get_or_insert(value);
+        }
+        let mut part = Self {
+            entity,
+            body: fields.behind(),
+            raw_type,
+            raw_encoding,
+            parameters: None,
+            multipart: None,
+            media_type: default_type.into(),
+            fields: OnceCell::new(),
+            content_type: OnceCell::new(),
+        };
+        if let Some((media_type, parameters)) = raw_type.and_then(plain_type) {
+            (part.media_type, part.parameters) = (media_type, Some(parameters));
         } else if let Some(content_type) = part.content_type() {
             let subtype = content_type.subtype().unwrap_or_default();
             part.media_type = format!("{}/{subtype}", content_type.ctype()).to_ascii_lowercase().into();
+        }
+        if part.media_type.starts_with("multipart/") {
+            let [boundary, report_type] = part.parameters(["boundary", "report-type"]);
+            let boundary = boundary.filter(|boundary| !boundary.is_empty());
+            part.multipart = Some(Multipart { boundary, report_type });
         }
         part
     }
 
     fn content_type(&self) -> Option<&ContentType<'m>> {
-        self.content_type.get_or_init(|| self.raw("Content-Type").and_then(content_type)).as_ref()
+        self.content_type.get_or_init(|| self.raw_type.and_then(content_type).map(Box::new)).as_deref()
     }
 
     /// Whether its header section is whole: what is cut within it may have more to say.
@@ -91,26 +143,40 @@ impl<'m> Part<'m> {
         self.body.unwrap_or_default()
     }
 
-    fn boundary(&self) -> Option<&str> {
-        let is_multipart = self.media_type.starts_with("multipart/");
-        is_multipart.then(|| self.parameter("boundary").filter(|boundary| !boundary.is_empty()))?
+    /// A parameter of its `Content-Type`. `name` is in lowercase.
+    pub(super) fn parameter(&self, name: &str) -> Option<Cow<'m, str>> {
+        let [value] = self.parameters([name]);
+        value
     }
 
-    /// A parameter of its `Content-Type`.
-    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
-        self.content_type()?.attribute(name)
+    fn parameters<const N: usize>(&self, names: [&str; N]) -> [Option<Cow<'m, str>>; N] {
+        if let Some(values) = self.parameters.and_then(|parameters| parameters.plain(names)) {
+            return values.map(|value| value.map(Cow::Borrowed));
+        }
+        let all = self.content_type().and_then(ContentType::attributes).unwrap_or_default();
+        names.map(|name| all.iter().find(|own| own.name == name).map(|own| own.value.clone()))
+    }
+
+    /// The `report-type` of a multipart.
+    pub(super) fn report_type(&self) -> Option<&str> {
+        self.multipart.as_ref()?.report_type.as_deref()
+    }
+
+    /// All fields, values with their folds.
+    fn fields(&self) -> &[Field<'m>] {
+        self.fields.get_or_init(|| Fields::of(self.entity).collect())
     }
 
     /// The file name that it proposes (RFC 2183 section 2.3; older mail has it in `Content-Type`).
     pub(super) fn file_name(&self) -> Option<String> {
         let disposition = self.raw("Content-Disposition").and_then(content_type);
         let named = disposition.as_ref().and_then(|disposition| disposition.attribute("filename"));
-        named.or_else(|| self.parameter("name")).map(str::to_owned)
+        named.map(str::to_owned).or_else(|| self.parameter("name").map(Cow::into_owned))
     }
 
     /// The values of all fields of this name, folds and all.
     fn raws<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'m [u8]> + 'a {
-        let named = self.fields.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
+        let named = self.fields().iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
         named.map(|(_, value)| *value)
     }
 
@@ -144,16 +210,18 @@ impl<'m> Part<'m> {
 
     /// The names of all fields, in lowercase.
     pub(super) fn names(&self) -> impl Iterator<Item = String> + '_ {
-        self.fields.iter().map(|(name, _)| String::from_utf8_lossy(name).to_ascii_lowercase())
+        self.fields().iter().map(|(name, _)| String::from_utf8_lossy(name).to_ascii_lowercase())
     }
 
     /// Its body, its encoding taken off (RFC 2045 section 6); as it stands where it is not what it says.
     pub(super) fn contents(&self) -> Cow<'m, [u8]> {
-        let encoding = self.raw("Content-Transfer-Encoding").map(plain).unwrap_or_default();
-        let decoded = match encoding.as_str() {
-            "base64" => base64_decode(whole_groups(self.body())),
-            "quoted-printable" => quoted_printable_decode(self.body()),
-            _ => None,
+        let encoding = self.raw_encoding.unwrap_or_default().trim_ascii();
+        let decoded = if encoding.eq_ignore_ascii_case(b"base64") {
+            base64_decode(whole_groups(self.body()))
+        } else if encoding.eq_ignore_ascii_case(b"quoted-printable") {
+            quoted_printable_decode(self.body())
+        } else {
+            None
         };
         decoded.map_or(Cow::Borrowed(self.body()), Cow::Owned)
     }
@@ -193,27 +261,6 @@ fn whole_groups(body: &[u8]) -> &[u8] {
     if last[line..].len().is_multiple_of(4) { last } else { &last[..line] }
 }
 
-/// The media type of a value that is written as nearly all are: a token, `/`, a token, and the end or a `;` (RFC 2045
-/// section 5.1). `None`: the parser must say.
-fn plain_type(raw: &[u8]) -> Option<Cow<'static, str>> {
-    // Where the line does not end, the value may go on.
-    let raw = raw.strip_suffix(b"\n")?.trim_ascii();
-    let media_type = &raw[..memchr::memchr(b';', raw).unwrap_or(raw.len())];
-    let mut tokens = media_type.split(|octet| *octet == b'/');
-    let is_token = |token: &[u8]| {
-        !token.is_empty()
-            && token
-                .iter()
-                .all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'+' | b'_'))
-    };
-    let is_plain =
-        tokens.next().is_some_and(is_token) && tokens.next().is_some_and(is_token) && tokens.next().is_none();
-    let text = str::from_utf8(media_type).ok().filter(|_| is_plain)?;
-    let often = ["text/plain", "text/html", "message/rfc822", "message/delivery-status", "multipart/report"];
-    let known = often.into_iter().find(|own| own.eq_ignore_ascii_case(text));
-    Some(known.map_or_else(|| Cow::Owned(text.to_ascii_lowercase()), Cow::Borrowed))
-}
-
 fn content_type(raw: &[u8]) -> Option<ContentType<'_>> {
     match MessageStream::new(raw).parse_content_type() {
         HeaderValue::ContentType(content_type) => Some(content_type),
@@ -235,98 +282,4 @@ pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = behind;
         (!line.is_empty()).then_some(line)
     })
-}
-
-/// The fields of a header section and what stands behind its empty line (`None`: it does not end). A line that is no
-/// field ends it, too.
-pub(super) fn section(entity: &[u8]) -> (Vec<Field<'_>>, Option<&[u8]>) {
-    let mut fields = Vec::new();
-    let mut at = 0;
-    let mut next = lines(entity).peekable();
-    while let Some(first) = next.next() {
-        if matches!(first, b"\n" | b"\r\n") {
-            return (fields, Some(&entity[at + first.len()..]));
-        }
-        let mut len = first.len();
-        while let Some(more) = next.next_if(|line| matches!(line, [b' ' | b'\t', ..])) {
-            len += more.len();
-        }
-        let field = &entity[at..at + len];
-        match split_name(field) {
-            Some((name, value)) if fields.len() < FIELDS_MAX => {
-                fields.push((name, &value[..value.len().min(VALUE_BYTES_MAX)]));
-            }
-            Some(_) => {}
-            // The separator of an mbox that some programs leave in front.
-            None if at == 0 && (field.starts_with(b"From ") || field.starts_with(b">From ")) => {}
-            None => return (fields, Some(&entity[at..])),
-        }
-        at += len;
-    }
-    (fields, None)
-}
-
-/// A field's name and value.
-pub(super) fn split_name(field: &[u8]) -> Option<Field<'_>> {
-    let colon = memchr::memchr(b':', field)?;
-    let name = field[..colon].trim_ascii_end();
-    let right = !name.is_empty() && name.iter().all(|octet| matches!(octet, 33..=57 | 59..=126));
-    right.then_some((name, &field[colon + 1..]))
-}
-
-static DASHES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n--"));
-
-/// The parts between the lines `--boundary` (RFC 2046 section 5.1.1). The last may be cut.
-fn split<'m>(body: &'m [u8], boundary: &[u8]) -> Vec<&'m [u8]> {
-    let (mut inner, mut begins) = (Vec::new(), None);
-    let first = body.starts_with(b"--").then_some(0);
-    for at in first.into_iter().chain(DASHES.find_iter(body).map(|end| end + 1)) {
-        let Some(behind) = body[at + 2..].strip_prefix(boundary) else { continue };
-        let len = memchr::memchr(b'\n', behind).map_or(behind.len(), |end| end + 1);
-        if let after @ (b"" | b"--") = behind[..len].trim_ascii_end() {
-            inner.extend(begins.take().map(|begins| &body[begins..at]));
-            if inner.len() >= PARTS_MAX || after == b"--" {
-                return inner;
-            }
-            begins = Some(body.len() - behind.len() + len);
-        }
-    }
-    inner.extend(begins.map(|begins| &body[begins..]));
-    inner
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_type_that_is_written_plainly_is_what_the_parser_says() {
-        let rows: [&[u8]; 9] = [
-            b" text/plain\r\n",
-            b"Text/HTML; charset=utf-8\r\n",
-            b" multipart/report; report-type=delivery-status;\r\n\tboundary=\"a;b/c\"\r\n",
-            b" message/delivery-status\r\n",
-            b" application/vnd.ms-excel;name=x\n",
-            b" image/svg+xml;\n",
-            b" text/x_y-z.q; \n",
-            b"MESSAGE/RFC822\r\n",
-            b"a/1;b\n",
-        ];
-        for raw in rows {
-            let parsed = content_type(raw).unwrap();
-            let parsed = format!("{}/{}", parsed.ctype(), parsed.subtype().unwrap()).to_ascii_lowercase();
-            assert_eq!(plain_type(raw).as_deref(), Some(parsed.as_str()), "{}", raw.escape_ascii());
-        }
-        for raw in [
-            &b" text\r\n"[..],
-            b" text/plain (a comment)\r\n",
-            b" text/plain",
-            b" text/plain charset=x",
-            b"a/b/c",
-            b"",
-            b"/x",
-        ] {
-            assert_eq!(plain_type(raw), None, "{}", raw.escape_ascii());
-        }
-    }
 }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use mime::Part;
 pub use report::Report;
+use report::Reports;
 use signs::Signs;
 
 /// Octets of a message that are read. What tells a kind stands before the original.
@@ -134,9 +135,14 @@ pub fn prepare() {
 #[must_use]
 pub fn read<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, is_ours: &dyn Fn(&str) -> bool) -> Reading {
     let start = start_of(pieces);
-    let parts = mime::parts(&start);
-    let told = tell(&parts, is_ours);
-    Reading { kind: told.kind, confidence: told.confidence, told_by: told.by, report: Report::of(&parts) }
+    let mut reports = Reports::default();
+    let parts = mime::parts(&start, &mut |part| {
+        reports.take(part);
+        reports.are_settled()
+    });
+    // A bounce's structure first, so that no field can talk it away; and most have it: then nothing else is asked.
+    let told = reports.told().unwrap_or_else(|| tell(&parts, is_ours));
+    Reading { kind: told.kind, confidence: told.confidence, told_by: told.by, report: reports.report() }
 }
 
 /// The first octets in one run. A message that came in one piece is not copied.
@@ -171,12 +177,9 @@ impl Told {
     }
 }
 
-/// Puts the signs together: a bounce's structure first, so that no field can talk it away (and most have it: then nothing
-/// else is asked); then the structures of other kinds; then words and fields, a bounce's again before the others'.
+/// Puts the signs of what has no delivery report together: first the structures of other kinds; then words and fields, a
+/// bounce's before the others'.
 fn tell(parts: &[Part<'_>], is_ours: &dyn Fn(&str) -> bool) -> Told {
-    if let Some(told) = signs::delivery_status(parts) {
-        return told;
-    }
     let signs = &Signs::of(parts);
     others::by_structure(signs, is_ours)
         .or_else(|| signs.challenge())

@@ -28,7 +28,7 @@ fn of_structure(signs: &Signs<'_, '_>) -> Option<Told> {
     // RFC 6522: the report's type stands outside, too.
     let is_report = |kind: &str| {
         all.clone().any(|part| {
-            let named = part.parameter("report-type").is_some_and(|own| own.eq_ignore_ascii_case(kind));
+            let named = part.report_type().is_some_and(|own| own.eq_ignore_ascii_case(kind));
             named && part.media_type == "multipart/report"
         })
     };
@@ -118,7 +118,7 @@ fn calendar(part: &Part<'_>) -> Option<Told> {
         return None;
     }
     let is_method = |method: &str| CALENDAR_METHODS.contains(&method.trim().to_ascii_lowercase().as_str());
-    if part.parameter("method").is_some_and(is_method) {
+    if part.parameter("method").is_some_and(|method| is_method(&method)) {
         return Some(Told::certain(Kind::Calendar, "text/calendar"));
     }
     let inside = head.lines().find_map(|line| line.strip_prefix("method:"));

@@ -1,8 +1,12 @@
-//! What a machine-readable report says, for the log: its type, its status and who reports (RFC 3464, 5965, 6522, 6533).
+//! What machine-readable reports say: of which kind a bounce is; and for the log, their type, status and who reports
+//! (RFC 3464, 5965, 6522, 6533). Each report is read once for both.
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::mime::{Part, section};
+use super::mime::{Fields, Part};
+use super::{Kind, Told};
 
 /// Characters of each value that are kept.
 const VALUE_CHARS_MAX: usize = 128;
@@ -18,31 +22,99 @@ pub struct Report {
     pub reporting_mta: Option<String>,
 }
 
-impl Report {
-    /// Of the first report among the parts. `None`: it says nothing.
-    pub(super) fn of(parts: &[Part<'_>]) -> Option<Self> {
-        let mut report = Self::default();
-        for part in parts {
-            if part.media_type == "multipart/report" && report.kind.is_none() {
-                report.kind = part.parameter("report-type").and_then(|kind| clean(kind.as_bytes()));
-            }
-            if !is_report(&part.media_type) {
-                continue;
-            }
-            let contents = part.contents();
-            // The first of each: that is the first recipient's status.
-            for (name, value) in all_fields(&contents) {
-                let place = match name {
-                    _ if name.eq_ignore_ascii_case(b"Status") => &mut report.status,
-                    _ if name.eq_ignore_ascii_case(b"Reporting-MTA") => &mut report.reporting_mta,
-                    _ => continue,
-                };
-                if place.is_none() {
-                    *place = clean(value);
+/// What the reports among a message's parts say, gathered part by part.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    report: Report,
+    by_action: Option<Kind>,
+    by_status: Option<Kind>,
+}
+
+impl Reports {
+    /// Takes the next part.
+    pub(super) fn take(&mut self, part: &Part<'_>) {
+        if part.media_type == "multipart/report" && self.report.kind.is_none() {
+            self.report.kind = part.report_type().and_then(|kind| clean(kind.trim()));
+        }
+        if !is_report(&part.media_type) {
+            return;
+        }
+        let is_delivery = DELIVERY_STATUS.contains(&part.media_type.as_ref());
+        // The first of each: that is the first recipient's status. Of what tells the kind, the worst.
+        for (name, value) in all_fields(&part.contents()) {
+            match name.len() {
+                6 if name.eq_ignore_ascii_case(b"Status") => {
+                    let value = trimmed(value);
+                    first(&mut self.report.status, &value);
+                    if is_delivery {
+                        worst(&mut self.by_status, of_status(&value));
+                    }
                 }
+                6 if is_delivery && name.eq_ignore_ascii_case(b"Action") => {
+                    worst(&mut self.by_action, of_action(&trimmed(value)));
+                }
+                13 if name.eq_ignore_ascii_case(b"Reporting-MTA") => {
+                    first(&mut self.report.reporting_mta, &trimmed(value));
+                }
+                _ => continue,
+            }
+            if self.are_settled() {
+                return;
             }
         }
-        (report != Self::default()).then_some(report)
+    }
+
+    /// Whether nothing that follows can change anything.
+    pub(super) fn are_settled(&self) -> bool {
+        let Report { kind, status, reporting_mta } = &self.report;
+        self.by_action == Some(WORST) && kind.is_some() && status.is_some() && reporting_mta.is_some()
+    }
+
+    /// The worst that delivery reports say of any recipient (RFC 3464 section 2.3.3).
+    pub(super) fn told(&self) -> Option<Told> {
+        let by_action = self.by_action.map(|kind| Told::certain(kind, "Action"));
+        by_action.or_else(|| self.by_status.map(|kind| Told::likely(kind, "Status")))
+    }
+
+    /// For the log. `None`: they say nothing.
+    pub(super) fn report(self) -> Option<Report> {
+        (self.report != Report::default()).then_some(self.report)
+    }
+}
+
+fn first(place: &mut Option<String>, value: &str) {
+    if place.is_none() {
+        *place = clean(value);
+    }
+}
+
+/// The first of the kinds that a delivery report can tell. In their order, a failure is before a delay, and a delay before
+/// a success.
+const WORST: Kind = Kind::Failure;
+
+fn worst(place: &mut Option<Kind>, kind: Option<Kind>) {
+    *place = place.iter().copied().chain(kind).min();
+}
+
+/// RFC 3464 section 2.3.3.
+fn of_action(value: &str) -> Option<Kind> {
+    let action = value.split_ascii_whitespace().next()?;
+    let is = |own: &str| action.eq_ignore_ascii_case(own);
+    match () {
+        () if is("failed") => Some(Kind::Failure),
+        () if is("delayed") => Some(Kind::Delay),
+        () if is("delivered") || is("relayed") || is("expanded") => Some(Kind::Success),
+        () => None,
+    }
+}
+
+/// RFC 3463 section 3.1: the class.
+fn of_status(value: &str) -> Option<Kind> {
+    match value.as_bytes() {
+        [b'5', b'.', ..] => Some(Kind::Failure),
+        [b'4', b'.', ..] => Some(Kind::Delay),
+        [b'2', b'.', ..] => Some(Kind::Success),
+        _ => None,
     }
 }
 
@@ -66,25 +138,43 @@ const GROUPS_MAX: usize = 64;
 
 /// The fields of all groups of a report.
 pub(super) fn all_fields(contents: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut rest = contents;
-    let groups = (0..GROUPS_MAX).map_while(move |_| {
-        let (fields, behind) = section(rest.trim_ascii_start());
-        // A line that is no field: the rest is none of a report's.
-        let behind = behind.unwrap_or_default();
-        let goes_on = !fields.is_empty() && behind.len() < rest.len();
-        rest = behind;
-        goes_on.then_some(fields)
-    });
-    groups.flatten()
+    let mut group = Fields::of(contents.trim_ascii_start());
+    let (mut groups, mut is_empty) = (1, true);
+    std::iter::from_fn(move || {
+        loop {
+            if let Some(field) = group.next() {
+                is_empty = false;
+                return Some(field);
+            }
+            // A line that is no field: the rest is none of a report's.
+            if is_empty || groups == GROUPS_MAX {
+                return None;
+            }
+            group = Fields::of(group.behind().unwrap_or_default().trim_ascii_start());
+            (groups, is_empty) = (groups + 1, true);
+        }
+    })
+}
+
+/// A value as text, without what is white around it.
+fn trimmed(value: &[u8]) -> Cow<'_, str> {
+    let is_white = |octet: &u8| matches!(octet, b' ' | b'\t'..=b'\r');
+    let begin = value.iter().position(|octet| !is_white(octet)).unwrap_or(value.len());
+    let end = value.iter().rposition(|octet| !is_white(octet)).map_or(begin, |last| last + 1);
+    match str::from_utf8(&value[begin..end]) {
+        Ok(text) if text.is_ascii() => Cow::Borrowed(text),
+        Ok(_) | Err(_) => Cow::Owned(String::from_utf8_lossy(value).trim().to_owned()),
+    }
 }
 
 /// A value fit for a line of log: visible, short, and not empty.
-fn clean(value: &[u8]) -> Option<String> {
-    let value: String = String::from_utf8_lossy(value)
-        .trim()
-        .chars()
-        .filter(|character| !character.is_control())
-        .take(VALUE_CHARS_MAX)
-        .collect();
+fn clean(value: &str) -> Option<String> {
+    // Nearly all are of this kind. Without a way out of the loop it takes many octets at once.
+    let is_visible = value.bytes().fold(true, |all, octet| all & matches!(octet, b' '..=b'~'));
+    let value = if is_visible {
+        value[..value.len().min(VALUE_CHARS_MAX)].to_owned()
+    } else {
+        value.chars().filter(|character| !character.is_control()).take(VALUE_CHARS_MAX).collect()
+    };
     (!value.is_empty()).then_some(value)
 }

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::mime::{Part, lines, split_name};
-use super::report::{DELIVERY_STATUS, all_fields};
+use super::report::DELIVERY_STATUS;
 use super::{Kind, Told, html, words};
 use crate::bounce::returned::{FIELDS_MIN, indent, is_common};
 
@@ -93,7 +93,7 @@ impl<'a, 'm> Signs<'a, 'm> {
     fn is_announced(&self) -> bool {
         let is_report = |part: &Part<'_>| part.media_type == "multipart/report";
         self.parts.iter().filter(|part| is_report(part)).any(|part| {
-            part.parameter("report-type").is_none_or(|kind| {
+            part.report_type().is_none_or(|kind| {
                 ["delivery-status", "global-delivery-status", ""]
                     .iter()
                     .any(|own| kind.eq_ignore_ascii_case(own))
@@ -230,36 +230,6 @@ impl<'a, 'm> Signs<'a, 'm> {
         let failed = self.subject_says_failure() || body_signs >= 1;
         failed.then_some(Told::likely(Kind::Failure, "words"))
     }
-}
-
-/// By the delivery report: the worst that it says of any recipient (RFC 3464 section 2.3.3).
-pub(super) fn delivery_status(parts: &[Part<'_>]) -> Option<Told> {
-    let reports: Vec<_> =
-        parts.iter().filter(|part| DELIVERY_STATUS.contains(&part.media_type.as_ref())).collect();
-    let contents: Vec<_> = reports.iter().map(|part| part.contents()).collect();
-    let values = |wanted: &'static [u8]| {
-        let fields = contents.iter().flat_map(|contents| all_fields(contents));
-        let named = fields.filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
-        named.map(|(_, value)| String::from_utf8_lossy(value).trim().to_ascii_lowercase())
-    };
-    let by_action = values(b"Action").filter_map(|action| match action.split_ascii_whitespace().next() {
-        Some("failed") => Some(Kind::Failure),
-        Some("delayed") => Some(Kind::Delay),
-        Some("delivered" | "relayed" | "expanded") => Some(Kind::Success),
-        Some(_) | None => None,
-    });
-    // In the order of the kinds, a failure is before a delay, and a delay before a success.
-    if let Some(kind) = by_action.min() {
-        return Some(Told::certain(kind, "Action"));
-    }
-    // RFC 3463 section 3.1: the class.
-    let by_status = values(b"Status").filter_map(|status| match status.as_bytes() {
-        [b'5', b'.', ..] => Some(Kind::Failure),
-        [b'4', b'.', ..] => Some(Kind::Delay),
-        [b'2', b'.', ..] => Some(Kind::Success),
-        _ => None,
-    });
-    by_status.min().map(|kind| Told::likely(kind, "Status"))
 }
 
 /// Whether a text holds the header section of a message, as `returned` has it; a trace field (RFC 5321 section 4.4) alone is
