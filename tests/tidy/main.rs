@@ -41,9 +41,10 @@ const NOT_IN_CORE: [&str; 18] = [
 ];
 
 /// What the core may depend on: nothing that does I/O, reads a clock or rolls dice.
-const CORE_DEPENDENCIES: [&str; 14] = [
+const CORE_DEPENDENCIES: [&str; 15] = [
     "aho-corasick",
     "base64",
+    "edge_octets",
     "hmac",
     "idna",
     "ipnet",

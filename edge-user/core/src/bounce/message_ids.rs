@@ -94,11 +94,11 @@ impl MessageIds {
         let Self { lines, part, handed_out } = self;
         let mut found = bounded(handed_out, found);
         let may_leap = part.is_none();
-        lines.take(piece, may_leap, &mut |line, reader| {
+        lines.take(piece, may_leap, |line, reader| {
             if let Some(open) = part {
                 if !line.starts_with(b"--") {
                     let Part { decoder, lines } = &mut **open;
-                    decoder.decode(line, &mut |octets| lines.take(octets, false, &mut read_all(&mut found)));
+                    decoder.decode(line, &mut |octets| lines.take(octets, false, read_all(&mut found)));
                     return false;
                 }
                 close(part.take(), &mut found);
@@ -123,7 +123,7 @@ impl MessageIds {
 /// A part in base64 is over.
 fn close(part: Option<Box<Part>>, found: &mut dyn FnMut(Place, &[u8])) {
     if let Some(mut part) = part {
-        part.lines.take(b"\n", false, &mut read_all(found));
+        part.lines.take(b"\n", false, read_all(found));
         part.lines.reader().end(found);
     }
 }

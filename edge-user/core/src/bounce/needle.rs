@@ -12,9 +12,9 @@
 //! third        01|100010 011100 110011 000100 101110    iczEu, behind a character that ends in 01
 //! ```
 
-use std::sync::LazyLock;
+use edge_octets::PairSearch;
 
-use super::search::Search;
+use super::search::{Search, Words};
 use crate::signature::{Candidate, MAGIC};
 
 /// How the place was encoded where a candidate stood.
@@ -46,32 +46,89 @@ pub(super) const BEGINNING_BYTES_MAX: usize = 3;
 
 /// How a needle begins on the wire: its first two characters; or the first one and what may tear it behind it (a line end,
 /// sendmail's `!`, and `=`, which is a soft line break or makes an escape of the next); or its first character as an
-/// escape. Whatever has none of these in it has no needle in it, whole or torn. They are so few that the vectorised search
-/// needs half a vector for none of them.
-const BEGINNINGS: [&[u8]; 25] = [
+/// escape. Whatever has none of these in it has no needle in it, whole or torn. `ic` stands in many words: the third one is
+/// searched for by its second character, and what follows it.
+const BEGINNINGS: [&[u8]; 29] = [
     b"bs", b"b\r", b"b\n", b"b=", b"b!", b"=62", //
     b"Yn", b"Y\r", b"Y\n", b"Y=", b"Y!", b"=59", //
     b"Jz", b"J\r", b"J\n", b"J=", b"J!", b"=4A", b"=4a", //
-    b"ic", b"i\r", b"i\n", b"i=", b"i!", b"=69",
+    b"cz", b"c\r", b"c\n", b"c=", b"c!", //
+    b"i\r", b"i\n", b"i=", b"i!", b"=69",
 ];
 
-static SEARCH: LazyLock<Search> = LazyLock::new(|| Search::of(&BEGINNINGS));
+/// The first two octets of all of them, in sets that hold few other pairs.
+const PAIRS: PairSearch = PairSearch::new(&[
+    (b"b", b"s"),
+    (b"Y", b"n"),
+    (b"Jc", b"z"),
+    (b"bi", b"\r\n="),
+    (b"YJ", b"\r\n="),
+    (b"c", b"\r\n="),
+    (b"bYJic", b"!"),
+    (b"=", b"456"),
+]);
+
+static SEARCH: Search = Search::new(PAIRS, || Words::of(&BEGINNINGS));
+
+/// Octets behind the beginning of a needle in which it is looked for more of it.
+const LOOK_BYTES: usize = 8;
 
 /// Where the first needle may begin in `text`, at `from` or behind it.
 #[inline]
-pub(super) fn beginning(text: &[u8], mut from: usize) -> Option<usize> {
+pub(super) fn beginning(text: &[u8], from: usize) -> Option<usize> {
+    beginning_by(|from| SEARCH.first(text, from), text, from)
+}
+
+#[inline]
+fn beginning_by(first: impl Fn(usize) -> Option<usize>, text: &[u8], from: usize) -> Option<usize> {
+    let mut search_from = from;
     loop {
-        let place = SEARCH.first(text, from)?;
-        // `ic` stands in many words.
-        let goes_on = match text[place..] {
-            [b'i', b'c', next, ..] => matches!(next, b'z' | b'\r' | b'\n' | b'=' | b'!'),
-            _ => true,
-        };
-        if goes_on {
-            return Some(place);
+        let place = first(search_from)?;
+        if let Some(needle_at) = begins_around(text, place)
+            && needle_at >= from
+        {
+            return Some(needle_at);
         }
-        from = place + 1;
+        search_from = place + 1;
     }
+}
+
+/// Where the needle begins that one of the [`BEGINNINGS`], if one stands at `place`, may belong to.
+#[inline]
+fn begins_around(text: &[u8], place: usize) -> Option<usize> {
+    let (first, behind) = text[place..].split_first()?;
+    let (whole, torn) = match *first {
+        b'b' => (b"s1", true),
+        b'Y' => (b"nM", true),
+        b'J' => (b"zM", true),
+        // Whole, it is found by the next character.
+        b'i' => (b"cz", true),
+        b'c' if text[..place].ends_with(b"i") => (b"zE", false),
+        b'=' => {
+            return matches!(behind, [b'6', b'2' | b'9', ..] | [b'5', b'9', ..] | [b'4', b'A' | b'a', ..])
+                .then_some(place);
+        }
+        _ => return None,
+    };
+    let goes_on = match behind.split_first() {
+        Some((second, behind)) if *second == whole[0] => may_go_on(behind, whole[1]),
+        _ => may_go_on(behind, whole[0]),
+    };
+    goes_on.then_some(if torn { place } else { place - 1 })
+}
+
+/// Whether `wanted` may be the next character of a text that goes on with `behind` on the wire: it stands there, torn off or
+/// escaped perhaps, or what comes next says so.
+#[inline]
+fn may_go_on(behind: &[u8], wanted: u8) -> bool {
+    let mut before = 0;
+    for &octet in behind.iter().take(LOOK_BYTES) {
+        match octet {
+            b'\r' | b'\n' | b' ' | b'\t' | b'>' | b'|' | b'.' | b'!' | b'=' => before = octet,
+            _ => return octet == wanted || before == b'=',
+        }
+    }
+    true
 }
 
 impl Needle {
@@ -217,6 +274,7 @@ fn is_base64url(character: u8) -> bool {
 mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD_NO_PAD;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -317,5 +375,18 @@ mod tests {
         assert_eq!(read(Needle::First, b"YnMxL"), (Read::Failed, 1), "not the magic's dot");
         assert_eq!(read(Needle::First, b"g"), (Read::GoesOn, 1));
         assert_eq!(read(Needle::Plain, b"abc."), (Read::Failed, 4));
+    }
+
+    proptest! {
+        #[test]
+        fn pairs_by_vectors_and_words_in_full_find_the_same_beginnings(
+            text in proptest::collection::vec(
+                proptest::sample::select(b"bs1YnMJzMiczE\r\n=! .>624Aa59x".to_vec()), 0..150),
+        ) {
+            for from in 0..=text.len() {
+                let by_words = beginning_by(|from| SEARCH.first_of_words(&text, from), &text, from);
+                prop_assert_eq!(beginning(&text, from), by_words);
+            }
+        }
     }
 }

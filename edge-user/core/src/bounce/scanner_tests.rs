@@ -224,4 +224,22 @@ proptest! {
             "{:?}", String::from_utf8_lossy(&wire)
         );
     }
+
+    #[test]
+    fn what_begins_far_from_all_else_is_found_as_by_walking(
+        before in proptest::collection::vec(proptest::sample::select(b"abcehis nYJ.:!=4\r\n".to_vec()), 0..150),
+        tear in proptest::sample::select(
+            ["", "\r\n", "\n", "=\r\n", "= \t\n> ", "!\r\n ", "\r\n\r\n", "\r\n> | >\t\r\n>  ", "x"].to_vec()),
+        torn_behind in 0_usize..12,
+        form in 0_usize..4,
+        filler in 0_usize..100,
+    ) {
+        let text = match form {
+            0 => TOKEN.to_owned(),
+            form => STANDARD.encode("\u{7}".repeat(form - 1) + TOKEN + "  "),
+        };
+        let (head, tail) = text.split_at(torn_behind);
+        let wire = [&before, &[b'-'; 100][..filler], head.as_bytes(), tear.as_bytes(), tail.as_bytes()].concat();
+        same_however_cut(&wire, [before.len() + filler + torn_behind, wire.len() / 2].into_iter());
+    }
 }

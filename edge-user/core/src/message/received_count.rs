@@ -54,6 +54,16 @@ impl ReceivedCount {
                     }
                 },
                 Place::Name { matched: 0 } if octet == b'\r' => Place::EmptyLine,
+                // A whole name is compared at once.
+                Place::Name { matched: 0 }
+                    if let Some((name, tail)) = rest.split_first_chunk::<{ NAME.len() }>()
+                        && name.eq_ignore_ascii_case(NAME) =>
+                {
+                    self.count = self.count.saturating_add(1);
+                    self.place = Place::Line;
+                    rest = tail;
+                    continue;
+                }
                 Place::Name { matched } if octet.eq_ignore_ascii_case(&NAME[matched]) => {
                     if matched + 1 == NAME.len() {
                         self.count = self.count.saturating_add(1);

@@ -5,6 +5,7 @@
 //! Dots stay stuffed. From the first bare CR or LF on, and over the limit, nothing is handed out any more: what must
 //! be refused cannot reach a server that reads line ends otherwise than we do.
 
+use edge_octets::first_odd_pair;
 use memchr::memchr2;
 
 use super::EndOfData;
@@ -21,9 +22,6 @@ pub(super) enum Piece<'b> {
     /// The terminator, `.CRLF`.
     End(EndOfData),
 }
-
-/// Octets that are looked at as a whole: most of a message is plain text, whose lines need no look of their own.
-const BLOCK_BYTES: usize = 512;
 
 /// The terminator that follows a line's CRLF.
 pub(super) const TERMINATOR: &[u8] = b".\r\n";
@@ -70,20 +68,12 @@ impl Scanner {
     /// a line's start the terminator: they wait for more. In front of the first bare CR or LF it stops and puts the flag
     /// up; once the flag is up, bare ones are octets like others.
     fn message_len(&mut self, input: &[u8]) -> usize {
-        let (mut at, mut lines_until) = (0, 0);
+        let mut at = 0;
         loop {
-            let rest = &input[at..];
-            if at >= lines_until && !self.bare_line_ending && rest.len() >= BLOCK_BYTES {
-                let block = &rest[..BLOCK_BYTES];
-                // Its last CR belongs to what comes.
-                let block = block.strip_suffix(b"\r").unwrap_or(block);
-                if is_plain(block, self.at_line_start) {
-                    at += block.len();
-                    self.at_line_start = block.ends_with(b"\n");
-                    continue;
-                }
-                lines_until = at + BLOCK_BYTES;
+            if !self.bare_line_ending {
+                at += self.plain_len(&input[at..]);
             }
+            let rest = &input[at..];
             if self.at_line_start && (rest.starts_with(TERMINATOR) || TERMINATOR.starts_with(rest)) {
                 return at;
             }
@@ -109,17 +99,24 @@ impl Scanner {
             }
         }
     }
-}
 
-/// Whether nothing in `block` needs a look at its lines: no bare CR or LF, none whose LF is still to come, no dot at
-/// a line's start. Written so that the compiler makes vectors of it.
-fn is_plain(block: &[u8], at_line_start: bool) -> bool {
-    let ([first, behind @ ..], [.., last]) = (block, block) else { return true };
-    let odd = block.iter().zip(behind).fold(0, |odd, (before, octet)| {
-        odd | u8::from((*before == b'\r') != (*octet == b'\n'))
-            | u8::from(*before == b'\n') & u8::from(*octet == b'.')
-    });
-    odd == 0 && *first != b'\n' && *last != b'\r' && !(at_line_start && *first == b'.')
+    /// How many octets at the start of `text` need no look at their lines: no bare CR or LF is among them, none whose LF or
+    /// CR is still to come, no dot at a line's start.
+    fn plain_len(&mut self, text: &[u8]) -> usize {
+        let (Some(first), Some(last)) = (text.first(), text.last()) else { return 0 };
+        if *first == b'\n' || self.at_line_start && *first == b'.' {
+            return 0;
+        }
+        let len = match first_odd_pair(text) {
+            // A CR that is odd is none of them; where it is the next octet, what stands before that one is plain.
+            Some(place) => place + usize::from(text[place] != b'\r'),
+            None => text.len() - usize::from(*last == b'\r'),
+        };
+        if len > 0 {
+            self.at_line_start = text[len - 1] == b'\n';
+        }
+        len
+    }
 }
 
 #[cfg(test)]
@@ -259,6 +256,9 @@ mod tests {
         let bare = (0..end.unwrap_or(wire.len())).find(|at| odd(*at));
         (bare.or(end).unwrap_or(wire.len()), bare.is_some())
     }
+
+    /// Octets of a block, in whatever way text is looked at by blocks: more than any has.
+    const BLOCK_BYTES: usize = 512;
 
     #[test]
     fn what_stands_at_the_border_of_a_block_is_found_there_too() {

@@ -11,6 +11,41 @@ const VALUE_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
 /// Longest name of a field that is of interest, in octets.
 const NAME_BYTES_MAX: usize = 25;
 
+/// When a line that begins so may mean something, while no field is open: in the message's own header section, ..
+const IN_HEADER: u8 = 1;
+/// .. in its body, ..
+const IN_BODY: u8 = 2;
+/// .. and there only while fields that every message has are counted.
+const FOR_COMMON: u8 = 4;
+
+/// For each octet, when a line that begins with it may mean something.
+static TELLS: [u8; 256] = tells();
+
+const fn tells() -> [u8; 256] {
+    // Names of fields are of ASCII, in any case; marks and indentation may stand before them in a body; an empty line
+    // ends what was before.
+    const BEGINNINGS: [(&[u8], u8); 6] = [
+        (b"\r\n", IN_HEADER | IN_BODY),
+        (b" \t>|", IN_BODY),
+        (b"CcOoXx", IN_HEADER | IN_BODY),
+        (b"IiRr", IN_HEADER),
+        (b"Mm", IN_BODY),
+        (b"DdFfRrSsTt", FOR_COMMON),
+    ];
+    let mut tells = [0; 256];
+    let mut row = 0;
+    while row < BEGINNINGS.len() {
+        let (octets, when) = BEGINNINGS[row];
+        let mut at = 0;
+        while at < octets.len() {
+            tells[octets[at] as usize] |= when;
+            at += 1;
+        }
+        row += 1;
+    }
+    tells
+}
+
 /// Reads lines.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -67,9 +102,23 @@ impl Reader {
         !told && waiting.is_empty() && open.is_none()
     }
 
-    /// Whether a line that is neither blank nor has a colon means nothing now.
-    pub(super) fn may_skip(&self) -> bool {
-        self.open.is_none()
+    /// Where the first line at `at`, where one begins, or behind it begins that means something now; all that is passed over
+    /// are whole lines. `Err`: none does; where the last line begins, which has no end yet.
+    pub(super) fn first_telling(&self, piece: &[u8], mut at: usize) -> Result<usize, usize> {
+        if self.open.is_some() {
+            return Ok(at);
+        }
+        let now = match (self.in_header, self.common < FIELDS_MIN) {
+            (true, _) => IN_HEADER,
+            (false, true) => IN_BODY | FOR_COMMON,
+            (false, false) => IN_BODY,
+        };
+        while let Some(first) = piece.get(at)
+            && TELLS[usize::from(*first)] & now == 0
+        {
+            at += memchr::memchr(b'\n', &piece[at..]).ok_or(at)? + 1;
+        }
+        Ok(at)
     }
 
     /// Takes a line without its end. Returns whether text in base64 begins behind it.
@@ -230,6 +279,9 @@ fn hand_out(place: Place, value: &[u8], found: &mut dyn FnMut(Place, &[u8])) {
 fn hand_out_one(place: Place, value: &[u8], found: &mut dyn FnMut(Place, &[u8])) {
     if let Some(id) = canonical(value) {
         found(place, id);
+    }
+    if !value.contains(&b'=') {
+        return;
     }
     let decoded = unescaped(value);
     if decoded != value

@@ -1,48 +1,64 @@
 //! Over lines that say nothing to the [`Reader`](super::field::Reader): those of a paragraph or header section in which
 //! neither the name of a Message-ID stands nor that something is in base64.
 
-use std::sync::LazyLock;
+use edge_octets::PairSearch;
 
 use super::field::is_blank;
-use crate::bounce::search::Search;
+use crate::bounce::search::{Search, Words};
 
-/// The ends of what tells, in all cases; its beginning is looked at where one is found.
-const ENDS: [&[u8]; 12] = [
-    b"e-id", b"e-iD", b"e-Id", b"e-ID", b"E-id", b"E-iD", b"E-Id", b"E-ID", //
-    b"se64", b"sE64", b"Se64", b"SE64",
-];
+/// What tells, in any case.
+const MESSAGE_ID: &[u8] = b"message-id";
+const BASE64: &[u8] = b"base64";
 
-/// What stands before them.
-const BEGINNINGS: [&[u8]; 2] = [b"messag", b"ba"];
+/// Where in each of them two octets stand that are rare in text: it is searched for those.
+const OF_MESSAGE_ID: usize = 7;
+const OF_BASE64: usize = 3;
+const PAIRS: PairSearch = PairSearch::new(&[(b"-", b"iI"), (b"eE", b"6")]);
 
-static SEARCH: LazyLock<Search> = LazyLock::new(|| Search::of(&ENDS));
+/// What stands there, with one octet more.
+const PARTS: [&[u8]; 6] = [b"-id", b"-iD", b"-Id", b"-ID", b"e64", b"E64"];
+
+static SEARCH: Search = Search::new(PAIRS, || Words::of(&PARTS));
 
 /// From `at`, where a line begins and the reader knows of nothing: where to read on, and up to where there is nothing to
-/// be gained from another leap. All that is leapt over are whole lines; a section whose end is not in `piece` is read, for
-/// what tells may come with the next.
+/// be gained from another leap. All that is leapt over are whole lines; of a section whose end is not in `piece`, the fields
+/// are read, for what tells may come with the next.
 pub(super) fn leap(piece: &[u8], at: usize) -> (usize, usize) {
-    let mut from = at;
-    let place = loop {
-        let Some(place) = SEARCH.first(piece, from) else { break piece.len() };
-        let before = &piece[at..place];
-        let tells = |beginning: &[u8]| {
-            before.len() >= beginning.len()
-                && before[before.len() - beginning.len()..].eq_ignore_ascii_case(beginning)
-        };
-        if BEGINNINGS.into_iter().any(tells) {
-            break place;
-        }
-        from = place + 1;
-    };
-    (at + section_of(&piece[at..place]), place)
+    match first_telling(|from| SEARCH.first(piece, from), piece, at) {
+        Some(place) => (at + section_of(&piece[at..place]), place),
+        None => (at + fields_at_end_of(&piece[at..]), piece.len()),
+    }
 }
 
-/// From `at`, where a line begins: where the next line begins that has a colon before `until`, or the line that `until`
-/// stands in.
-pub(super) fn field_line(piece: &[u8], at: usize, until: usize) -> usize {
-    let lines = &piece[at..until];
-    let colon = memchr::memchr(b':', lines).unwrap_or(lines.len());
-    memchr::memrchr(b'\n', &lines[..colon]).map_or(at, |end| at + end + 1)
+/// A place within the first word at `at` or behind it that tells.
+fn first_telling(first: impl Fn(usize) -> Option<usize>, piece: &[u8], at: usize) -> Option<usize> {
+    let mut from = at;
+    loop {
+        let place = first(from)?;
+        let (word, part_at) =
+            if piece[place] == b'-' { (MESSAGE_ID, OF_MESSAGE_ID) } else { (BASE64, OF_BASE64) };
+        let tells = place - at >= part_at
+            && piece[place - part_at..].get(..word.len()).is_some_and(|text| text.eq_ignore_ascii_case(word));
+        if tells {
+            return Some(place - 1);
+        }
+        from = place + 1;
+    }
+}
+
+/// Where to read on for the fields of the section that `text` ends with: where it begins; or the last line, if no line
+/// before it in the section has a colon.
+fn fields_at_end_of(text: &[u8]) -> usize {
+    let last = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
+    let Some(colon) = memchr::memrchr(b':', &text[..last]) else { return last };
+    let mut begins = colon;
+    for end in memchr::memchr_iter(b'\n', &text[colon..last]).map(|end| colon + end) {
+        if is_blank(&text[begins..end]) {
+            return last;
+        }
+        begins = end + 1;
+    }
+    section_of(text)
 }
 
 /// Where the lines begin that stand before the end of `text` without a blank one between them.
@@ -60,6 +76,8 @@ fn section_of(text: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -69,8 +87,11 @@ mod tests {
         assert_eq!(leap(text.as_bytes(), 0), told);
         assert_eq!(
             leap(text.as_bytes(), text.find("\r\nlast").unwrap()),
-            (text.find("last").unwrap(), text.len())
+            (text.find("line").unwrap(), text.len()),
+            "no line before the last has a colon"
         );
+        let text = "\r\n\r\nlast\r\na: b\r\nline";
+        assert_eq!(leap(text.as_bytes(), 0), (text.find("last").unwrap(), text.len()));
     }
 
     #[test]
@@ -82,6 +103,32 @@ mod tests {
             (b"x\n\nBaSe64", true),
         ] {
             assert_eq!(leap(text, 0).1 < text.len(), tells, "{}", text.escape_ascii());
+        }
+    }
+
+    /// The same, by the definition: where the words stand.
+    fn by_definition(text: &[u8]) -> Option<usize> {
+        (0..text.len()).find_map(|at| {
+            let stands = |word: &[u8]| {
+                text[at..].get(..word.len()).is_some_and(|text| text.eq_ignore_ascii_case(word))
+            };
+            let message_id = stands(MESSAGE_ID).then_some(at + OF_MESSAGE_ID - 1);
+            message_id.or(stands(BASE64).then_some(at + OF_BASE64 - 1))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn pairs_by_vectors_and_words_in_full_find_what_tells(
+            scraps in proptest::collection::vec(
+                proptest::sample::select(
+                    ["Message-ID", "message-i", "d", "essage-id", "BASE64", "bas", "e64", "-", "i", "e6",
+                     "a: b\r\n", "\r\n", "\n", "some more text, of a line "].to_vec()), 0..12),
+        ) {
+            let text = scraps.concat().into_bytes();
+            let want = by_definition(&text);
+            prop_assert_eq!(first_telling(|from| SEARCH.first(&text, from), &text, 0), want);
+            prop_assert_eq!(first_telling(|from| SEARCH.first_of_words(&text, from), &text, 0), want);
         }
     }
 }

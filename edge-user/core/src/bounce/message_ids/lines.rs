@@ -2,7 +2,7 @@
 
 use super::LINE_BYTES_MAX;
 use super::field::Reader;
-use super::leap::{field_line, leap};
+use super::leap::leap;
 
 /// The line that has not ended yet, and the reader of all.
 #[derive(Debug)]
@@ -33,16 +33,18 @@ impl Lines {
         &mut self,
         piece: &[u8],
         mut may_leap: bool,
-        line: &mut dyn FnMut(&[u8], &mut Reader) -> bool,
+        mut line: impl FnMut(&[u8], &mut Reader) -> bool,
     ) {
         let (mut at, mut leapt_until) = (0, 0);
         loop {
-            if may_leap && at >= leapt_until && self.begun.is_empty() && self.reader.is_calm() {
-                (at, leapt_until) = leap(piece, at);
-            }
-            // In this section is no blank line, and a line without a colon begins no field.
-            if may_leap && at < leapt_until && self.begun.is_empty() && self.reader.may_skip() {
-                at = field_line(piece, at, leapt_until);
+            if may_leap && self.begun.is_empty() {
+                if at >= leapt_until && self.reader.is_calm() {
+                    (at, leapt_until) = leap(piece, at);
+                }
+                match self.reader.first_telling(piece, at) {
+                    Ok(telling) => at = telling,
+                    Err(last) => return self.begin(&piece[last..]),
+                }
             }
             let rest = &piece[at..];
             let Some(end) = memchr::memchr(b'\n', rest) else { return self.begin(rest) };
