@@ -113,7 +113,9 @@ impl MessageIds {
     /// The message is over: what waited for more octets is looked at.
     pub fn finish(&mut self, found: &mut dyn FnMut(Place, &[u8])) {
         // The last line may have had no end.
-        self.scan(b"\n", found);
+        if self.part.is_some() || self.lines.is_within_line() {
+            self.scan(b"\n", found);
+        }
         let mut found = bounded(&mut self.handed_out, found);
         close(self.part.take(), &mut found);
         self.lines.reader().end(&mut found);

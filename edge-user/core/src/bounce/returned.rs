@@ -5,13 +5,18 @@
 /// Lines of a header section that name a field which every message has, at least so many.
 pub const FIELDS_MIN: u32 = 2;
 
-/// The fields that every message has, or that every mail server adds.
-const COMMON: [&[u8]; 9] =
-    [b"from", b"to", b"cc", b"subject", b"date", b"received", b"return-path", b"reply-to", b"mime-version"];
-
 /// Whether every message has a field of this name, or every mail server adds it.
 pub(super) fn is_common(name: &[u8]) -> bool {
-    COMMON.iter().any(|common| name.eq_ignore_ascii_case(common))
+    let is = |common: &[u8]| name.eq_ignore_ascii_case(common);
+    match name.len() {
+        2 => is(b"to") || is(b"cc"),
+        4 => is(b"from") || is(b"date"),
+        7 => is(b"subject"),
+        8 => is(b"received") || is(b"reply-to"),
+        11 => is(b"return-path"),
+        12 => is(b"mime-version"),
+        _ => false,
+    }
 }
 
 /// How many octets of a line are marks of quoted text and indentation.

@@ -1,11 +1,14 @@
 //! Counts the `Received` fields of a message's header section while it streams by (RFC 5321 section 6.3).
 
-use memchr::memchr;
+use edge_octets::PairSearch;
 
 /// Most `Received` fields; a message with more goes in circles (554 5.4.6).
 pub const RECEIVED_MAX: u32 = 50;
 
 const NAME: &[u8] = b"received:";
+
+/// A line's end, and how one begins then that counts, or that ends the header section.
+const LINE_END: PairSearch = PairSearch::new(&[(b"\n", b"rR"), (b"\n", b"\r")]);
 
 /// The count so far. Takes the message as it stands on the wire, in pieces cut anywhere.
 #[derive(Clone, Debug)]
@@ -45,7 +48,11 @@ impl ReceivedCount {
         while let Some((&octet, tail)) = rest.split_first() {
             self.place = match self.place {
                 Place::Body => break,
-                Place::Line => match memchr(b'\n', rest) {
+                Place::Line => match LINE_END.first(rest, 0) {
+                    None if rest.ends_with(b"\n") => {
+                        self.place = Place::Name { matched: 0 };
+                        break;
+                    }
                     None => break,
                     Some(at) => {
                         rest = &rest[at + 1..];
@@ -92,6 +99,8 @@ impl ReceivedCount {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn count(pieces: &[&[u8]]) -> u32 {
@@ -132,5 +141,30 @@ mod tests {
             assert!(!walk.take(b"Received: from a by b; today\r\n"));
         }
         assert!(walk.take(b"Received: from a by b; today\r\n"));
+    }
+
+    /// The same, by the definition: the lines before the first that is empty.
+    fn by_lines(message: &[u8]) -> u32 {
+        let lines = message.split_inclusive(|octet| *octet == b'\n').take_while(|line| line != b"\r\n");
+        lines.filter(|line| line.len() >= NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME)).count()
+            as u32
+    }
+
+    proptest! {
+        #[test]
+        fn fields_are_counted_as_by_lines_however_they_are_cut(
+            scraps in proptest::collection::vec(
+                proptest::sample::select(
+                    ["Received:", "received: from a by b", "Receive", "d:", "X-A: of some more octets, in a long line",
+                     "\r\n", "\r\n", "\r\n", "\n", "\r", "R", "r", " ", "}", "\r\n\r\n"].to_vec()), 0..30),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let message = scraps.concat().into_bytes();
+            let (head, tail) = message.split_at(cut.index(message.len() + 1));
+            let want = by_lines(&message);
+            prop_assert_eq!(count(&[&message]), want);
+            prop_assert_eq!(count(&[head, tail]), want);
+            prop_assert_eq!(count(&message.chunks(1).collect::<Vec<_>>()), want);
+        }
     }
 }

@@ -46,6 +46,12 @@ const fn tells() -> [u8; 256] {
     tells
 }
 
+/// Whether a line begins as the fields do that mail servers add most of, and not as `References`.
+#[inline]
+fn is_received(line: &[u8]) -> bool {
+    matches!(line, [b'R' | b'r', b'e', b'c', ..])
+}
+
 /// Reads lines.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -94,12 +100,22 @@ impl Reader {
         }
     }
 
-    /// Whether nothing that came before a line, which now begins, has a say in what it means: it stands in a body, and in
-    /// its section was nothing of interest.
+    /// Whether a section without a Message-ID or base64 in it would mean nothing, and lines of this one would mean nothing up
+    /// to the next place where either stands, but for how they count there.
+    pub(super) fn waits_for_nothing(&self) -> bool {
+        !self.in_header && !self.is_base64 && self.waiting.is_empty() && self.open.is_none()
+    }
+
+    /// Whether, besides, nothing that came before in its section has a say in what a line means that now begins.
     pub(super) fn is_calm(&self) -> bool {
-        let Self { in_header, common, waiting, is_message, is_base64, is_binary, open, value: _ } = self;
-        let told = *in_header || *is_message || *is_base64 || *is_binary || *common > 0;
-        !told && waiting.is_empty() && open.is_none()
+        let Self { in_header: _, common, waiting: _, is_message, is_base64: _, is_binary, open: _, value: _ } =
+            self;
+        self.waits_for_nothing() && !*is_message && !*is_binary && *common == 0
+    }
+
+    /// A blank line was leapt over.
+    pub(super) fn section_is_over(&mut self) {
+        self.empty_line();
     }
 
     /// Where the first line at `at`, where one begins, or behind it begins that means something now; all that is passed over
@@ -114,7 +130,7 @@ impl Reader {
             (false, false) => IN_BODY,
         };
         while let Some(first) = piece.get(at)
-            && TELLS[usize::from(*first)] & now == 0
+            && (TELLS[usize::from(*first)] & now == 0 || self.in_header && is_received(&piece[at..]))
         {
             at += memchr::memchr(b'\n', &piece[at..]).ok_or(at)? + 1;
         }
@@ -184,7 +200,7 @@ impl Reader {
         let name = head[..colon].trim_ascii_end();
         let value = &line[indent + colon + 1..];
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
-        if is_common(name) {
+        if self.common < FIELDS_MIN && is_common(name) {
             self.common += 1;
             if self.common == FIELDS_MIN && !self.waiting.is_empty() {
                 hand_out(Place::Returned, &std::mem::take(&mut self.waiting), found);

@@ -20,13 +20,14 @@ const PARTS: [&[u8]; 6] = [b"-id", b"-iD", b"-Id", b"-ID", b"e64", b"E64"];
 
 static SEARCH: Search = Search::new(PAIRS, || Words::of(&PARTS));
 
-/// From `at`, where a line begins and the reader knows of nothing: where to read on, and up to where there is nothing to
+/// From `at`, where a line begins and the reader waits for nothing: where to read on, and up to where there is nothing to
 /// be gained from another leap. All that is leapt over are whole lines; of a section whose end is not in `piece`, the fields
-/// are read, for what tells may come with the next.
-pub(super) fn leap(piece: &[u8], at: usize) -> (usize, usize) {
+/// are read, for what tells may come with the next. A leap ends the section that `at` stands in, unless in that section was
+/// nothing of interest (`is_calm`).
+pub(super) fn leap(piece: &[u8], at: usize, is_calm: bool) -> (usize, usize) {
     match first_telling(|from| SEARCH.first(piece, from), piece, at) {
         Some(place) => (at + section_of(&piece[at..place]), place),
-        None => (at + fields_at_end_of(&piece[at..]), piece.len()),
+        None => (at + fields_at_end_of(&piece[at..], is_calm), piece.len()),
     }
 }
 
@@ -47,10 +48,12 @@ fn first_telling(first: impl Fn(usize) -> Option<usize>, piece: &[u8], at: usize
 }
 
 /// Where to read on for the fields of the section that `text` ends with: where it begins; or the last line, if no line
-/// before it in the section has a colon.
-fn fields_at_end_of(text: &[u8]) -> usize {
+/// before it in the section has a colon, and the section that `text` begins in is over or `is_calm`.
+fn fields_at_end_of(text: &[u8], is_calm: bool) -> usize {
     let last = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
-    let Some(colon) = memchr::memrchr(b':', &text[..last]) else { return last };
+    let Some(colon) = memchr::memrchr(b':', &text[..last]) else {
+        return if is_calm { last } else { section_of(text) };
+    };
     let mut begins = colon;
     for end in memchr::memchr_iter(b'\n', &text[colon..last]).map(|end| colon + end) {
         if is_blank(&text[begins..end]) {
@@ -84,14 +87,15 @@ mod tests {
     fn paragraphs_are_leapt_over_and_the_section_that_tells_is_read_whole() {
         let text = "one two\r\nthree\r\n> > \r\nDate: x\r\nMESSAGE-Id: <a@b>\r\n\r\nlast\r\nline";
         let told = (text.find("Date").unwrap(), text.find("E-Id").unwrap());
-        assert_eq!(leap(text.as_bytes(), 0), told);
+        assert_eq!(leap(text.as_bytes(), 0, true), told);
         assert_eq!(
-            leap(text.as_bytes(), text.find("\r\nlast").unwrap()),
+            leap(text.as_bytes(), text.find("\r\nlast").unwrap(), true),
             (text.find("line").unwrap(), text.len()),
             "no line before the last has a colon"
         );
         let text = "\r\n\r\nlast\r\na: b\r\nline";
-        assert_eq!(leap(text.as_bytes(), 0), (text.find("last").unwrap(), text.len()));
+        assert_eq!(leap(text.as_bytes(), 0, true), (text.find("last").unwrap(), text.len()));
+        assert_eq!(leap(b"a: b\r\nlast\r\nline", 6, false), (6, 18), "its section does not end");
     }
 
     #[test]
@@ -102,7 +106,7 @@ mod tests {
             (b"x\n\nse64\n\n", false),
             (b"x\n\nBaSe64", true),
         ] {
-            assert_eq!(leap(text, 0).1 < text.len(), tells, "{}", text.escape_ascii());
+            assert_eq!(leap(text, 0, true).1 < text.len(), tells, "{}", text.escape_ascii());
         }
     }
 

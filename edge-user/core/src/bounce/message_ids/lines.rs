@@ -27,6 +27,11 @@ impl Lines {
         &mut self.reader
     }
 
+    /// Whether a line has begun that has not ended.
+    pub(super) fn is_within_line(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
     /// Hands on each line that ends in this piece, without its end. A line that lies in the piece whole is not copied.
     /// Lines that mean nothing may not be handed on, where `may_leap`, and `line` behind each of them, says so.
     pub(super) fn take(
@@ -38,8 +43,12 @@ impl Lines {
         let (mut at, mut leapt_until) = (0, 0);
         loop {
             if may_leap && self.begun.is_empty() {
-                if at >= leapt_until && self.reader.is_calm() {
-                    (at, leapt_until) = leap(piece, at);
+                if at >= leapt_until && self.reader.waits_for_nothing() {
+                    let from = at;
+                    (at, leapt_until) = leap(piece, from, self.reader.is_calm());
+                    if at > from {
+                        self.reader.section_is_over();
+                    }
                 }
                 match self.reader.first_telling(piece, at) {
                     Ok(telling) => at = telling,
