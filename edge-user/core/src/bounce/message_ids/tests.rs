@@ -211,4 +211,28 @@ proptest! {
     fn any_octets_are_taken_without_panic(wire in proptest::collection::vec(any::<u8>(), 0..300)) {
         prop_assert_eq!(scan(wire.chunks(7)), scan([wire.as_slice()]));
     }
+
+    /// Octet by octet each line is read, in larger pieces what can be leapt over is.
+    #[test]
+    fn what_is_leapt_over_would_have_given_nothing(
+        lines in proptest::collection::vec(
+            proptest::sample::select(
+                ["Received: from a\n\tby b\n", "From: a", "To: b", "Subject: of base64", "Content-Type: image/png",
+                 "Content-Type: text/plain", "Content-Transfer-Encoding: base64", "Message-ID: <a@x>",
+                 "  Message-ID: <b@x>", "> From: a", "References: <c@x>\n <d@x>", "Original-Message-ID: <e@x>",
+                 "the Message-ID was lost", "words of a line, which goes on for a while and has a colon: here",
+                 "words of a line, which goes on for a while and has no colon at all", "", "", "", "> ", "--b",
+                 "RnJvbTogYQpUbzogYgpNZXNzYWdlLUlEOiA8ZkB4Pgo=", "MIME-Version: 1.0", "=20"].to_vec()), 0..40),
+        crlf in any::<bool>(),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let message = lines.join("\n");
+        let message = if crlf { message.replace('\n', "\r\n") } else { message };
+        let wire = message.as_bytes();
+        let all = scan(wire.chunks(1));
+        prop_assert_eq!(&scan([wire]), &all);
+        prop_assert_eq!(&scan(wire.chunks(100)), &all);
+        let (head, tail) = wire.split_at(cut.index(wire.len() + 1));
+        prop_assert_eq!(&scan([head, tail]), &all);
+    }
 }
