@@ -315,12 +315,36 @@ impl Client {
         if self.out.is_empty() {
             return Ok(true);
         }
-        let written = match self.stream.try_write(&self.out) {
+        let written = self.stream.try_write(&self.out);
+        self.wrote(written)
+    }
+
+    /// Writes the replies of a client that said QUIT: where its connection is closed at once, what is left of them goes out
+    /// with its end, in one packet.
+    ///
+    /// # Errors
+    /// The client is gone, or takes nothing for `patience`.
+    pub(crate) async fn flush_last(&mut self, patience: Duration) -> io::Result<()> {
+        if !self.out.is_empty() && !self.has_more() {
+            let written = self.stream.try_write_last(&self.out);
+            self.wrote(written)?;
+        }
+        self.flush(patience).await
+    }
+
+    /// So much of the replies is written, or nothing. Whether nothing waits any more.
+    fn wrote(&mut self, written: io::Result<usize>) -> io::Result<bool> {
+        let written = match written {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             written => written?,
         };
         self.out.drain(..written);
         Ok(self.out.is_empty())
+    }
+
+    /// Whether something may lie there unread.
+    fn has_more(&self) -> bool {
+        !self.input.unread().is_empty() || self.stream.may_have_more()
     }
 
     /// Writes the waiting replies and ends the connection.
@@ -337,7 +361,7 @@ impl Client {
     /// The same for a client that said QUIT: it has nothing more to say, and where nothing lies unread nothing can be
     /// reset.
     pub(crate) async fn close_after_quit(&mut self, patience: Duration) {
-        let has_more = !self.input.unread().is_empty() || self.stream.may_have_more();
+        let has_more = self.has_more();
         if self.flush(patience).await.is_ok() && has_more {
             let _ = Box::pin(timeout(LINGER, self.linger())).await;
         }

@@ -3,6 +3,7 @@
 //! A session has a buffer only while there are bytes in it: thousands of silent sessions cost none. A held bounce
 //! keeps the very buffers it was read into ([`Held`]), until it goes to the upstream or is let go.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +30,11 @@ const IDLE_RECORDS_MAX: usize = 256;
 
 /// The share of all that may be held, in percent, that is there for every source; the rest is for those with credit.
 const FOR_EVERYONE_PERCENT: usize = 80;
+
+thread_local! {
+    /// The buffer that this thread gave back last: it is warm, and the next session that reads here takes it. One a thread.
+    static AT_HAND: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
 
 /// Idle buffers, at most as many as it was made for; and the count of what all sessions hold.
 #[derive(Debug)]
@@ -81,7 +87,8 @@ impl Pool {
 
     pub(crate) fn take(&self) -> Buffer {
         self.note_out(1);
-        let octets = self.idle.pop().unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
+        let octets = AT_HAND.take().or_else(|| self.idle.pop());
+        let octets = octets.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
         Buffer { octets, start: 0, end: 0 }
     }
 
@@ -108,7 +115,9 @@ impl Pool {
         self.note_out(-1);
         // A full pool drops it, and what grew is of no use to others.
         let _ = match buffer.octets.len() {
-            BUFFER_BYTES => self.idle.push(buffer.octets),
+            BUFFER_BYTES => {
+                AT_HAND.replace(Some(buffer.octets)).map_or(Ok(()), |other| self.idle.push(other))
+            }
             RECORD_BYTES => self.idle_records.push(buffer.octets),
             // Has room for all there are.
             LARGE_BYTES => self.idle_large.push(buffer.octets),

@@ -4,7 +4,7 @@
 //! set again before it closes it. A session of five commands feels both. Ours needs the call that puts it in, and a read
 //! that filled less than its room needs no second one to learn that there is no more.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, BytesMut};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -93,7 +95,16 @@ impl Socket {
     /// Writes what there is room for now.
     pub(crate) fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Seated(seated) => (&seated.socket).write(octets),
+            Self::Seated(seated) => Ok(send(&seated.socket, octets, SendFlags::NOSIGNAL)?),
+            Self::Tokio(socket) => socket.try_write(octets),
+        }
+    }
+
+    /// The same for the last octets before the connection is closed: a packet that they do not fill may wait for that, and
+    /// goes out as its end.
+    pub(crate) fn try_write_last(&self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Seated(seated) => Ok(send(&seated.socket, octets, SendFlags::MORE | SendFlags::NOSIGNAL)?),
             Self::Tokio(socket) => socket.try_write(octets),
         }
     }
@@ -114,18 +125,19 @@ impl Seated {
         if !self.seat.may_read() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        match (&self.socket).read(room) {
-            Ok(count) => {
+        // Not as the C library does it: there a thread may be cancelled in the middle, which costs two locked operations.
+        match recv(&self.socket, &mut *room, RecvFlags::empty()) {
+            Ok((count, _)) => {
                 if (1..room.len()).contains(&count) {
                     self.seat.drained();
                 }
                 Ok(count)
             }
             Err(error) => {
-                if error.kind() == io::ErrorKind::WouldBlock {
+                if error == Errno::AGAIN {
                     self.seat.would_block();
                 }
-                Err(error)
+                Err(error.into())
             }
         }
     }

@@ -122,6 +122,17 @@ impl<S: Side> Stream<S> {
         }
     }
 
+    /// The same for the last octets before the connection is closed, which must follow at once: they may wait for it.
+    ///
+    /// # Errors
+    /// As [`Self::try_write`].
+    pub(crate) fn try_write_last(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match &self.tls {
+            None => self.socket.try_write_last(octets),
+            Some(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     /// Writes all octets.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ impl Listeners {
             let answering = edge.liveness.join(&name);
             let core = cores.as_ref().map(|cores| cores[number]);
             std::thread::Builder::new().name(name).spawn(move || {
-                shard::is_workers(number);
+                shard::is_workers(number, workers);
                 pin_to(core);
                 work(&edge, listeners, kept, answering, stop)
             })

@@ -1,17 +1,21 @@
 //! A table that never holds more than it may: who was not seen for the longest time makes room.
 //!
 //! Every operation is O(1), however many newcomers a flood brings: the entries stand in a list by last sight, which
-//! runs through the slots themselves.
+//! runs through the slots themselves; and so do the chains of those whose hashes meet. A flood comes from thousands of
+//! sources by turns, so each is cold when it comes again: it is found by one look at the heads and one at its slot.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 /// No slot.
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(super) struct Table<K, V> {
-    places: HashMap<K, u32>,
+    /// Nobody outside knows which keys meet.
+    hasher: RandomState,
+    /// The first slot of each chain, counted from 1: memory that is all zeros costs no page until it is used. A power of
+    /// two of them, and at least as many as entries.
+    heads: Vec<u32>,
     slots: Vec<Slot<K, V>>,
     free: Vec<u32>,
     entries_max: usize,
@@ -26,6 +30,8 @@ struct Slot<K, V> {
     value: V,
     newer: u32,
     older: u32,
+    /// The next one of its chain, counted from 1.
+    next: u32,
 }
 
 impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
@@ -36,7 +42,8 @@ impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
     pub(super) fn new(entries_max: usize) -> Self {
         let entries_max = entries_max.clamp(1, NONE as usize - 1);
         Self {
-            places: HashMap::with_capacity(entries_max),
+            hasher: RandomState::new(),
+            heads: vec![0; entries_max.next_power_of_two()],
             slots: Vec::with_capacity(entries_max),
             free: Vec::new(),
             entries_max,
@@ -46,7 +53,7 @@ impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.slots.len() - self.free.len()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -55,23 +62,21 @@ impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
 
     /// Looks without being seen: the order stays.
     pub(super) fn peek(&self, key: &K) -> Option<&V> {
-        self.places.get(key).map(|&place| &self.slot(place).value)
+        self.find(key).map(|place| &self.slot(place).value)
     }
 
     /// The entry, which counts as seen now.
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let place = *self.places.get(key)?;
-        self.unlink(place);
-        self.link_newest(place);
+        let place = self.find(key)?;
+        self.see(place);
         Some(&mut self.slot_mut(place).value)
     }
 
     /// The entry, seen now; where there is none, a new one.
     pub(super) fn get_or_default(&mut self, key: K) -> &mut V {
-        let place = match self.places.get(&key) {
-            Some(&place) => {
-                self.unlink(place);
-                self.link_newest(place);
+        let place = match self.find(&key) {
+            Some(place) => {
+                self.see(place);
                 place
             }
             None => {
@@ -89,7 +94,8 @@ impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
             return None;
         }
         let evicted = if self.is_full() { self.remove_at(self.oldest) } else { None };
-        let slot = Slot { key, value, newer: NONE, older: NONE };
+        let head = self.head(&key);
+        let slot = Slot { key, value, newer: NONE, older: NONE, next: self.heads[head] };
         let place = match self.free.pop() {
             Some(place) => {
                 *self.slot_mut(place) = slot;
@@ -100,7 +106,7 @@ impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
                 (self.slots.len() - 1) as u32
             }
         };
-        self.places.insert(key, place);
+        self.heads[head] = place + 1;
         self.link_newest(place);
         evicted
     }
@@ -121,14 +127,13 @@ impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
             if lightest.is_none_or(|(_, least)| weighs < least) {
                 lightest = Some((place, weighs));
             }
-            self.unlink(place);
-            self.link_newest(place);
+            self.see(place);
         }
         lightest.filter(|(_, least)| *least <= at_most).and_then(|(place, _)| self.remove_at(place))
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
-        let place = *self.places.get(key)?;
+        let place = self.find(key)?;
         self.remove_at(place).map(|(_, value)| value)
     }
 
@@ -144,10 +149,56 @@ impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
 
     fn remove_at(&mut self, place: u32) -> Option<(K, V)> {
         let key = self.slots.get(place as usize)?.key;
-        self.places.remove(&key)?;
+        self.unchain(place, &key);
         self.unlink(place);
         self.free.push(place);
         Some((key, std::mem::take(&mut self.slot_mut(place).value)))
+    }
+
+    /// Where the chain of a key begins.
+    fn head(&self, key: &K) -> usize {
+        self.hasher.hash_one(key) as usize & (self.heads.len() - 1)
+    }
+
+    fn find(&self, key: &K) -> Option<u32> {
+        if self.len() == 0 {
+            return None;
+        }
+        let mut next = self.heads[self.head(key)];
+        loop {
+            let place = next.checked_sub(1)?;
+            let slot = self.slot(place);
+            if slot.key == *key {
+                return Some(place);
+            }
+            next = slot.next;
+        }
+    }
+
+    /// Takes a slot, whose key this is, out of its chain.
+    fn unchain(&mut self, place: u32, key: &K) {
+        let (head, after) = (self.head(key), self.slot(place).next);
+        let mut before = self.heads[head];
+        if before == place + 1 {
+            self.heads[head] = after;
+            return;
+        }
+        while let Some(other) = before.checked_sub(1) {
+            let slot = self.slot_mut(other);
+            if slot.next == place + 1 {
+                slot.next = after;
+                return;
+            }
+            before = slot.next;
+        }
+    }
+
+    /// It is the one seen last.
+    fn see(&mut self, place: u32) {
+        if self.newest != place {
+            self.unlink(place);
+            self.link_newest(place);
+        }
     }
 
     fn unlink(&mut self, place: u32) {

@@ -114,11 +114,10 @@ pub(super) fn read(line: &[u8]) -> Said<'_> {
     if line.is_empty() {
         return Said::UnknownWord;
     }
-    // Control characters have no place in any command; NUL is where C programs see a line end.
-    if word.is_empty()
-        || !word.iter().all(u8::is_ascii_alphabetic)
-        || argument.iter().any(u8::is_ascii_control)
-    {
+    // Control characters have no place in any command; NUL is where C programs see a line end. (All octets are looked at,
+    // so that many can be at once.)
+    let controls = argument.iter().fold(false, |found, octet| found | octet.is_ascii_control());
+    if word.is_empty() || !word.iter().all(u8::is_ascii_alphabetic) || controls {
         return Said::Garbage;
     }
     match TABLE.iter().find(|row| word.eq_ignore_ascii_case(row.name.as_bytes())) {

@@ -39,11 +39,20 @@ impl Reply {
         let start = out.len();
         push_number(out, self.code);
         out.push(b' ');
-        if let Some(Enhanced(class, subject, detail)) = self.enhanced {
-            for (number, behind) in [(u16::from(class), b'.'), (subject, b'.'), (detail, b' ')] {
-                push_number(out, number);
-                out.push(behind);
+        match self.enhanced {
+            // So are all that are common.
+            Some(Enhanced(class @ 0..10, subject @ 0..10, detail @ 0..10)) => {
+                let [class, subject, detail] =
+                    [u16::from(class), subject, detail].map(|digit| b'0' + digit as u8);
+                out.extend_from_slice(&[class, b'.', subject, b'.', detail, b' ']);
             }
+            Some(Enhanced(class, subject, detail)) => {
+                for (number, behind) in [(u16::from(class), b'.'), (subject, b'.'), (detail, b' ')] {
+                    push_number(out, number);
+                    out.push(behind);
+                }
+            }
+            None => {}
         }
         let text = self.text.as_bytes();
         let room = REPLY_LINE_BYTES_MAX - 2 - (out.len() - start);
@@ -63,6 +72,9 @@ impl Reply {
 /// all the rest of it.)
 fn push_number(out: &mut Vec<u8>, number: u16) {
     let digit = |power: u16| b'0' + (number / power % 10) as u8;
+    if let 100..1000 = number {
+        return out.extend_from_slice(&[digit(100), digit(10), digit(1)]);
+    }
     for power in [10_000, 1000, 100, 10] {
         if number >= power {
             out.push(digit(power));

@@ -61,7 +61,16 @@ impl Inbound {
             Ending::Gone | Ending::Said(_) | Ending::Silent | Ending::Enough | Ending::Leave => GOODBYE,
         };
         let patience = self.edge.client_patience().min(most);
-        if self.client.flush(patience).await.is_ok() {
+        let flushed = match ending {
+            Ending::Said(CloseCause::Quit) => self.client.flush_last(patience).await,
+            Ending::Said(CloseCause::TooManyErrors | CloseCause::NotSmtp)
+            | Ending::Gone
+            | Ending::Silent
+            | Ending::Crowded
+            | Ending::Enough
+            | Ending::Leave => self.client.flush(patience).await,
+        };
+        if flushed.is_ok() {
             self.doubts.drain(..).for_each(Doubt::settle);
         }
         match ending {
