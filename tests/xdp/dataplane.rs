@@ -29,7 +29,7 @@ fn count(dataplane: &Dataplane, reason: &str) -> u64 {
 fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is() {
-        assert!(start.elapsed() < Duration::from_secs(20), "never: {what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
         sleep(Duration::from_millis(20));
     }
 }
@@ -53,7 +53,7 @@ fn it_attaches_natively_and_drops_who_is_banned_and_nobody_else() {
             dataplane.ban(source(banned), Duration::MAX, 3).unwrap();
             let before = count(&dataplane, "ban");
             assert!(veth.is_dropped(banned, 25));
-            assert!(count(&dataplane, "ban") > before);
+            wait_until("its drop is counted", || count(&dataplane, "ban") > before);
             assert!(veth.connects(other, 25));
             assert!(dataplane.unban(source(banned)).unwrap());
             assert!(!dataplane.unban(source(banned)).unwrap());
@@ -92,8 +92,9 @@ fn a_ban_ends_without_a_daemon() {
     on_veth(|veth| {
         let settings = veth.settings();
         let dataplane = attach(&settings);
-        dataplane.ban(source(PEER), Duration::from_secs(2), 0).unwrap();
+        dataplane.ban(source(PEER), Duration::from_secs(3600), 0).unwrap();
         assert!(veth.is_dropped(PEER, 25));
+        dataplane.ban(source(PEER), Duration::from_secs(2), 0).unwrap();
         drop(dataplane);
         wait_until("the ban is over", || !veth.is_dropped(PEER, 25));
         let looked = Dataplane::open_pinned(&settings).unwrap();
@@ -194,7 +195,7 @@ fn syns_over_the_budget_get_no_answer() {
             assert!(veth.connects(PEER, 25));
         }
         assert!(veth.is_dropped(PEER, 25));
-        assert!(count(&dataplane, "syn_budget") > 0);
+        wait_until("its drop is counted", || count(&dataplane, "syn_budget") > 0);
         assert!(veth.connects(OTHER, 25));
     });
 }
@@ -208,8 +209,11 @@ fn drops_are_sampled_for_the_daemon() {
         assert_eq!(samples.take(10), []);
         dataplane.ban(source(PEER6), Duration::MAX, 0).unwrap();
         assert!(veth.is_dropped(PEER6, 25));
-        let taken = samples.take(10);
-        assert!(!taken.is_empty());
+        let mut taken = Vec::new();
+        wait_until("a drop is sampled", || {
+            taken.extend(samples.take(10));
+            !taken.is_empty()
+        });
         assert!(taken.iter().all(|sample| sample.source == source(PEER6)), "{taken:?}");
         assert!(taken.iter().all(|sample| sample.reason.name() == "ban"), "{taken:?}");
     });
@@ -254,7 +258,7 @@ fn whoever_attends_is_handed_each_sample_and_logs_what_the_program_says() {
             tokio::select! {
                 () = attend => panic!("it ended by itself"),
                 who = seen => assert_eq!(who, Some(source(PEER))),
-                () = tokio::time::sleep(Duration::from_secs(20)) => panic!("no sample, or no message"),
+                () = tokio::time::sleep(Duration::from_secs(60)) => panic!("no sample, or no message"),
             }
         });
         assert!(dataplane.take_samples().is_none());

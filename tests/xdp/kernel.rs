@@ -1,10 +1,11 @@
 //! The program in the kernel, with maps of its own, run on one frame at a time.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use edge_ebpf::{Action, Ban, Block, Listed, NEVER, Reason, Settings, SourceKey, SynBudget, map_names};
 
@@ -48,9 +49,21 @@ impl Kernel {
             .load(edge_user::dataplane::OBJECT)
             .expect("the kernel makes the maps");
         let mut kernel = Self { ebpf };
-        kernel.program().load().expect("the verifier accepts the program");
+        kernel.load().expect("the verifier accepts the program");
         kernel.set_up(entries);
         kernel
+    }
+
+    /// A signal that comes while the verifier works ends that with EAGAIN: it is asked again, as the daemon does.
+    fn load(&mut self) -> Result<(), ProgramError> {
+        for _ in 1..20 {
+            match self.program().load() {
+                Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {
+                }
+                done => return done,
+            }
+        }
+        self.program().load()
     }
 
     /// Port 25, the settings [`ENFORCE`], these entries, and nothing else.

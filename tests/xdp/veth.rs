@@ -29,7 +29,7 @@ pub(crate) const INTERFACE: &str = "xdp-edge";
 const PEER_INTERFACE: &str = "xdp-peer";
 
 /// How long a connection attempt may take that is to succeed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one is watched that is to get no answer: over a veth pair an answer takes microseconds.
 const SILENCE: Duration = Duration::from_millis(200);
 

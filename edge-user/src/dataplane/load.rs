@@ -4,6 +4,7 @@
 //! the interface, so it never judges by half a list. An adopted link is kept and its program replaced atomically: not
 //! one packet passes unjudged during an upgrade, and drivers that stop the link when a program comes are spared it.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::thread::sleep;
@@ -30,6 +31,9 @@ use crate::config::{Xdp, XdpMode};
 /// CAP_PERFMON.
 const MEANS: &str =
     "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; a map's size is bounded by memory";
+
+/// How often the program is given to the verifier, at most, when signals interrupt it.
+const LOAD_TRIES: u32 = 20;
 
 /// The pinned maps.
 #[derive(Debug)]
@@ -91,7 +95,7 @@ fn attach_with(
 
     let program = ebpf.program_mut(edge_ebpf::PROGRAM).expect("the object has the program");
     let program: &mut Program = program.try_into().expect("the program is XDP");
-    program.load().map_err(refused_for("load", interface, Some(MEANS)))?;
+    load(program).map_err(refused_for("load", interface, Some(MEANS)))?;
     let adopted = match adopt(settings, program)? {
         Some(Adopted::Own) => true,
         Some(Adopted::Other(other, link)) => {
@@ -124,6 +128,18 @@ fn attach_with(
         "XDP is attached"
     );
     Ok(dataplane)
+}
+
+/// Has the kernel verify the program and take it. A signal that comes meanwhile ends the verifier's work with EAGAIN, and
+/// says nothing of the program.
+pub(super) fn load(program: &mut Program) -> Result<(), ProgramError> {
+    for _ in 1..LOAD_TRIES {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+    program.load()
 }
 
 pub(super) fn open_pinned(settings: &Xdp) -> Result<Dataplane, DataplaneError> {

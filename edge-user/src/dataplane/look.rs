@@ -125,5 +125,5 @@ pub fn try_kernel(settings: &Xdp) -> Result<(), DataplaneError> {
     let mut ebpf = loader.load(OBJECT).map_err(|error| failed(Box::new(error)))?;
     let program = ebpf.program_mut(edge_ebpf::PROGRAM).expect("the object has the program");
     let program: &mut Program = program.try_into().expect("the program is XDP");
-    program.load().map_err(|error| failed(Box::new(error)))
+    load::load(program).map_err(|error| failed(Box::new(error)))
 }
