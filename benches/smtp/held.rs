@@ -123,6 +123,8 @@ mod tests {
         held.ensure_open().unwrap();
         held.sockets[4].set_nonblocking(false).unwrap();
         say(&mut held.sockets[4], b"QUIT\r\n", 221).unwrap();
+        // Its end comes a moment after its last words.
+        assert_eq!(held.sockets[4].read(&mut [0; 1]).unwrap(), 0);
         let error = held.ensure_open().unwrap_err().to_string();
         assert!(error.contains("idle connection 4 "), "{error}");
     }
