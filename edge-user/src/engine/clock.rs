@@ -131,3 +131,25 @@ impl Since {
         self.0.elapsed()
     }
 }
+
+/// The clock of a test's runtime stands as long as this lives, but for what the test lets pass: how long the machine takes
+/// counts for nothing.
+#[cfg(test)]
+pub(crate) struct Still {
+    _held: std::sync::mpsc::Sender<()>,
+}
+
+#[cfg(test)]
+impl Still {
+    pub(crate) fn begin() -> Self {
+        tokio::time::pause();
+        let (held, until) = std::sync::mpsc::channel();
+        // While a blocking task is at work, a paused clock does not run ahead.
+        tokio::task::spawn_blocking(move || until.recv());
+        Self { _held: held }
+    }
+
+    pub(crate) async fn pass(&self, secs: u64) {
+        tokio::time::advance(Duration::from_secs(secs)).await;
+    }
+}

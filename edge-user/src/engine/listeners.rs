@@ -199,8 +199,9 @@ mod tests {
         config
     }
 
-    fn any_port() -> Config {
-        config("127.0.0.1:0".parse().unwrap())
+    /// At an address of this test's own: a port that is free there is taken by no other.
+    fn any_port(of: u8) -> Config {
+        config(SocketAddr::from(([127, 0, 8, of], 0)))
     }
 
     /// As another process would have them.
@@ -222,7 +223,7 @@ mod tests {
     #[test]
     fn whatever_the_number_of_workers_nobody_who_waits_is_lost() {
         for (before, after) in [(1, 1), (2, 2), (1, 4), (4, 1), (4, 3), (3, 4)] {
-            let first = Listeners::take_over(&any_port(), before, Vec::new()).unwrap();
+            let first = Listeners::take_over(&any_port(1), before, Vec::new()).unwrap();
             let address = first.addresses(Direction::Inbound)[0];
             let clients: Vec<_> = (0..40).map(|_| TcpStream::connect(address).unwrap()).collect();
             let sockets = passed_on(&first);
@@ -236,13 +237,13 @@ mod tests {
 
     #[test]
     fn who_waits_at_an_address_that_is_no_longer_configured_hears_421() {
-        let first = Listeners::take_over(&any_port(), 2, Vec::new()).unwrap();
+        let first = Listeners::take_over(&any_port(2), 2, Vec::new()).unwrap();
         let address = first.addresses(Direction::Inbound)[0];
         let mut clients: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
         let sockets = passed_on(&first);
         drop(first);
         let kept: Vec<_> = sockets.iter().map(|socket| socket.try_clone().unwrap()).collect();
-        let mut other = Listeners::take_over(&any_port(), 2, sockets).unwrap();
+        let mut other = Listeners::take_over(&any_port(2), 2, sockets).unwrap();
         assert_eq!(other.leave_others(), [address]);
         assert_ne!(other.addresses(Direction::Inbound), [address]);
         for client in &mut clients {
@@ -255,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_does_not_listen_is_none_to_take_over() {
-        let bound = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let bound = bind(any_port(3).inbound.listen[0], false).unwrap();
         let address = bound.local_addr().unwrap().as_socket().unwrap();
         assert!(with_addresses(vec![bound.into()]).is_empty());
         let taken = Listeners::take_over(&config(address), 1, Vec::new()).unwrap();

@@ -87,28 +87,27 @@ async fn what_the_disk_did_too_late_is_taken_back() {
     assert!(matches!(error, NotKept::TooSlow(_)), "{error}");
     assert_eq!(quarantine.load().messages, 1, "it is still at work");
     quarantine.stuck.store(false, Ordering::SeqCst);
-    for _ in 0..20_000 {
-        if quarantine.load().messages == 0 {
-            break;
-        }
+    let begun = std::time::Instant::now();
+    while quarantine.load().messages > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is never taken back");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(quarantine.load().messages, 0);
     assert!(place.files().is_empty());
 }
 
 #[tokio::test]
 async fn who_gets_no_turn_on_the_disk_in_time_waits_for_it_no_longer() {
     let place = place();
-    let mut quarantine = Arc::into_inner(place.open()).unwrap();
-    quarantine.patience = Duration::from_millis(5);
-    let quarantine = Arc::new(quarantine);
+    let quarantine = place.open();
     let mut draft = Draft::begin(&quarantine, Id::of(1), &head(1, HEAD_AT)).unwrap();
     draft.take(&[b'x'; 40_000]).await.unwrap();
     assert_eq!(place.files().len(), 1);
     let all = u32::try_from(DISK_THREADS_MAX).unwrap();
     let turns = Arc::clone(&quarantine.disk).acquire_many_owned(all).await.unwrap();
+    // Nobody is at work on the disk: the clock runs ahead to the end of the wait.
+    tokio::time::pause();
     let error = draft.seal().await.unwrap_err();
+    tokio::time::resume();
     assert!(matches!(error, NotKept::TooSlow(_)), "{error}");
     // Nobody waited to remove it: the sweep does, and until then it counts.
     drop(turns);

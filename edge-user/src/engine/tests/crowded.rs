@@ -1,6 +1,7 @@
 //! Where places or memory run short, the slowest makes room; and what an idle session takes.
 
 use super::*;
+use crate::engine::clock::Still;
 use crate::engine::seat::Seat;
 use crate::engine::seats::{Seats, sit};
 use crate::engine::upstream::kept::Kept;
@@ -28,17 +29,11 @@ async fn four_places() -> Lab {
     .await
 }
 
-async fn pass(secs: u64) {
-    tokio::time::pause();
-    tokio::time::sleep(Duration::from_secs(secs)).await;
-    tokio::time::resume();
-}
-
 #[tokio::test]
 async fn where_places_run_short_the_slowest_makes_room() {
-    let lab = four_places().await;
+    let (lab, still) = (four_places().await, Still::begin());
     let mut slow = lab.greeted().await;
-    pass(5).await;
+    still.pass(5).await;
     slow.send("NO").await;
     let (mut second, mut third) = (lab.greeted().await, lab.greeted().await);
     let mut fourth = lab.greeted().await;
@@ -52,11 +47,11 @@ async fn where_places_run_short_the_slowest_makes_room() {
 
 #[tokio::test]
 async fn who_is_slow_in_a_message_makes_room_too_and_nothing_of_it_is_delivered() {
-    let lab = four_places().await;
+    let (lab, still) = (four_places().await, Still::begin());
     let mut slow = lab.greeted().await;
     slow.envelope("a@far.example", "user@ours.example").await;
     slow.send("Subject: x\r\n").await;
-    pass(5).await;
+    still.pass(5).await;
     let _others = (lab.greeted().await, lab.greeted().await, lab.greeted().await);
     slow.expect("421 4.3.2 Too slow").await;
     slow.expect_end().await;
@@ -65,7 +60,7 @@ async fn who_is_slow_in_a_message_makes_room_too_and_nothing_of_it_is_delivered(
 
 #[tokio::test]
 async fn where_nobody_is_slow_nobody_is_sent_away_for_another() {
-    let lab = four_places().await;
+    let (lab, _still) = (four_places().await, Still::begin());
     let mut talks = Vec::new();
     for _ in 0..4 {
         talks.push(lab.greeted().await);
@@ -80,11 +75,11 @@ async fn where_nobody_is_slow_nobody_is_sent_away_for_another() {
 
 #[tokio::test]
 async fn who_has_credit_may_be_slow() {
-    let lab = four_places().await;
+    let (lab, still) = (four_places().await, Still::begin());
     let mut slow = lab.greeted().await;
     slow.envelope("", &lab.tagged("user", "ours.example", 0)).await;
     slow.say(".", "250").await;
-    pass(5).await;
+    still.pass(5).await;
     let _others = (lab.greeted().await, lab.greeted().await, lab.greeted().await);
     // Also a second time, though it waited longest both times.
     slow.say("NOOP", "250").await;
@@ -101,15 +96,16 @@ async fn where_memory_runs_short_only_who_holds_some_makes_room() {
         config.limits.hold_total_bytes_max = 40_000;
     })
     .await;
+    let still = Still::begin();
     let mut idle = lab.greeted().await;
-    pass(5).await;
+    still.pass(5).await;
     let mut slow = lab.greeted().await;
     slow.envelope("", "user@ours.example").await;
     slow.send(&"A line of a bounce that never ends.\r\n".repeat(600)).await;
     while lab.edge.pool.held_bytes() < 20_000 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::task::yield_now().await;
     }
-    pass(5).await;
+    still.pass(5).await;
     let mut other = lab.greeted().await;
     slow.expect("421 4.3.2 Too slow").await;
     slow.expect_end().await;

@@ -196,7 +196,7 @@ impl Lab {
 
     /// What was logged up to now.
     fn logged(&self) -> String {
-        assert!(self.edge.log.flush(Duration::from_secs(10)), "the log is written out");
+        assert!(self.edge.log.flush(Duration::from_secs(60)), "the log is written out");
         String::from_utf8_lossy(&super::locked(&self.log.0)).into_owned()
     }
 

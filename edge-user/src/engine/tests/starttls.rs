@@ -25,7 +25,7 @@ async fn lab(authority: &Authority) -> Lab {
 fn clear(address: SocketAddr, pieces: &[&[u8]]) -> io::Result<Blocking> {
     let stream = Blocking::connect(address)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     // Not one octet too many may be read: they are TLS's.
     let mut line = Vec::new();
     let mut until = |start: &str| -> io::Result<()> {

@@ -68,7 +68,7 @@ impl Server {
 }
 
 fn serve(mut stream: Blocking, tls: Arc<ServerConfig>, manner: Manner, seen: &Seen) -> io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     stream.write_all(b"220 upstream.example\r\n")?;
     let offer = if manner == Manner::Absent {
         "250 upstream.example"

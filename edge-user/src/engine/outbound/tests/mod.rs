@@ -187,8 +187,11 @@ fn a_next_hop_that_is_lost_is_a_4xx_wherever_it_happens() {
         assert!(reply.starts_with("451 4."), "{reply}");
         assert_eq!(server.edge.metrics.in_doubt.get(), in_doubt, "{reply}");
     }
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let server = Server::start(nobody, ANYBODY, "");
+    // Bound, so that the port is nobody else's, and no listener.
+    let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = nobody.local_addr().unwrap().as_socket().unwrap();
+    let server = Server::start(address, ANYBODY, "");
     let mut client = server.client();
     client.say("EHLO client.example");
     assert!(client.say("MAIL FROM:<user@example.jp>").starts_with("451 4.4.1 "));
