@@ -8,7 +8,7 @@ use lab::edge::{Edge, Settings};
 use lab::program::Profile;
 use lab::{Host, Lab};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 const BANNED: &str = "198.18.64.77";
 
 fn said(output: &Output) -> String {

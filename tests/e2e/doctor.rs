@@ -256,7 +256,7 @@ fn an_upstream_that_relays_for_the_edge_or_has_its_name_is_told_of() -> Result<(
     found.insist(&format!("relaying by next hop {MTA}:10026"), "good", "takes outgoing mail")?;
     found.insist(&format!("example.jp at {upstream}"), "careful", "postmaster@example.jp is refused")?;
     let told =
-        edge.process().wait_for_line("calls itself mail.example.jp", std::time::Duration::from_secs(30))?;
+        edge.process().wait_for_line("calls itself mail.example.jp", std::time::Duration::from_secs(90))?;
     assert!(told.contains("198.19.0.2"), "{told}");
     Ok(())
 }

@@ -131,6 +131,8 @@ fn what_got_its_250_is_there_after_kill_9_and_is_released_to_the_mail_server() -
     std::thread::sleep(Duration::from_millis(2100));
     ensure!(quarantine(&edge, &lab, &["expire", "--older-than", "1s"], 0)?.starts_with("1 deleted"));
 
+    // The log is written beside the answers; this is its last line.
+    edge.process().wait_for_line("quarantine expire", PATIENCE)?;
     let changes: Vec<String> = edge
         .events()?
         .iter()
@@ -207,7 +209,8 @@ fn on_a_full_disk_a_bounce_is_deferred_and_comes_again_when_there_is_room() -> R
     let messages = list(&edge, &lab, &[])?;
     let raw = quarantine(&edge, &lab, &["show", "--raw", id(&messages[0])?], 0)?;
     ensure!(messages.len() == 1 && raw.contains("X-Returned: full"), "{messages:#?}\n{raw}");
-    ensure!(edge.events()?.iter().any(|event| event["event"] == "quarantine_recovered"));
+    // It is there before its session is over.
+    edge.process().wait_for_line("\"quarantine_recovered\"", PATIENCE)?;
     let status = edge.json(&lab, &["status"])?;
     assert_eq!(
         (&status["quarantine"]["messages"], &status["quarantine"]["trouble"]),

@@ -4,7 +4,7 @@
 //! back, and Postfix delivers it to the far server. The way back: the far server's own bounce comes in at the edge,
 //! from its own address, through XDP in native mode.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lab::client::submit;
@@ -54,8 +54,16 @@ fn a_real_bounce_comes_back(software: Software, tags: Tags) -> Result<()> {
         assert_eq!(mailbox.count()?, sent, "one message each");
     }
 
-    let proofs: Vec<_> =
-        edge.verdicts()?.iter().filter(|v| v["direction"] == "inbound").map(|v| v["proof"].clone()).collect();
+    let inbound = || -> Result<Vec<_>> {
+        let verdicts = edge.verdicts()?.into_iter().filter(|verdict| verdict["direction"] == "inbound");
+        Ok(verdicts.map(|verdict| verdict["proof"].clone()).collect())
+    };
+    // The log is written beside the sessions.
+    let deadline = Instant::now() + PATIENCE;
+    while inbound()?.len() < 2 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let proofs = inbound()?;
     let expected = match tags {
         Tags::Without => "token",
         Tags::With => "tag",

@@ -77,6 +77,11 @@ fn what_answers_mail_that_was_sent_arrives_by_the_record_also_after_a_crash() ->
         let inbound = edge.verdicts()?.into_iter().filter(|verdict| verdict["direction"] == "inbound");
         Ok(inbound.map(|verdict| verdict["proof"].clone()).collect())
     };
+    // The log is written beside the sessions.
+    let deadline = Instant::now() + PATIENCE;
+    while proofs(&edge)?.len() < 2 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert_eq!(proofs(&edge)?, ["record", "record"], "{}", said(&edge));
 
     // A stranger's mail in their names: one that she never sent, and one of hers in bob's name.
@@ -106,6 +111,9 @@ fn what_answers_mail_that_was_sent_arrives_by_the_record_also_after_a_crash() ->
     assert_eq!((&finding["proven"], &finding["proof"]), (&true.into(), &"record".into()), "{finding}");
     assert_eq!(finding["where"], "Original-Message-ID", "{finding}");
 
+    // What is to be known after the crash is on disk, too.
+    let finding = verify(&lab, &edge, "alice@example.jp", &receipt("away@example.jp"))?;
+    assert_eq!(finding["proven"], true, "{finding}");
     edge.kill9()?;
     edge.start_again(&lab)?;
     assert_eq!(null_sender(&lab, "alice@example.jp", &receipt("away@example.jp"))?, 250, "{}", said(&edge));

@@ -9,7 +9,7 @@ use lab::{Host, Lab};
 
 use crate::message;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 fn every_bounce_comes_back_and_returns_our_header(far: Far) -> Result<()> {
     let lab = Lab::up("alone")?;

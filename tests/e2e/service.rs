@@ -4,7 +4,9 @@
 //! `ProtectHome=`, `PrivateTmp=`), and systemd's own start and stop.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ use nix::unistd::Pid;
 
 use crate::readme::block_behind;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 const BANNED: &str = "198.18.64.77";
 const UNIT: &str = "contrib/systemd/backstop.service";
 
@@ -182,16 +184,29 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The threads of a process: name and id.
+/// A file of a thread in `/proc`; `None`: the thread is gone.
+fn of_thread(file: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error)
+            if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
+}
+
+/// The threads of a process: name and id. Some may end meanwhile.
 fn threads(pid: u32) -> Result<Vec<(String, i32)>> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))?;
-    tasks
-        .map(|task| {
-            let task = task?;
-            let name = std::fs::read_to_string(task.path().join("comm"))?.trim().to_owned();
-            Ok((name, task.file_name().to_string_lossy().parse()?))
-        })
-        .collect()
+    let mut threads = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?;
+        if let Some(name) = of_thread(&task.path().join("comm"))? {
+            threads.push((name.trim().to_owned(), task.file_name().to_string_lossy().parse()?));
+        }
+    }
+    Ok(threads)
 }
 
 #[test]
@@ -277,7 +292,8 @@ fn as_its_own_user_it_protects_the_network_card_and_keeps_no_capability() -> Res
     assert!(!status.contains("Uid:\t0\t"), "{status}");
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     for (name, thread) in threads(edge.pid())? {
-        let status = std::fs::read_to_string(format!("/proc/{}/task/{thread}/status", edge.pid()))?;
+        let status = of_thread(Path::new(&format!("/proc/{}/task/{thread}/status", edge.pid())))?;
+        let Some(status) = status else { continue };
         for kind in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
             let none = format!("{kind}:\t{:016x}", 0);
             assert!(status.contains(&none), "thread {name}:\n{status}");

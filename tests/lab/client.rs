@@ -12,7 +12,7 @@ use crate::{Host, Lab};
 /// How long a reply may take.
 const REPLY: Duration = Duration::from_secs(60);
 /// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(60);
 
 /// A reply, with all its lines.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -29,7 +29,7 @@ use crate::{Host, Lab, Process};
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 64, 53);
 
 /// How long it may take until it answers.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 
 /// What every zone of the lab begins with: one zone is the whole name space.
 const HEAD: &str = "$ORIGIN .
@@ -39,7 +39,7 @@ $TTL 1
 ";
 
 /// The edge asks this server, at once and only once: what does not answer is to be seen soon.
-const RESOLV_CONF: &str = "options timeout:1 attempts:1\n";
+const RESOLV_CONF: &str = "options timeout:2 attempts:3\n";
 
 /// `/etc/resolv.conf` may be a link to a file that `/run` of the lab does not have.
 const POINT: &str = "file=$(readlink -m /etc/resolv.conf)

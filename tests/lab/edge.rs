@@ -11,9 +11,9 @@ use crate::program::{Profile, Program};
 use crate::{EDGE, EDGE_INSIDE, EDGE_INTERFACE, EDGE_V6, Host, Lab, MTA, Process};
 
 /// How long the edge may take until it listens.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 /// How long it may take to end when it is asked to.
-const STOP: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(120);
 
 /// A configuration for the lab: a TOML table that tests change by path.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +14,9 @@ use nix::unistd::Pid;
 /// Most lines of output kept of one program; older ones are forgotten.
 const LINES_MAX: usize = 400_000;
 /// How long a program may take to appear after `nsenter` has been started.
-const APPEAR: Duration = Duration::from_secs(10);
+const APPEAR: Duration = Duration::from_secs(60);
+/// How long one that was killed may take to be gone, and what a program that ended said last may take to be read.
+const END: Duration = Duration::from_secs(60);
 
 /// A program in the lab. Dropped, it is killed; it also dies with the lab, and with the test.
 #[derive(Debug)]
@@ -30,8 +32,28 @@ pub struct Process {
 
 #[derive(Debug, Default)]
 struct Output {
-    lines: Mutex<VecDeque<String>>,
+    said: Mutex<Said>,
+    /// A line, or the end of a pipe.
     arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    lines: VecDeque<String>,
+    /// Pipes that are still read.
+    open: usize,
+}
+
+impl Output {
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until all is read that a program said that has ended; what it left behind may keep a pipe open.
+    fn wait_for_its_end(&self) {
+        let is_open = |said: &mut Said| said.open > 0;
+        drop(self.arrived.wait_timeout_while(self.said(), END, is_open));
+    }
 }
 
 impl Process {
@@ -65,8 +87,7 @@ impl Process {
                 return Ok(child);
             }
             if let Some(status) = self.poll()? {
-                // Give the readers a moment to see the reason.
-                std::thread::sleep(Duration::from_millis(50));
+                self.output.wait_for_its_end();
                 bail!("{} ended at once ({status}); it said:\n{}", self.name, self.tail(20));
             }
             if started.elapsed() > APPEAR {
@@ -116,7 +137,7 @@ impl Process {
     /// When it had ended before.
     pub fn kill9(&mut self) -> Result<()> {
         self.signal(Signal::SIGKILL)?;
-        self.wait(Duration::from_secs(10)).map(drop)
+        self.wait(END).map(drop)
     }
 
     /// SIGTERM, and SIGKILL to what is still there after `patience`.
@@ -131,7 +152,7 @@ impl Process {
         })
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until its last line is here.
     ///
     /// # Errors
     /// When it is still there after `patience`.
@@ -139,6 +160,7 @@ impl Process {
         let started = Instant::now();
         loop {
             if let Some(status) = self.poll()? {
+                self.output.wait_for_its_end();
                 return Ok(status);
             }
             if started.elapsed() > patience {
@@ -151,22 +173,21 @@ impl Process {
     /// The lines it wrote so far, standard output and error as they came.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.output.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.output.said().lines.iter().cloned().collect()
     }
 
     /// The last `n` lines, for messages.
     #[must_use]
     pub fn tail(&self, n: usize) -> String {
-        let lines = self.output.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let skip = lines.len().saturating_sub(n);
-        lines.iter().skip(skip).map(String::as_str).collect::<Vec<_>>().join("\n")
+        let said = self.output.said();
+        let skip = said.lines.len().saturating_sub(n);
+        said.lines.iter().skip(skip).map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
     /// How many of its lines contain `text`.
     #[must_use]
     pub fn count(&self, text: &str) -> usize {
-        let lines = self.output.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().filter(|line| line.contains(text)).count()
+        self.output.said().lines.iter().filter(|line| line.contains(text)).count()
     }
 
     /// Waits for a line (also one that came already) that contains `text`.
@@ -175,21 +196,21 @@ impl Process {
     /// When none came in time.
     pub fn wait_for_line(&self, text: &str, patience: Duration) -> Result<String> {
         let deadline = Instant::now() + patience;
-        let mut lines = self.output.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.output.said();
         loop {
-            if let Some(line) = lines.iter().find(|line| line.contains(text)) {
+            if let Some(line) = said.lines.iter().find(|line| line.contains(text)) {
                 return Ok(line.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                drop(lines);
+                drop(said);
                 bail!(
                     "{} never said {text:?} in {patience:?}; its last words:\n{}",
                     self.name,
                     self.tail(20)
                 );
             }
-            lines = self.output.arrived.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+            said = self.output.arrived.wait_timeout(said, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -221,15 +242,18 @@ pub(crate) fn first_child(parent: Pid) -> Option<Pid> {
 }
 
 fn read_lines(pipe: impl Read + Send + 'static, output: Arc<Output>) {
+    output.said().open += 1;
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n') {
             let Ok(line) = line else { break };
-            let mut lines = output.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            if lines.len() == LINES_MAX {
-                lines.pop_front();
+            let mut said = output.said();
+            if said.lines.len() == LINES_MAX {
+                said.lines.pop_front();
             }
-            lines.push_back(String::from_utf8_lossy(&line).into_owned());
+            said.lines.push_back(String::from_utf8_lossy(&line).into_owned());
             output.arrived.notify_all();
         }
+        output.said().open -= 1;
+        output.arrived.notify_all();
     });
 }

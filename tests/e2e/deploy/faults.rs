@@ -16,7 +16,7 @@ use super::broken::passes_for_one;
 use super::fleet::{Fleet, Made, NAMES, of, release_of, state};
 
 /// How long the far side may take to tidy up.
-const TIDY: Duration = Duration::from_secs(20);
+const TIDY: Duration = Duration::from_secs(90);
 
 /// A call that a good run makes.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -134,7 +134,7 @@ pub(crate) fn state(host: &SshHost) -> Result<String> {
          [ \"$pid\" = 0 ] || sha256sum </proc/$pid/exe
          grep -h ^Description /run/standin/loaded 2>/dev/null
          for lock in lock switch.lock; do
-             test ! -e /run/backstop-deploy/$lock || flock -w 5 /run/backstop-deploy/$lock true || echo $lock is held
+             test ! -e /run/backstop-deploy/$lock || flock -w 60 /run/backstop-deploy/$lock true || echo $lock is held
          done",
     )
 }

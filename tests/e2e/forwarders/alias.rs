@@ -29,6 +29,8 @@ fn bounces_of_mail_that_an_alias_passed_on_come_back_from_third_parties() -> Res
     for subject in ["accepted", "refused"] {
         mailbox.wait_for_one(&format!("X-Returned: {subject}\n"), PATIENCE)?;
     }
+    // The edge has judged them: Postfix delivers them a moment later.
+    world.wait_until_idle()?;
     let team = mailbox.messages()?.iter().filter(|text| text.contains("X-Returned: team\n")).count();
     assert_eq!(team, 3, "{}", world.said());
     world.close(5, &[("alice@example.jp", 5)])

@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use crate::message;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// The server that the forwarder passes mail on to, and that bounces it: it knows no user.
 const FAR: Far = Far { software: Software::Postfix };
 

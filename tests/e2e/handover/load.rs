@@ -25,7 +25,7 @@ const SLOW_STEP: Duration = Duration::from_millis(100);
 pub(super) const CALM: Duration = Duration::from_secs(2);
 const CALM_MESSAGES: usize = 100;
 /// How long a connection, and its greeting, may take: an edge that hands over lets whoever comes wait.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the senders saw.
 #[derive(Debug, Default)]

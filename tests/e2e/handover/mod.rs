@@ -17,7 +17,7 @@ use lab::{EDGE, EDGE_INSIDE, Host, Lab, Process};
 use self::load::Seen;
 use self::systemd::Systemd;
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 const HANDOVERS: usize = 5;
 
 /// Nobody is over a budget, and no handover is near the time that a transaction may take.

@@ -10,7 +10,7 @@ use lab::store::{Store, receive};
 use lab::{Host, Lab, Process};
 
 /// How long a start or a stop may take.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The service manager.
 pub(super) struct Systemd {

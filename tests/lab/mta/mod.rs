@@ -30,7 +30,7 @@ use crate::mailbox::Maildir;
 use crate::{Host, Lab, MTA, Process};
 
 /// How long a mail server may take until it listens.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 /// A local part that every far server has, with a mailbox that is full. Any other is unknown to it.
 pub const FULL: &str = "full";
 

@@ -18,7 +18,7 @@ use crate::{Host, Lab, Process};
 /// Not 22, so that ssh must read its configuration.
 const PORT: u16 = 2222;
 /// How long sshd may take until it listens.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(120);
 /// The commands of deploy's script that can be made to go wrong: all that change something or decide.
 const FALLIBLE: [&str; 19] = [
     "cat",
