@@ -102,7 +102,7 @@ fn a_second_daemon_is_refused_by_name_and_a_dead_ones_socket_is_replaced() {
     let _ = std::fs::remove_file(&place.settings.socket);
     drop(UnixListener::bind(&place.settings.socket).unwrap());
     // A child that another test has just forked has the listening socket until its exec.
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     while !matches!(Client::connect(&place.settings.socket), Err(ClientError::NotRunning(_))) {
         assert!(begun.elapsed() < std::time::Duration::from_secs(60), "somebody answers");
         std::thread::yield_now();

@@ -87,7 +87,7 @@ async fn what_the_disk_did_too_late_is_taken_back() {
     assert!(matches!(error, NotKept::TooSlow(_)), "{error}");
     assert_eq!(quarantine.load().messages, 1, "it is still at work");
     quarantine.stuck.store(false, Ordering::SeqCst);
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     while quarantine.load().messages > 0 {
         assert!(begun.elapsed() < Duration::from_secs(60), "it is never taken back");
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -409,7 +409,7 @@ async fn an_edge_with_many_workers_takes_no_port_that_another_one_has() {
     assert!(format!("{refused:#}").contains(&config.inbound.listen[0].to_string()), "{refused:#}");
     drop(first);
     // A child that another test has just forked has the sockets until its exec.
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     while let Err(error) = Listeners::bind(&edge_of(&config), 2) {
         assert!(begun.elapsed() < Duration::from_secs(60), "the port is never free again: {error:#}");
         std::thread::yield_now();

@@ -37,7 +37,7 @@ fn load(lab: &Lab) -> (usize, u64) {
 
 /// Waits until the disk's threads have done so.
 async fn until(done: impl Fn() -> bool) {
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     while !done() {
         assert!(begun.elapsed() < Duration::from_secs(60), "it never happens");
         tokio::time::sleep(Duration::from_millis(1)).await;

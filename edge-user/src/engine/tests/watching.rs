@@ -116,7 +116,7 @@ async fn a_flood_ends_grace_where_the_operator_says_so() {
 /// What watching found, once `found` is so; the keeper looks at samples meanwhile.
 fn wait_for(lab: &Lab, found: impl Fn(&Summary) -> bool) -> Summary {
     let _keeper = Keeper::start(Arc::clone(&lab.edge)).expect("a thread");
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     loop {
         let summary = lab.edge.watched(10);
         if found(&summary) {
