@@ -4,7 +4,6 @@
 //! the interface, so it never judges by half a list. An adopted link is kept and its program replaced atomically: not
 //! one packet passes unjudged during an upgrade, and drivers that stop the link when a program comes are spared it.
 
-use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::thread::sleep;
@@ -24,16 +23,13 @@ use super::error::{DataplaneError, Difference};
 use super::lock::PinLock;
 use super::pins::{self, Pins, remove_file};
 use super::samples::Samples;
-use super::{AttachedMode, Dataplane, OBJECT, allow, interface, lists};
+use super::{AttachedMode, Dataplane, OBJECT, allow, interface, lists, verify};
 use crate::config::{Xdp, XdpMode};
 
 /// What a user other than root needs. The verifier takes packet offsets that the packet itself says from nobody without
 /// CAP_PERFMON.
 const MEANS: &str =
     "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; a map's size is bounded by memory";
-
-/// How often the program is given to the verifier, at most, when signals interrupt it.
-const LOAD_TRIES: u32 = 20;
 
 /// The pinned maps.
 #[derive(Debug)]
@@ -95,7 +91,7 @@ fn attach_with(
 
     let program = ebpf.program_mut(edge_ebpf::PROGRAM).expect("the object has the program");
     let program: &mut Program = program.try_into().expect("the program is XDP");
-    load(program).map_err(refused_for("load", interface, Some(MEANS)))?;
+    verify::load(program).map_err(refused_for("load", interface, Some(MEANS)))?;
     let adopted = match adopt(settings, program)? {
         Some(Adopted::Own) => true,
         Some(Adopted::Other(other, link)) => {
@@ -128,18 +124,6 @@ fn attach_with(
         "XDP is attached"
     );
     Ok(dataplane)
-}
-
-/// Has the kernel verify the program and take it. A signal that comes meanwhile ends the verifier's work with EAGAIN, and
-/// says nothing of the program.
-pub(super) fn load(program: &mut Program) -> Result<(), ProgramError> {
-    for _ in 1..LOAD_TRIES {
-        match program.load() {
-            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}
-            done => return done,
-        }
-    }
-    program.load()
 }
 
 pub(super) fn open_pinned(settings: &Xdp) -> Result<Dataplane, DataplaneError> {

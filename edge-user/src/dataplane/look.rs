@@ -12,7 +12,7 @@ use edge_ebpf::map_names;
 use super::error::DataplaneError;
 use super::netdev::{self, XdpFeatures};
 use super::pins::{self, Pins};
-use super::{AttachedMode, Dataplane, OBJECT, interface, load};
+use super::{AttachedMode, Dataplane, OBJECT, interface, load, verify};
 use crate::config::Xdp;
 
 /// Entries of each map in [`try_kernel`]: the verifier looks at no content.
@@ -125,5 +125,5 @@ pub fn try_kernel(settings: &Xdp) -> Result<(), DataplaneError> {
     let mut ebpf = loader.load(OBJECT).map_err(|error| failed(Box::new(error)))?;
     let program = ebpf.program_mut(edge_ebpf::PROGRAM).expect("the object has the program");
     let program: &mut Program = program.try_into().expect("the program is XDP");
-    load::load(program).map_err(|error| failed(Box::new(error)))
+    verify::load(program).map_err(|error| failed(Box::new(error)))
 }

@@ -22,6 +22,7 @@ mod look;
 mod netdev;
 mod pins;
 mod samples;
+mod verify;
 
 use std::fmt;
 use std::net::IpAddr;
