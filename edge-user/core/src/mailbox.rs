@@ -81,6 +81,23 @@ impl Mailbox {
 /// A domain name as a lowercase A-label (RFC 5890). `None`: it is none.
 #[must_use]
 pub fn canonical_domain(domain: &str) -> Option<Cow<'_, str>> {
+    if is_canonical(domain.as_bytes()) { Some(Cow::Borrowed(domain)) } else { made_canonical(domain) }
+}
+
+/// Whether a domain is its own canonical form, as nearly all are: letters in lowercase and digits, between them single
+/// hyphens and dots (so that no A-label is among them), and not so long that any label could be too long.
+fn is_canonical(domain: &[u8]) -> bool {
+    let mut may_part = false;
+    let is_plain = domain.iter().all(|octet| {
+        let parts = matches!(octet, b'.' | b'-');
+        let fits = may_part || !parts;
+        may_part = !parts;
+        fits && (parts || matches!(octet, b'a'..=b'z' | b'0'..=b'9'))
+    });
+    is_plain && may_part && domain.len() <= LABEL_BYTES_MAX
+}
+
+fn made_canonical(domain: &str) -> Option<Cow<'_, str>> {
     let plain = domain.bytes().all(|octet| octet.is_ascii() && !octet.is_ascii_uppercase());
     // What is plain and has no A-label in it is its own canonical form.
     let canonical = if plain && !domain.contains("xn--") {
@@ -192,6 +209,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_domain_is_the_same_where_it_is_seen_at_once(
+            domain in prop_oneof!["[a-z0-9.-]{0,20}", "([a-z0-9]{1,9}[.-]){0,12}[a-z0-9.-]", "[a-zA-Z0-9._ -]{0,9}"]
+        ) {
+            prop_assert_eq!(canonical_domain(&domain), made_canonical(&domain), "{}", domain);
+        }
+
         #[test]
         fn a_mailbox_read_again_is_itself(
             local in prop_oneof![

@@ -13,7 +13,7 @@ use std::time::Duration;
 use edge_core::time::UnixMillis;
 
 use super::event::{Event, Origin, VerdictLine};
-use super::format;
+use super::format::Lines;
 use super::hashing::AddressHasher;
 use super::metrics::Counter;
 use super::queue::{self, Next, Queue, Taker};
@@ -66,7 +66,9 @@ impl EventLog {
         let (queue, waiting) = queue::new();
         let lost = Arc::new(Counter::default());
         let clock = settings.clock;
-        let pen = Pen { settings, batch: String::new(), lines: 0, lost: Arc::clone(&lost), lost_told: 0, to };
+        let Settings { format, hasher, .. } = settings;
+        let (batch, lines) = (Vec::new(), Lines::new(format));
+        let pen = Pen { hasher, clock, lines, batch, count: 0, lost: Arc::clone(&lost), lost_told: 0, to };
         let writer = Writer { waiting, pen };
         (Self { queue, queue_lines_max, lost, clock }, Waiting(writer))
     }
@@ -133,11 +135,13 @@ struct Writer<W> {
 
 /// Formats lines, and writes them together.
 struct Pen<W> {
-    settings: Settings,
+    hasher: Option<AddressHasher>,
+    clock: fn() -> UnixMillis,
+    lines: Lines,
     /// Formatted, and not written yet.
-    batch: String,
+    batch: Vec<u8>,
     /// How many lines it holds.
-    lines: u64,
+    count: u64,
     lost: Arc<Counter>,
     /// How many lost lines the log itself has told of.
     lost_told: u64,
@@ -158,34 +162,34 @@ impl<W: Write> Writer<W> {
 impl<W: Write> Pen<W> {
     fn add(&mut self, at: UnixMillis, event: Event) {
         self.append(at, event);
-        self.lines += 1;
+        self.count += 1;
         if self.batch.len() >= BATCH_BYTES_MAX {
             self.put();
         }
     }
 
     fn append(&mut self, at: UnixMillis, mut event: Event) {
-        if let Some(hasher) = &self.settings.hasher {
+        if let Some(hasher) = &self.hasher {
             hash_mailboxes(hasher, &mut event);
         }
-        format::line(&mut self.batch, self.settings.format, at, &event);
+        self.lines.add(&mut self.batch, at, &event);
     }
 
     /// Writes what is formatted.
     fn put(&mut self) {
         self.tell_of_losses();
-        if self.to.write_all(self.batch.as_bytes()).and_then(|()| self.to.flush()).is_err() {
-            self.lost.add(self.lines);
+        if self.to.write_all(&self.batch).and_then(|()| self.to.flush()).is_err() {
+            self.lost.add(self.count);
         }
         self.batch.clear();
-        self.lines = 0;
+        self.count = 0;
     }
 
     fn tell_of_losses(&mut self) {
         let lost = self.lost.get();
         if lost > self.lost_told {
             let event = Event::LinesLost { lines: lost - self.lost_told };
-            self.append((self.settings.clock)(), event);
+            self.append((self.clock)(), event);
             self.lost_told = lost;
         }
     }

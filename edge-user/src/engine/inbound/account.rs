@@ -205,20 +205,24 @@ impl Inbound {
         }
     }
 
+    /// The last thing that is asked of a transaction and its message.
     fn log_verdict(&mut self, verdict: Option<Verdict>, proof: Option<Proof>, outcome: Outcome) {
         let (quarantine, reading) = self.message.as_mut().map_or((None, None), |message| {
             // It is over: what is told of it is not needed any more.
             (message.quarantine.take(), message.reading.take())
         });
-        let Some(transaction) = &self.transaction else { return };
-        let mut named = transaction.recipients.iter().take(RECIPIENTS_NAMED_MAX).map(|named| named.text());
+        // So is the transaction: the line has its memory.
+        let Some(transaction) = &mut self.transaction else { return };
+        let recipients = transaction.recipients.len();
+        let mut named =
+            transaction.recipients.iter_mut().take(RECIPIENTS_NAMED_MAX).map(|named| named.take_text());
         self.edge.log.verdict(VerdictLine {
             at: self.edge.now(),
             source: self.client.peer.ip(),
-            sender: transaction.sender.text(),
+            sender: transaction.sender.take_text(),
             recipient: named.next().unwrap_or_default(),
             also_to: named.collect(),
-            recipients: transaction.recipients.len(),
+            recipients,
             direction: Direction::Inbound,
             action: verdict.map(|verdict| verdict.action).or(proof.map(|_| Action::Deliver)),
             reason: why(verdict, proof, outcome.refusal),

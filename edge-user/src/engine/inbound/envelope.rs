@@ -31,6 +31,11 @@ impl Sender {
         String::from_utf8_lossy(&self.path).into_owned()
     }
 
+    /// The same, in its own memory: it is asked for no more.
+    pub(super) fn take_text(&mut self) -> String {
+        text(std::mem::take(&mut self.path))
+    }
+
     /// The sender's mailbox, where it has one.
     pub(super) fn mailbox(&self) -> Option<Mailbox> {
         Address::parse(&self.path).as_ref().and_then(Mailbox::of)
@@ -149,6 +154,7 @@ impl Recipient {
         let tag_name = tagged.filter(|_| tag == Tag::Valid).map(|tagged| TagName::of(&mailbox, &tagged));
         let (mut path, params) = (std::mem::take(&mut spare.path), rcpt.params.to_vec());
         path.clear();
+        path.reserve(stripped.local.len() + 1 + stripped.domain.len());
         for part in [stripped.local, b"@", stripped.domain] {
             path.extend_from_slice(part);
         }
@@ -167,10 +173,19 @@ impl Recipient {
         String::from_utf8_lossy(&self.path).into_owned()
     }
 
+    /// The same, in its own memory: it is asked for no more.
+    pub(super) fn take_text(&mut self) -> String {
+        text(std::mem::take(&mut self.path))
+    }
+
     /// It was refused: its memory is for the next one.
     pub(super) fn into_spare(self) -> Spare {
         Spare { mailbox: self.mailbox.into_text(), path: self.path }
     }
+}
+
+fn text(path: Vec<u8>) -> String {
+    String::from_utf8(path).unwrap_or_else(|fault| String::from_utf8_lossy(fault.as_bytes()).into_owned())
 }
 
 fn path(address: &Address<'_>) -> Vec<u8> {

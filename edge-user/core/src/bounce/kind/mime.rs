@@ -28,6 +28,9 @@ const DEPTH_MAX: usize = 4;
 /// Parts of a message that are looked at.
 const PARTS_MAX: usize = 32;
 
+/// Parts that most bounces have: text, report, original, and the message itself.
+const PARTS_OFTEN: usize = 4;
+
 /// A message or a part of one: its header fields and its body as it stands.
 #[derive(Debug)]
 pub(super) struct Part<'m> {
@@ -61,7 +64,7 @@ struct Multipart<'m> {
 
 /// The message and its parts in order, the message itself first; none behind the one of which `enough` says that it is.
 pub(super) fn parts<'m>(message: &'m [u8], enough: &mut dyn FnMut(&Part<'m>) -> bool) -> Vec<Part<'m>> {
-    let mut walk = Walk { all: Vec::with_capacity(8), enough };
+    let mut walk = Walk { all: Vec::with_capacity(PARTS_OFTEN), enough };
     walk.enter(message, "text/plain", DEPTH_MAX);
     walk.all
 }

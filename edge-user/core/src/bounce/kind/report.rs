@@ -158,11 +158,12 @@ pub(super) fn all_fields(contents: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])
 
 /// A value as text, without what is white around it.
 fn trimmed(value: &[u8]) -> Cow<'_, str> {
-    let is_white = |octet: &u8| matches!(octet, b' ' | b'\t'..=b'\r');
-    let begin = value.iter().position(|octet| !is_white(octet)).unwrap_or(value.len());
-    let end = value.iter().rposition(|octet| !is_white(octet)).map_or(begin, |last| last + 1);
-    match str::from_utf8(&value[begin..end]) {
-        Ok(text) if text.is_ascii() => Cow::Borrowed(text),
+    // Only where white space of Unicode may stand around it is it looked for.
+    let inside = value.trim_ascii();
+    let is_plain =
+        inside.first().is_some_and(u8::is_ascii_graphic) && inside.last().is_some_and(u8::is_ascii_graphic);
+    match str::from_utf8(inside) {
+        Ok(text) if is_plain => Cow::Borrowed(text),
         Ok(_) | Err(_) => Cow::Owned(String::from_utf8_lossy(value).trim().to_owned()),
     }
 }
