@@ -2,22 +2,42 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::reply::{Replies, shown};
 use crate::tls::NAME;
 
+/// Connections that are opened at once: fewer than wait in a listening socket's queue.
+const AT_ONCE: usize = 128;
 /// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What they say of themselves.
 const EHLO: &[u8] = b"EHLO idle.far.example\r\n";
+
+/// Clients that trust the certificate in this file (PEM), which is for [`NAME`]; none takes up a session of another.
+///
+/// # Errors
+/// It cannot be read, or is none.
+pub fn clients(certificate: &Path) -> Result<Arc<ClientConfig>> {
+    let read = CertificateDer::from_pem_file(certificate)
+        .with_context(|| format!("no certificate in {}", certificate.display()))?;
+    let mut roots = RootCertStore::empty();
+    roots.add(read)?;
+    let mut clients = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    clients.resumption = Resumption::disabled();
+    Ok(Arc::new(clients))
+}
 
 /// Idle connections.
 #[derive(Debug)]
@@ -37,15 +57,21 @@ impl Held {
         Self { target, sources, tls, sockets: Vec::new() }
     }
 
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.sockets.len()
+    }
+
     /// Opens more, until there are `count`.
     ///
     /// # Errors
     /// One is refused, or hears what it did not expect.
     pub fn open_until(&mut self, count: usize) -> Result<()> {
         while self.sockets.len() < count {
-            let number = self.sockets.len();
-            let socket = self.open(number).with_context(|| format!("idle connection {number}"))?;
-            self.sockets.push(socket);
+            let first = self.sockets.len();
+            let opened = self.open(first..count.min(first + AT_ONCE))?;
+            self.sockets.extend(opened);
         }
         Ok(())
     }
@@ -65,29 +91,48 @@ impl Held {
         Ok(())
     }
 
-    fn open(&self, number: usize) -> Result<TcpStream> {
+    /// Opens some, step by step all of them: while one's answer is on its way, the others are spoken to.
+    fn open(&self, numbers: Range<usize>) -> Result<Vec<TcpStream>> {
+        let mut opened =
+            numbers.map(|number| Ok((number, self.connect(number)?))).collect::<Result<Vec<_>>>()?;
+        each(&mut opened, |socket| expect(socket, 220))?;
+        each(&mut opened, |socket| Ok(socket.write_all(EHLO)?))?;
+        each(&mut opened, |socket| expect(socket, 250).context("after EHLO"))?;
+        let Some(tls) = &self.tls else { return Ok(opened.into_iter().map(|(_, socket)| socket).collect()) };
+        each(&mut opened, |socket| Ok(socket.write_all(b"STARTTLS\r\n")?))?;
+        each(&mut opened, |socket| expect(socket, 220).context("after STARTTLS"))?;
+        let mut secured = Vec::with_capacity(opened.len());
+        for (number, socket) in opened {
+            let client = ClientConnection::new(Arc::clone(tls), ServerName::try_from(NAME)?)?;
+            secured.push((number, StreamOwned::new(client, socket)));
+        }
+        each(&mut secured, |stream| Ok(stream.conn.write_tls(&mut stream.sock).map(drop)?))?;
+        // The rest of the handshake, and what it was for.
+        each(&mut secured, |stream| Ok(stream.write_all(EHLO)?))?;
+        each(&mut secured, |stream| expect(stream, 250).context("after EHLO by TLS"))?;
+        // Nothing more is said on them: their keys are not needed.
+        Ok(secured.into_iter().map(|(_, stream)| stream.sock).collect())
+    }
+
+    fn connect(&self, number: usize) -> Result<TcpStream> {
         let (first, count) = self.sources;
         let nth = u32::try_from(number)? % count.max(1);
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         bind(&socket, &SocketAddr::from((Ipv4Addr::from_bits(first.to_bits() + nth), 0)))?;
-        connect(&socket, &self.target).with_context(|| format!("cannot connect to {}", self.target))?;
-        let mut socket = TcpStream::from(socket);
+        let connected = connect(&socket, &self.target);
+        connected.with_context(|| format!("idle connection {number} cannot connect to {}", self.target))?;
+        let socket = TcpStream::from(socket);
         socket.set_read_timeout(Some(PATIENCE))?;
-        expect(&mut socket, 220)?;
-        say(&mut socket, EHLO, 250)?;
-        let Some(tls) = &self.tls else { return Ok(socket) };
-        say(&mut socket, b"STARTTLS\r\n", 220)?;
-        let client = ClientConnection::new(Arc::clone(tls), ServerName::try_from(NAME)?)?;
-        let mut stream = StreamOwned::new(client, socket);
-        say(&mut stream, EHLO, 250)?;
-        // Nothing more is said on it: its keys are not needed.
-        Ok(stream.sock)
+        Ok(socket)
     }
 }
 
-fn say(stream: &mut (impl Read + Write), line: &[u8], code: u16) -> Result<()> {
-    stream.write_all(line)?;
-    expect(stream, code).with_context(|| format!("after {}", shown(line)))
+/// One step of each of them, in turn.
+fn each<S>(opened: &mut [(usize, S)], step: impl Fn(&mut S) -> Result<()>) -> Result<()> {
+    for (number, stream) in opened {
+        step(stream).with_context(|| format!("idle connection {number}"))?;
+    }
+    Ok(())
 }
 
 /// Reads one reply.
@@ -122,7 +167,8 @@ mod tests {
         held.open_until(7).unwrap();
         held.ensure_open().unwrap();
         held.sockets[4].set_nonblocking(false).unwrap();
-        say(&mut held.sockets[4], b"QUIT\r\n", 221).unwrap();
+        held.sockets[4].write_all(b"QUIT\r\n").unwrap();
+        expect(&mut held.sockets[4], 221).unwrap();
         // Its end comes a moment after its last words.
         assert_eq!(held.sockets[4].read(&mut [0; 1]).unwrap(), 0);
         let error = held.ensure_open().unwrap_err().to_string();

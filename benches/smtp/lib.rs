@@ -7,12 +7,14 @@
 //! - [`tls`]: how the clients go over to TLS, and resume;
 //! - [`nginx`]: whom nginx's mail proxy asks where mail goes;
 //! - [`held`]: connections that do nothing; [`slow`]: senders of an octet a second; [`memory`]: what servers keep;
+//! - [`guest`]: both inside a guest, where far more connections can be held;
 //! - [`cpu`]: CPU time of a process and all below it; [`pairs`]: ratios, their median and spread.
 //!
 //! Who is measured, how each is started and what the figures are held against stand in `xtask/src/bench/smtp/`.
 
 pub mod cpu;
 pub mod floor;
+pub mod guest;
 pub mod held;
 pub mod load;
 pub mod memory;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use bench_smtp::floor::Floor;
+use bench_smtp::guest::Task;
 use bench_smtp::load::Load;
 use bench_smtp::nginx;
 use bench_smtp::row::Row;
@@ -60,6 +61,39 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
     },
+    /// Inside a guest: idle connections, and active sessions beside them; a line of JSON for each figure.
+    Guest {
+        /// The server that holds the connections.
+        #[arg(long)]
+        target: SocketAddr,
+        /// Its process.
+        #[arg(long)]
+        pid: u32,
+        /// The server that has nothing beside.
+        #[arg(long)]
+        calm: SocketAddr,
+        /// What must listen too before it begins.
+        #[arg(long)]
+        sink: SocketAddr,
+        /// How many connections are held at each step.
+        #[arg(long, value_delimiter = ',')]
+        steps: Vec<usize>,
+        /// The first source address.
+        #[arg(long)]
+        source: Ipv4Addr,
+        /// How many source addresses there are.
+        #[arg(long)]
+        sources: u32,
+        /// With it, idle connections go over to TLS: the certificate (PEM) that the server must show.
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+        /// How often active sessions are measured.
+        #[arg(long)]
+        pairs: u32,
+        /// Active sessions each time.
+        #[arg(long)]
+        sessions: u64,
+    },
 }
 
 fn row(name: &str) -> Result<Row, String> {
@@ -96,6 +130,11 @@ fn run(command: Command) -> Result<()> {
             let took = load.run().with_context(|| format!("{} at {target}", row.name()))?;
             println!("{}", serde_json::to_string(&took)?);
             Ok(())
+        }
+        Command::Guest { target, pid, calm, sink, steps, source, sources, certificate, pairs, sessions } => {
+            let sources = (source, sources);
+            let task = Task { target, pid, calm, sink, steps, sources, certificate, pairs, sessions };
+            task.run(&mut std::io::stdout().lock())
         }
     }
 }

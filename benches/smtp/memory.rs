@@ -1,10 +1,10 @@
 //! What a process has in memory, as the kernel counts it in `/proc/PID/smaps_rollup` (proc(5)).
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Octets of memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Memory {
     /// That nobody else has: what would be free without this process.
     pub private: u64,

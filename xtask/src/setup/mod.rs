@@ -2,14 +2,16 @@
 //!
 //! It finds out what is missing, says what it will do, and does that. Everything it needs the network for has a
 //! deadline. A second run finds nothing to do. It never installs, removes or starts a server on the machine: the
-//! tests' are unpacked below `target/lab/mta`.
+//! tests' are unpacked below `target/lab/mta`, and what a guest boots, if it is asked for, below `target/lab/guest`.
 
 mod apt;
 mod command;
+pub(crate) mod guest;
 mod need;
 mod packages;
 mod servers;
 mod system;
+mod unpack;
 
 use std::process::ExitCode;
 
@@ -26,13 +28,17 @@ pub(crate) struct Options {
     /// Change nothing; list what is missing and exit 1 if anything is.
     #[arg(long)]
     check: bool,
+    /// Also what `cargo xtask bench smtp --guest` boots: QEMU, a kernel, a busybox (45 MB).
+    #[arg(long)]
+    guest: bool,
 }
 
 /// Installs what is missing, or lists it.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let missing: Vec<Need> = Need::ALL.into_iter().filter(|need| !need.is_met()).collect();
+    let wanted: Vec<Need> = Need::ALL.into_iter().chain(options.guest.then_some(Need::Guest)).collect();
+    let missing: Vec<Need> = wanted.iter().copied().filter(|need| !need.is_met()).collect();
     if missing.is_empty() {
-        println!("Nothing is missing: {}.", names(&Need::ALL));
+        println!("Nothing is missing: {}.", names(&wanted));
         return Ok(ExitCode::SUCCESS);
     }
     println!("Missing:");
@@ -40,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         println!("  {}", need.name());
     }
     if options.check {
-        println!("`cargo xtask setup` installs it.");
+        println!("`cargo xtask setup{}` installs it.", if options.guest { " --guest" } else { "" });
         return Ok(ExitCode::from(1));
     }
 
@@ -115,8 +121,13 @@ fn packages_of(needs: &[Need], toolchain: BpfToolchain) -> Vec<String> {
 /// Whether the package lists must be brought up to date, which takes root: before anything is downloaded, unless this
 /// is no root's run and the lists that are there will do for what is only unpacked.
 fn needs_lists(missing: &[Need], packages: &[&str], system: &System) -> bool {
-    let unpacks = missing.contains(&Need::Servers);
-    !packages.is_empty() || (unpacks && !(system.privilege == Privilege::None && servers::are_in_the_lists()))
+    let are_in_the_lists = missing.iter().all(|need| match need {
+        Need::Servers => servers::are_in_the_lists(),
+        Need::Guest => guest::is_in_the_lists(),
+        Need::LabTools | Need::Compiler | Need::BpfRust | Need::BpfLinker | Need::Components => true,
+    });
+    let unpacks = missing.iter().any(|need| matches!(need, Need::Servers | Need::Guest));
+    !packages.is_empty() || (unpacks && !(system.privilege == Privilege::None && are_in_the_lists))
 }
 
 fn print_for_other_systems(system: &System, missing: &[Need]) {

@@ -10,7 +10,7 @@ use super::packages::{
     self, BpfToolchain, COMPILER, LINKER_LLVMS, PACKAGED_COMPONENTS, PACKAGED_LLVM, PACKAGED_RUST, PROGRAMS,
 };
 use super::system::System;
-use super::{apt, servers};
+use super::{apt, guest, servers};
 
 /// The toolchain's name by which `edge-user`'s build script finds Debian's compiler.
 const TOOLCHAIN: &str = "debian-bpf";
@@ -37,9 +37,12 @@ pub(super) enum Need {
     Components,
     /// The tests' servers, unpacked.
     Servers,
+    /// What `bench smtp --guest` boots, unpacked.
+    Guest,
 }
 
 impl Need {
+    /// What everybody needs: not [`Need::Guest`].
     pub(super) const ALL: [Self; 6] =
         [Self::LabTools, Self::Compiler, Self::BpfRust, Self::BpfLinker, Self::Components, Self::Servers];
 
@@ -56,6 +59,9 @@ impl Need {
             Self::Servers => {
                 format!("servers for the tests (mail, DNS), in {}", lab::mta::prefix().display())
             }
+            Self::Guest => {
+                format!("QEMU and a kernel for `bench smtp --guest`, in {}", guest::folder().display())
+            }
         }
     }
 
@@ -69,6 +75,7 @@ impl Need {
                 succeeds("cargo", &["fmt", "--version"]) && succeeds("cargo", &["clippy", "--version"])
             }
             Self::Servers => servers::are_unpacked(),
+            Self::Guest => guest::Parts::unpacked().is_ok(),
         }
     }
 
@@ -84,7 +91,7 @@ impl Need {
             (Self::BpfRust | Self::BpfLinker, BpfToolchain::Nightly) => Vec::new(),
             // rustup has its own.
             (Self::Components, BpfToolchain::Packaged) if !has_rustup() => owned(&PACKAGED_COMPONENTS),
-            (Self::Components | Self::Servers, _) => Vec::new(),
+            (Self::Components | Self::Servers | Self::Guest, _) => Vec::new(),
         }
     }
 
@@ -111,6 +118,11 @@ impl Need {
                 servers::names(),
                 lab::mta::prefix().display()
             )),
+            Self::Guest => Some(format!(
+                "download {} and unpack them into {} (nothing is installed)",
+                guest::names(),
+                guest::folder().display()
+            )),
         }
     }
 
@@ -128,6 +140,7 @@ impl Need {
             }
             Self::Components => Ok(()),
             Self::Servers => servers::unpack(),
+            Self::Guest => guest::unpack(),
         }
     }
 
@@ -139,7 +152,7 @@ impl Need {
                  Debian's own."
             }
             Self::BpfLinker => "Is Cargo's folder of binaries (~/.cargo/bin) in the path?",
-            Self::LabTools | Self::Compiler | Self::Components | Self::Servers => "",
+            Self::LabTools | Self::Compiler | Self::Components | Self::Servers | Self::Guest => "",
         }
     }
 
@@ -155,6 +168,7 @@ impl Need {
                 "Debian's packages of {}, unpacked there; without them run `cargo xtask test --unprivileged`",
                 servers::names()
             ),
+            Self::Guest => format!("Debian's packages of {}, unpacked there", guest::names()),
         }
     }
 }

@@ -69,14 +69,24 @@ pub(super) struct Latency {
 impl Turns {
     /// Sessions of the server that has nothing beside.
     pub(super) fn alone(&mut self, place: &Place, sessions: &Sessions) -> Result<()> {
-        self.alone.push(sessions.play(place, Subject::Calm)?);
+        self.push_alone(sessions.play(place, Subject::Calm)?);
         Ok(())
     }
 
     /// Sessions of the other.
     pub(super) fn beside(&mut self, place: &Place, sessions: &Sessions) -> Result<()> {
-        self.beside.push(sessions.play(place, Subject::Backstop)?);
+        self.push_beside(sessions.play(place, Subject::Backstop)?);
         Ok(())
+    }
+
+    /// Sessions that were measured with nothing beside: the median and the 99th percentile, in microseconds.
+    pub(super) fn push_alone(&mut self, micros: [f64; 2]) {
+        self.alone.push(micros);
+    }
+
+    /// The same beside the others.
+    pub(super) fn push_beside(&mut self, micros: [f64; 2]) {
+        self.beside.push(micros);
     }
 
     fn latency(&self, which: usize) -> Option<Latency> {

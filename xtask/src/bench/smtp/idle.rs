@@ -5,15 +5,12 @@
 //! has without any counts nowhere.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bench_smtp::held::Held;
+use bench_smtp::held::{self, Held};
 use bench_smtp::memory::{self, Memory};
 use bench_smtp::row::Row;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 
 use super::Options;
 use super::beside::{Beside, Figures, Sessions, Turns};
@@ -22,7 +19,7 @@ use super::subject::{Place, SOURCE_FIRST, SOURCES, Subject};
 /// Connections at the last step; the first has a quarter of them, the second half.
 const CONNECTIONS: usize = 16_000;
 /// Active sessions each time.
-const SESSIONS: u64 = 1000;
+pub(super) const SESSIONS: u64 = 1000;
 /// How long the server has to come to rest.
 const REST: Duration = Duration::from_secs(1);
 /// Own memory, in octets, that a connection may take.
@@ -42,7 +39,7 @@ pub(super) fn measure(
     let connections = options.connections.map_or(CONNECTIONS, |count| count as usize);
     let is_tls = row == Beside::IdleTls;
     let config = limits(connections);
-    let tls = is_tls.then(|| clients(place)).transpose()?;
+    let tls = is_tls.then(|| held::clients(&place.lab.path("bench/chain.pem"))).transpose()?;
     let (mut server, mut calm) =
         (place.start_with(Subject::Backstop, &config)?, place.start_with(Subject::Calm, &config)?);
     let sessions = Sessions { row: Row::RefusedRcpt, each: options.sessions.unwrap_or(SESSIONS), at_once: 1 };
@@ -51,7 +48,7 @@ pub(super) fn measure(
     let sources = (SOURCE_FIRST.parse().context("an address")?, SOURCES);
     let mut held = Held::new(Subject::Backstop.address(), sources, tls);
     let mut steps: Vec<(usize, Memory)> = Vec::new();
-    for count in [connections / 4, connections / 2, connections] {
+    for count in steps_of(connections) {
         tell(&format!("{}: {count} idle connections", row.name()));
         place
             .on_last_core(|| held.open_until(count))
@@ -80,7 +77,13 @@ pub(super) fn measure(
     figures(row, &steps, &turns)
 }
 
-fn figures(row: Beside, steps: &[(usize, Memory)], turns: &Turns) -> Result<Figures> {
+/// How many connections there are at each step.
+pub(super) const fn steps_of(connections: usize) -> [usize; 3] {
+    [connections / 4, connections / 2, connections]
+}
+
+/// What the steps and the turns come to.
+pub(super) fn figures(row: Beside, steps: &[(usize, Memory)], turns: &Turns) -> Result<Figures> {
     let [.., (most, _)] = steps else { anyhow::bail!("nothing was measured") };
     let value = slope(steps, |memory| memory.private).context("connections of one number only")?;
     let proportional = slope(steps, |memory| memory.proportional).unwrap_or_default();
@@ -115,22 +118,16 @@ fn slope(steps: &[(usize, Memory)], of: impl Fn(&Memory) -> u64) -> Option<f64> 
 
 /// Places for all of them and for the active ones, more than a sixteenth besides, so that none has to make room; and time
 /// enough to measure: what is looked at is memory.
-fn limits(connections: usize) -> String {
+pub(super) fn limits(connections: usize) -> String {
     format!(
         "[limits]\nsessions_max = {}\nclient_idle_secs = 3600\nclient_greet_secs = 600\nprogress_secs = 7200\n",
-        connections + connections / 12 + 500
+        places(connections)
     )
 }
 
-/// Clients that know the servers' certificate; none takes up a session of another.
-fn clients(place: &Place) -> Result<Arc<rustls::ClientConfig>> {
-    let file = place.lab.path("bench/chain.pem");
-    let certificate = CertificateDer::from_pem_file(&file).with_context(|| file.display().to_string())?;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate)?;
-    let mut clients = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    clients.resumption = rustls::client::Resumption::disabled();
-    Ok(Arc::new(clients))
+/// Sessions that a server has room for.
+pub(super) const fn places(connections: usize) -> usize {
+    connections + connections / 12 + 500
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const START: Duration = Duration::from_secs(30);
 /// How much of a log is shown where something fails.
 const LOG_BYTES: usize = 4000;
 /// Where passed-on mail ends.
-const SINK: SocketAddr = at(2600);
+pub(super) const SINK: SocketAddr = at(2600);
 /// Where nginx asks whom to pass a session on to.
 const NGINX_ASKS: SocketAddr = at(2601);
 /// The sessions' source addresses: as many as a flood has, so that none is over its budget.
@@ -26,8 +26,10 @@ pub(super) const SOURCES: u32 = 4096;
 /// Those of slow senders, so many that none of them is known when it is sent away.
 pub(super) const SLOW_FIRST: &str = "10.65.0.0";
 pub(super) const SLOW_SOURCES: u32 = 3 << 16;
-const SOURCES_NET: &str = "10.64.0.0/14";
+pub(super) const SOURCES_NET: &str = "10.64.0.0/14";
 
+/// Where all that is written lies, a folder each server.
+pub(super) const FOLDER: &str = "/run/lab/bench";
 /// The certificate that all servers have, and its key.
 pub(super) const CHAIN: &str = "/run/lab/bench/chain.pem";
 pub(super) const KEY: &str = "/run/lab/bench/key.pem";
@@ -279,10 +281,24 @@ impl Place {
 
     /// Its command; its configuration is that of an operator who enforces, its state and keys are new.
     fn backstop(&self, subject: Subject, program: &Path, more: &str) -> Result<Vec<String>> {
-        let (name, address, tagged) = (subject.name(), subject.address(), tagged_domain());
-        let (program, folder) = (shown(program)?, format!("/run/lab/bench/{name}"));
-        let config = format!(
-            r#"
+        let (name, program) = (subject.name(), shown(program)?);
+        let folder = format!("{FOLDER}/{name}");
+        let config = configuration(subject, more);
+        self.lab.write(format!("bench/{name}/backstop.toml"), config)?;
+        let keys = format!("rm -rf {folder}/keys {folder}/state; exec \"$0\" key new --dir {folder}/keys");
+        let made = self.lab.run(Host::Edge, &["bash", "-c", &keys, &program])?;
+        ensure!(made.status.success(), "{program} key new: {}", String::from_utf8_lossy(&made.stderr));
+        let config = format!("--config={folder}/backstop.toml");
+        Ok(vec![program, "run".into(), "--no-xdp".into(), config])
+    }
+}
+
+/// Backstop's configuration: that of an operator who enforces.
+pub(super) fn configuration(subject: Subject, more: &str) -> String {
+    let (address, tagged) = (subject.address(), tagged_domain());
+    let folder = format!("{FOLDER}/{}", subject.name());
+    format!(
+        r#"
 hostname = "edge.example.jp"
 inbound.listen = ["{address}"]
 signature.keys = "{folder}/keys"
@@ -313,27 +329,24 @@ action = "discard"
 covers = ["*"]
 action = "reject"
 {more}"#
-        );
-        self.lab.write(format!("bench/{name}/backstop.toml"), config)?;
-        let keys = format!("rm -rf {folder}/keys {folder}/state; exec \"$0\" key new --dir {folder}/keys");
-        let made = self.lab.run(Host::Edge, &["bash", "-c", &keys, &program])?;
-        ensure!(made.status.success(), "{program} key new: {}", String::from_utf8_lossy(&made.stderr));
-        let config = format!("--config={folder}/backstop.toml");
-        Ok(vec![program, "run".into(), "--no-xdp".into(), config])
-    }
+    )
 }
 
 /// Makes the certificate.
 fn certify(lab: &Lab) -> Result<()> {
     lab.write("bench/chain.pem", "")?;
-    let subject = format!(
-        "umask 077; exec openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 \
-         -subj /CN={NAME} -addext subjectAltName=DNS:{NAME} -addext basicConstraints=critical,CA:FALSE \
-         -keyout {KEY} -out {CHAIN}"
-    );
-    let made = lab.run(Host::Edge, &["bash", "-c", &subject])?;
+    let made = lab.run(Host::Edge, &["bash", "-c", &certificate(KEY, CHAIN)])?;
     ensure!(made.status.success(), "no certificate: {}", String::from_utf8_lossy(&made.stderr));
     Ok(())
+}
+
+/// The shell's command that makes a certificate and its key, into these files.
+pub(super) fn certificate(key: &str, chain: &str) -> String {
+    format!(
+        "umask 077; exec openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 \
+         -subj /CN={NAME} -addext subjectAltName=DNS:{NAME} -addext basicConstraints=critical,CA:FALSE \
+         -keyout '{key}' -out '{chain}'"
+    )
 }
 
 fn pinned(core: usize) -> Vec<String> {
