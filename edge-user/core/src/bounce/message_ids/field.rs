@@ -1,5 +1,7 @@
 //! From lines to fields, and to the Message-IDs in them.
 
+use edge_octets::PairSearch;
+
 use super::{FIELDS_MIN, LINE_BYTES_MAX, Place, REFERENCES_MAX};
 use crate::bounce::returned::{indent, is_common};
 use crate::bounce::unwrapping::escape;
@@ -17,6 +19,10 @@ const IN_HEADER: u8 = 1;
 const IN_BODY: u8 = 2;
 /// .. and there only while fields that every message has are counted.
 const FOR_COMMON: u8 = 4;
+
+/// The end of a line, before one that may mean something in the message's own header section.
+const IN_HEADER_PAIRS: PairSearch =
+    PairSearch::new(&[(b"\n", b"\r\n"), (b"\n", b"CcOo"), (b"\n", b"Xx"), (b"\n", b"Ii"), (b"\n", b"Rr")]);
 
 /// For each octet, when a line that begins with it may mean something.
 static TELLS: [u8; 256] = tells();
@@ -50,6 +56,12 @@ const fn tells() -> [u8; 256] {
 #[inline]
 fn is_received(line: &[u8]) -> bool {
     matches!(line, [b'R' | b'r', b'e', b'c', ..])
+}
+
+/// Where the last line of `piece` begins, if it has an end (`Ok`) or none (`Err`); one begins at `at`.
+fn last_line(piece: &[u8], at: usize) -> Result<usize, usize> {
+    let begins = memchr::memrchr(b'\n', &piece[at..]).map_or(at, |end| at + end + 1);
+    if begins == piece.len() { Ok(begins) } else { Err(begins) }
 }
 
 /// Reads lines.
@@ -124,14 +136,19 @@ impl Reader {
         if self.open.is_some() {
             return Ok(at);
         }
-        let now = match (self.in_header, self.common < FIELDS_MIN) {
-            (true, _) => IN_HEADER,
-            (false, true) => IN_BODY | FOR_COMMON,
-            (false, false) => IN_BODY,
-        };
-        while let Some(first) = piece.get(at)
-            && (TELLS[usize::from(*first)] & now == 0 || self.in_header && is_received(&piece[at..]))
-        {
+        let tells =
+            |at: usize, now: u8| piece.get(at).is_none_or(|first| TELLS[usize::from(*first)] & now != 0);
+        if self.in_header {
+            while !tells(at, IN_HEADER) || is_received(&piece[at..]) {
+                match IN_HEADER_PAIRS.first(piece, at) {
+                    Some(end) => at = end + 1,
+                    None => return last_line(piece, at),
+                }
+            }
+            return Ok(at);
+        }
+        let now = if self.common < FIELDS_MIN { IN_BODY | FOR_COMMON } else { IN_BODY };
+        while !tells(at, now) {
             at += memchr::memchr(b'\n', &piece[at..]).ok_or(at)? + 1;
         }
         Ok(at)

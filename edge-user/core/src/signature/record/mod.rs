@@ -49,7 +49,11 @@ pub fn canonical(value: &[u8]) -> Option<&[u8]> {
 }
 
 fn until<'v>(text: &'v [u8], end: &[u8]) -> &'v [u8] {
-    memchr::memmem::find(text, end).map_or(text, |at| &text[..at])
+    let at = match end {
+        [end] => memchr::memchr(*end, text),
+        end => memchr::memmem::find(text, end),
+    };
+    at.map_or(text, |at| &text[..at])
 }
 
 /// The keyed hash of one message that was sent.
