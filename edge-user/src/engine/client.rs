@@ -154,7 +154,7 @@ impl Client {
                 buffer.compact();
                 self.input.0 = Some(buffer);
             }
-            Some(_) if !buffer.room().is_empty() => self.input.0 = Some(buffer),
+            Some(_) if buffer.is_tight() || !buffer.room().is_empty() => self.input.0 = Some(buffer),
             Some(held) => {
                 let mut next = self.pool.take();
                 move_unread(&buffer, &mut next);
@@ -179,7 +179,8 @@ impl Client {
     }
 
     /// Waits for more octets, at most until `by`. At a command border it also ends when the session is to leave;
-    /// in a body only when it is to abort. `held` is what the message being read holds in the buffer.
+    /// in a body only when it is to abort. Octets that came in the moment of such a word are read first. `held` is what the
+    /// message being read holds in the buffer.
     pub(crate) async fn read(&mut self, by: Deadline, at_border: bool, held: Option<&mut Held>) -> Read {
         let streams = held.as_ref().is_some_and(|held| held.bytes() == 0);
         self.make_room(held);
@@ -190,6 +191,9 @@ impl Client {
         loop {
             if let Some(read) = self.is_to_leave(at_border) {
                 return read;
+            }
+            if !self.stream.is_readable() {
+                self.input.0 = self.input.0.take().map(|buffer| self.pool.tighten(buffer));
             }
             match self.news(by).await {
                 News::Octets(Ok(())) => {}
@@ -234,6 +238,9 @@ impl Client {
     fn take_in(&mut self, large: bool) -> Option<Read> {
         let (none, pool) = (self.input.0.is_none(), &self.pool);
         let take = || large.then(|| pool.take_large()).flatten().unwrap_or_else(|| pool.take());
+        if let Some(rest) = self.input.0.take_if(|buffer| buffer.is_tight()) {
+            self.input.0 = Some(pool.widen(rest, take()));
+        }
         let buffer = self.input.0.get_or_insert_with(take);
         let most = buffer.room().len();
         match self.stream.try_read(buffer.room()) {

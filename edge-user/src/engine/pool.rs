@@ -1,7 +1,8 @@
 //! Read buffers: taken from a bounded pool, given back when they are empty.
 //!
-//! A session has a buffer only while there are bytes in it: thousands of silent sessions cost none. A held bounce
-//! keeps the very buffers it was read into ([`Held`]), until it goes to the upstream or is let go.
+//! A session has a buffer only while there are bytes in it: thousands of silent sessions cost none, and who waits with a
+//! part of a line has it in a copy as long as that part. A held bounce keeps the very buffers it was read into ([`Held`]),
+//! until it goes to the upstream or is let go.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -23,6 +24,10 @@ const RECORD_BYTES: usize = 5 + (16 << 10) + 2048;
 /// buffers are emptied. The more a read brings, the fewer wake-ups and calls of the kernel a message costs.
 pub(crate) const LARGE_BYTES: usize = 128 << 10;
 pub(crate) const LARGE_MAX: usize = 64;
+
+/// Octets that a session which waits for more has in a copy of their length, and not in a buffer: at most so many. Those of
+/// whoever trickles are few; who sends as others do rarely waits with any.
+const REST_BYTES_MAX: usize = 512;
 
 /// Most idle record buffers that are kept. A worker needs one for a moment; only a record that has not come whole, or
 /// that a client does not take, keeps one longer.
@@ -80,6 +85,15 @@ impl Pool {
         self.large.load(Ordering::Relaxed) > 0
     }
 
+    /// Ordinary buffers that wait to be taken, with the one at this thread's hand.
+    #[cfg(test)]
+    pub(crate) fn idle(&self) -> usize {
+        let at_hand = AT_HAND.take();
+        let count = self.idle.len() + usize::from(at_hand.is_some());
+        AT_HAND.set(at_hand);
+        count
+    }
+
     fn note_out(&self, _change: isize) {
         #[cfg(test)]
         self.out.fetch_add(_change, Ordering::Relaxed);
@@ -111,9 +125,30 @@ impl Pool {
         Some(Buffer { octets, start: 0, end: 0 })
     }
 
+    /// For a wait: where there are few octets in it, a copy as long as they are takes its place, and it serves others
+    /// meanwhile. Each octet stays at its place.
+    pub(crate) fn tighten(&self, buffer: Buffer) -> Buffer {
+        if buffer.end > REST_BYTES_MAX || buffer.is_tight() {
+            return buffer;
+        }
+        let rest =
+            Buffer { octets: buffer.octets[..buffer.end].into(), start: buffer.start, end: buffer.end };
+        self.note_out(1);
+        self.give_back(buffer);
+        rest
+    }
+
+    /// Behind the wait: the octets of such a copy, at their places in `buffer`, which is empty.
+    pub(crate) fn widen(&self, rest: Buffer, mut buffer: Buffer) -> Buffer {
+        buffer.octets[..rest.end].copy_from_slice(&rest.octets[..rest.end]);
+        (buffer.start, buffer.end) = (rest.start, rest.end);
+        self.give_back(rest);
+        buffer
+    }
+
     pub(crate) fn give_back(&self, buffer: Buffer) {
         self.note_out(-1);
-        // A full pool drops it, and what grew is of no use to others.
+        // A full pool drops it, and what grew, or is but a copy of a rest, is of no use to others.
         let _ = match buffer.octets.len() {
             BUFFER_BYTES => {
                 AT_HAND.replace(Some(buffer.octets)).map_or(Ok(()), |other| self.idle.push(other))
@@ -202,6 +237,11 @@ impl Buffer {
     /// Whether it is one of the large ones.
     pub(crate) fn is_large(&self) -> bool {
         self.octets.len() == LARGE_BYTES
+    }
+
+    /// Whether it is only as long as what is in it ([`Pool::tighten`]).
+    pub(crate) fn is_tight(&self) -> bool {
+        self.octets.len() < BUFFER_BYTES
     }
 
     /// Moves what is unread to the front, over what is consumed.
@@ -315,6 +355,29 @@ mod tests {
         all.into_iter().for_each(|buffer| pool.give_back(buffer));
         assert!(std::iter::from_fn(|| pool.take_large()).count() == LARGE_MAX);
         assert!(!pool.take().is_large());
+    }
+
+    #[test]
+    fn who_waits_with_few_octets_keeps_them_at_their_places_and_no_buffer() {
+        let pool = Pool::new(4, 100);
+        for (count, is_few) in [(1, true), (REST_BYTES_MAX, true), (REST_BYTES_MAX + 1, false)] {
+            let text: Vec<u8> = (0..count).map(|at| at as u8).collect();
+            let mut buffer = filled(&pool, &text);
+            buffer.consume(count / 2);
+            let rest = pool.tighten(buffer);
+            assert_eq!(
+                (rest.is_tight(), rest.octets.len()),
+                (is_few, if is_few { count } else { BUFFER_BYTES })
+            );
+            assert_eq!((rest.octets(0..count), rest.unread()), (&text[..], &text[count / 2..]));
+            let again = pool.tighten(rest);
+            assert_eq!((again.is_tight(), pool.out()), (is_few, 1));
+            let mut buffer = if is_few { pool.widen(again, pool.take()) } else { again };
+            assert_eq!((buffer.octets(0..count), buffer.unread()), (&text[..], &text[count / 2..]));
+            assert_eq!((buffer.room().len(), buffer.is_tight()), (BUFFER_BYTES - count, false));
+            pool.give_back(buffer);
+            assert_eq!((pool.out(), pool.idle()), (0, 1), "the one buffer serves all");
+        }
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Ticket {
         self.seat.set_wait(None);
     }
 
-    /// It was asked to make room, and need not.
+    /// If it was asked to make room, it need not.
     pub(crate) fn stays(&self) {
         self.seat.spare();
     }

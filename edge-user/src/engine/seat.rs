@@ -136,6 +136,10 @@ impl Seat {
 
     /// The session may stay after all, unless it was asked for more meanwhile.
     pub(super) fn spare(&self) {
+        // Rare, and asked behind each command: a look costs less than to have the word for oneself.
+        if self.leave() != Leave::MakeRoom {
+            return;
+        }
         let (crowded, stay) = (Leave::MakeRoom as u8, Leave::Stay as u8);
         let _ = self.leave.compare_exchange(crowded, stay, Ordering::AcqRel, Ordering::Relaxed);
     }

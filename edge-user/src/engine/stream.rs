@@ -61,6 +61,11 @@ impl<S: Side> Stream<S> {
         }
     }
 
+    /// Whether something can be read, as far as is known: then [`Self::readable`] waits for nothing.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.tls.as_ref().is_some_and(|records| records.has_more()) || self.socket.may_have_more()
+    }
+
     /// Whether something may lie there unread.
     pub(crate) fn may_have_more(&self) -> bool {
         self.tls.is_some() || self.socket.may_have_more()

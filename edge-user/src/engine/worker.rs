@@ -21,6 +21,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::Edge;
 use super::clock::Deadline;
+use super::inbound::SLOW;
 use super::listeners::Listeners;
 use super::liveness::Answering;
 use super::reactor::Reactor;
@@ -36,10 +37,9 @@ use crate::telemetry::{Direction, Event, Level, shard};
 pub(crate) const DRAIN: Duration = Duration::from_secs(20);
 /// How long to wait before accepting again after the kernel refused (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Who made the edge wait for less than this in all, since its last message, is not slow.
-const SLOW: Duration = Duration::from_secs(1);
-/// Connections that are accepted at once; then the sessions that are there have their turn.
-const ACCEPT_BATCH: usize = 64;
+/// Connections that are accepted at once; then the sessions that are there have their turn. Each may make another session
+/// leave, and both are work that those wait for.
+const ACCEPT_BATCH: usize = 8;
 /// Listeners are known to the epoll set by the numbers from here on; seats by those below.
 const LISTENERS_FROM: usize = usize::MAX / 2;
 

@@ -38,6 +38,7 @@ use edge_core::smtp::{CloseCause, Enhanced, Event, Limits, Offer, Reply, Session
 use self::envelope::{Recipient, Sender, Tag};
 use self::message::Message;
 use self::patience::Patience;
+pub(super) use self::patience::SLOW;
 use super::client::{Client, Kit};
 use super::clock::Deadline;
 use super::doubt::Doubt;
@@ -177,6 +178,12 @@ impl Inbound {
                 self.patience.octets_came(consumed);
                 self.body(range).await;
                 self.client.consume(consumed);
+                self.has_spoken = true;
+                self.by = None;
+                // An octet of a message is no progress: what it gives back of the time says how much it is.
+                if self.patience.is_slow() {
+                    return None;
+                }
             }
             Event::Close(cause) => {
                 self.client.consume(step.consumed);
@@ -220,6 +227,8 @@ impl Inbound {
         }
         self.has_spoken = true;
         self.by = None;
+        // Who was asked to make room got on with it meanwhile.
+        self.client.ticket.stays();
         None
     }
 

@@ -13,6 +13,9 @@ use crate::engine::client::Read;
 use crate::engine::clock::{Deadline, Since};
 use crate::engine::doubt::Doubt;
 
+/// Who made the edge wait for less than this in all, since its last message, is not slow.
+pub(in crate::engine) const SLOW: Duration = Duration::from_secs(1);
+
 /// A client's time.
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -51,6 +54,11 @@ impl Patience {
     /// The client was waited for, and `left` of its time remains.
     pub(super) fn waited(&mut self, left: Duration) {
         self.left = left;
+    }
+
+    /// Whether so much of it is used up that the session may have to make room.
+    pub(super) fn is_slow(&self) -> bool {
+        self.used() >= SLOW
     }
 
     fn used(&self) -> Duration {

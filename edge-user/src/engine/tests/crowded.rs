@@ -114,3 +114,82 @@ async fn where_memory_runs_short_only_who_holds_some_makes_room() {
     other.say("NOOP", "250").await;
     assert_eq!(lab.edge.metrics.evicted.get(), 1);
 }
+
+/// A slow session of four, and the one that its place is wanted for: it comes in the moment in which `says` does.
+async fn asked_when_it_says(lab: &Lab, slow: &mut Talk, says: &str) -> Talk {
+    let _others = (lab.greeted().await, lab.greeted().await);
+    // Both are there before the edge has its next turn: it asks the slow one, whose octets nobody has read yet.
+    slow.send(says).await;
+    let mut last = lab.connect().await;
+    last.expect("220").await;
+    last
+}
+
+#[tokio::test]
+async fn who_completes_a_command_when_asked_to_make_room_stays() {
+    let (lab, still) = (four_places().await, Still::begin());
+    let mut slow = lab.greeted().await;
+    still.pass(5).await;
+    let _last = asked_when_it_says(&lab, &mut slow, "NOOP\r\nNO").await;
+    slow.expect("250").await;
+    assert_eq!(lab.edge.metrics.evicted.get(), 0);
+    slow.say("OP", "250").await;
+}
+
+#[tokio::test]
+async fn who_says_but_a_part_of_a_command_then_makes_room() {
+    let (lab, still) = (four_places().await, Still::begin());
+    let mut slow = lab.greeted().await;
+    still.pass(5).await;
+    let _last = asked_when_it_says(&lab, &mut slow, "NO").await;
+    slow.expect("421 4.3.2 Too slow").await;
+    slow.expect_end().await;
+}
+
+/// Until the edge has read so much in all.
+async fn read_so_far(lab: &Lab, bytes: u64) {
+    while lab.edge.metrics.bytes_in.get() < bytes {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_with_a_part_of_a_line_or_of_a_message_keeps_no_buffer() {
+    let lab = Lab::new(Script::default()).await;
+    let mut commands = [lab.greeted().await, lab.greeted().await];
+    let mut bounce = lab.greeted().await;
+    bounce.envelope("", "user@ours.example").await;
+    let before = lab.edge.metrics.bytes_in.get();
+    for talk in &mut commands {
+        talk.send("NO").await;
+    }
+    bounce.send("Subject: x\r\n\r\nA bo").await;
+    read_so_far(&lab, before + 2 + 2 + 18).await;
+    assert_eq!(lab.edge.pool.held_bytes(), 18);
+    assert_eq!(lab.edge.pool.idle(), 1, "all were read into the same buffer, and none is needed any more");
+    for talk in &mut commands {
+        talk.say("OP", "250").await;
+    }
+    bounce.send("unce\r\n").await;
+    bounce.say(".", "550 5.7.1").await;
+    assert_eq!((lab.edge.pool.out(), lab.edge.pool.held_bytes()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_message_that_comes_octet_by_octet_arrives_as_it_was_sent() {
+    let lab = Lab::new(Script::default()).await;
+    let mut talk = lab.greeted().await;
+    talk.envelope("", "user@ours.example").await;
+    // First it is held, in few octets and then in many; behind the token it goes on to the upstream.
+    let held = format!("Subject: x\r\n{}", "X-Line: Slowly comes a message.\r\n".repeat(20));
+    let message = format!("{held}{}\r\n\r\nIts body.\r\n..\r\n", lab.token("user@ours.example", 1));
+    let before = lab.edge.metrics.bytes_in.get();
+    for (number, octet) in message.bytes().enumerate() {
+        talk.send([octet]).await;
+        read_so_far(&lab, before + number as u64 + 1).await;
+    }
+    talk.say(".", "250").await;
+    let seen = lab.upstream.seen();
+    assert!(seen.messages[0].contains(&message), "{}", seen.messages[0]);
+    assert_eq!(lab.edge.pool.out(), 0);
+}
