@@ -4,6 +4,11 @@ use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+/// What a program's command begins with that is to have a core before all else: it becomes a session of its own, with the
+/// highest weight that nice values give (sched(7), the autogroup feature, where it is on). Only root can do that.
+pub(super) const FIRST: [&str; 5] =
+    ["setsid", "sh", "-c", "echo -20 2>/dev/null >/proc/self/autogroup; exec nice -n -20 \"$@\"", "sh"];
+
 /// This process, or this thread of it.
 const THIS: Pid = Pid::from_raw(0);
 

@@ -8,6 +8,8 @@ use lab::mta::{MailServer, Operator};
 use lab::program::Profile;
 use lab::{EDGE, Lab, MTA_OUTSIDE};
 
+use crate::bench::cores::FIRST;
+
 /// What the lab changes of Postfix's defaults for quick tests, changed back.
 const POSTFIX_DEFAULTS: [(&str, &str); 5] = [
     ("in_flow_delay", "1s"),
@@ -16,11 +18,6 @@ const POSTFIX_DEFAULTS: [(&str, &str); 5] = [
     ("maximal_backoff_time", "4000s"),
     ("smtpd_client_connection_count_limit", "50"),
 ];
-
-/// What else the machine does is to count for little, in the calm as in the waves: each server, and each load, is a session
-/// of its own with the highest weight that nice values give (sched(7), the autogroup feature, where it is on).
-/// The shell starts no other program: the lab takes the first child for the one that was meant.
-const FIRST: &str = "echo -20 2>/dev/null >/proc/self/autogroup; exec nice -n -20 \"$@\"";
 
 /// A subject.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +67,9 @@ impl Subject {
     pub(super) fn up(self, profile: Profile, cores: &[usize]) -> Result<Place> {
         let mut lab = Lab::up("bench-flood")?;
         let cores: Vec<_> = cores.iter().map(ToString::to_string).collect();
-        lab.start_through(&["setsid", "sh", "-c", FIRST, "sh", "taskset", "-c", &cores.join(",")]);
+        // What else the machine does is to count for little, in the calm as in the waves: so it is for servers and loads.
+        // The shell starts no other program: the lab takes the first child for the one that was meant.
+        lab.start_through(&[&FIRST[..], &["taskset", "-c", &cores.join(",")]].concat());
         let (behind_edge, postscreen) = match self {
             Self::Backstop | Self::WithoutXdp => (true, false),
             Self::Postscreen => (false, true),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::bench::cores::FIRST;
 use crate::setup::guest::Parts;
 
 /// The kernel's command line. On a busy machine, timers of an emulated one are late, which is no reason to panic.
@@ -92,7 +93,7 @@ impl Drop for Guest {
     }
 }
 
-/// The command. The kernel ends QEMU when this program ends, however that happens.
+/// The command: the kernel ends QEMU when this program ends, however that happens.
 fn command(boot: &Boot<'_>) -> Vec<String> {
     let Boot { parts, files, console, memory_mib } = boot;
     let folders = |folders: &[std::path::PathBuf]| {
@@ -101,7 +102,7 @@ fn command(boot: &Boot<'_>) -> Vec<String> {
     let mut argv = Vec::new();
     if nix::unistd::geteuid().is_root() {
         // What else the machine does is to keep the guest waiting as little as can be.
-        argv.extend(["nice", "-n", "-20"].map(String::from));
+        argv.extend(FIRST.map(String::from));
     }
     argv.extend(["setpriv", "--pdeathsig=KILL", "env"].map(String::from));
     argv.push(format!("LD_LIBRARY_PATH={}", folders(&parts.libraries).join(":")));
