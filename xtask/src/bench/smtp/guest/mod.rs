@@ -1,7 +1,7 @@
 //! `--guest`: the rows `idle_clear` and `idle_tls`, the first with 100,000 connections: more than a process here may have
 //! descriptors for. A guest has limits of its own, so they are held there: by a release's daemon on another kernel.
 //!
-//! The guest is emulated: each instruction takes ten to fifty of this machine's. What is counted (memory) means the
+//! The guest is emulated: each instruction takes many of this machine's. What is counted (memory) means the
 //! same there; of times only ratios of what was measured side by side.
 
 mod archive;
