@@ -40,6 +40,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that are accepted at once; then the sessions that are there have their turn. Each may make another session
 /// leave, and both are work that those wait for.
 const ACCEPT_BATCH: usize = 8;
+/// Sessions that make room for each that comes, as long as few places are left.
+const LEAVERS: usize = 2;
 /// Listeners are known to the epoll set by the numbers from here on; seats by those below.
 const LISTENERS_FROM: usize = usize::MAX / 2;
 
@@ -295,8 +297,9 @@ impl Worker {
         }
     }
 
-    /// Where places or memory run short, the session that got least done in the longest wait makes room. One for each
-    /// that comes: so those who come find room, and who gets on with it is not sent away.
+    /// Where places or memory run short, the sessions that got least done in the longest wait make room: where places do,
+    /// [`LEAVERS`] for each that comes, so that some become free again also where all were taken before anybody was slow;
+    /// where memory does, one. Who gets on with it is not sent away.
     fn make_room(&self, direction: Direction) {
         let edge = &self.edge;
         let is_short = edge.pool.is_nearly_full();
@@ -308,7 +311,8 @@ impl Worker {
         // One that waits for its client since just now has all its time but this.
         let most = Duration::from_secs(limits.progress_secs).saturating_sub(SLOW);
         let before = edge.registry.millis(Deadline::after(most));
-        if let Some(seat) = self.seats.slowest(before, holding) {
+        let leavers = if holding { 1 } else { LEAVERS };
+        for seat in (0..leavers).map_while(|_| self.seats.slowest(before, holding)) {
             seat.ask(Leave::MakeRoom);
         }
     }

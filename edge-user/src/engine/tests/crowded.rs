@@ -46,6 +46,22 @@ async fn where_places_run_short_the_slowest_makes_room() {
 }
 
 #[tokio::test]
+async fn where_all_places_are_taken_before_anybody_is_slow_some_become_free_again() {
+    let (lab, still) = (four_places().await, Still::begin());
+    let _slow = (lab.greeted().await, lab.greeted().await, lab.greeted().await, lab.greeted().await);
+    still.pass(5).await;
+    lab.connect().await.expect("421 4.3.2 Too many").await;
+    while lab.edge.metrics.evicted.get() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // Two at once, as honest ones come.
+    let (mut one, mut other) = (lab.connect().await, lab.connect().await);
+    one.expect("220").await;
+    other.expect("220").await;
+    assert_eq!(lab.edge.metrics.refused_full.get(), 1);
+}
+
+#[tokio::test]
 async fn who_is_slow_in_a_message_makes_room_too_and_nothing_of_it_is_delivered() {
     let (lab, still) = (four_places().await, Still::begin());
     let mut slow = lab.greeted().await;
