@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bench_smtp::floor::Floor;
@@ -10,6 +11,7 @@ use bench_smtp::guest::Task;
 use bench_smtp::load::Load;
 use bench_smtp::nginx;
 use bench_smtp::row::Row;
+use bench_smtp::slow::{Plan, Senders};
 use bench_smtp::tls::Client;
 use clap::{Parser, Subcommand};
 
@@ -36,6 +38,24 @@ enum Command {
         /// Where to.
         #[arg(long)]
         then: SocketAddr,
+    },
+    /// Senders of an octet a second, until they are ended; a JSON object a few times a second says how they are.
+    Slow {
+        /// Where to.
+        #[arg(long)]
+        target: SocketAddr,
+        /// How many at once.
+        #[arg(long)]
+        senders: usize,
+        /// The first source address.
+        #[arg(long)]
+        source: Ipv4Addr,
+        /// How many source addresses there are.
+        #[arg(long)]
+        sources: u32,
+        /// As long as this file is there, they say nothing and keep their places.
+        #[arg(long, value_name = "FILE")]
+        rest: PathBuf,
     },
     /// Sessions of one row; ends with one JSON object.
     Load {
@@ -118,6 +138,16 @@ fn run(command: Command) -> Result<()> {
             match floor.serve()? {}
         }
         Command::NginxAsks { listen, then } => match nginx::answer(listen, then)? {},
+        Command::Slow { target, senders, source, sources, rest } => {
+            let plan = Plan { target, senders, sources: (source, sources) };
+            Senders::new(plan).run(|told| {
+                println!("{}", serde_json::to_string(&told)?);
+                while rest.exists() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Ok(true)
+            })
+        }
         Command::Load { target, row, sessions, at_once, source, sources, certificate } => {
             let load = Load {
                 target,

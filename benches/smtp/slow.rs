@@ -3,9 +3,6 @@
 //! from the next address.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -14,28 +11,29 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::row::DISCARDED;
 
-/// Into how many shares a second is cut: each has its share of the senders.
-const SHARES: usize = 20;
+/// Into how many shares a second is cut: each has its share of the senders. Strangers do not speak at the same moment, so
+/// there are many: of 10,000 senders ten are due at once.
+const SHARES: usize = 1000;
+/// By how many shares they may be late, because the core was taken, and catch up; who is later goes on from there.
+const BEHIND_MAX: u32 = 50;
+/// They tell how they are every so many shares.
+const TELL_EVERY: usize = 50;
 /// What a message is made of, behind its envelope.
 const LINE: &[u8] = b"Slowly, slowly comes a message that nobody asked for.\r\n";
 
-/// What the senders, and who watches them, tell each other.
-#[derive(Debug, Default)]
-struct Shared {
-    stop: AtomicBool,
-    rests: AtomicBool,
-    greeted: AtomicUsize,
-    ended: AtomicU64,
-}
-
-/// Slow senders, in a thread of their own.
-#[derive(Debug)]
-pub struct Slow {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<Result<()>>>,
+/// How they are.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// How many were greeted and are still there.
+    pub greeted: usize,
+    /// How many connections the server ended so far.
+    pub ended: u64,
+    /// Turns so far: each has one a second, in which it says an octet, or connects, or hears that it is turned away.
+    pub turns: u64,
 }
 
 /// Who they are.
@@ -49,57 +47,6 @@ pub struct Plan {
     pub sources: (Ipv4Addr, u32),
 }
 
-impl Slow {
-    /// They begin, in the namespace and on the cores of who calls this.
-    ///
-    /// # Errors
-    /// No thread can be had.
-    pub fn begin(plan: Plan) -> Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let name = "slow-senders".to_owned();
-        let thread =
-            std::thread::Builder::new().name(name).spawn(move || Senders::new(plan, theirs).run())?;
-        Ok(Self { shared, thread: Some(thread) })
-    }
-
-    /// They say nothing, and keep their places; or go on.
-    pub fn rest(&self, rest: bool) {
-        self.shared.rests.store(rest, Ordering::Relaxed);
-    }
-
-    /// How many were greeted and are still there.
-    #[must_use]
-    pub fn greeted(&self) -> usize {
-        self.shared.greeted.load(Ordering::Relaxed)
-    }
-
-    /// How many connections the server ended so far.
-    #[must_use]
-    pub fn ended(&self) -> u64 {
-        self.shared.ended.load(Ordering::Relaxed)
-    }
-
-    /// They hang up.
-    ///
-    /// # Errors
-    /// They could not do what they were to do.
-    pub fn end(mut self) -> Result<()> {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(done)) => done,
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Slow {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-    }
-}
-
 struct Sender {
     socket: OwnedFd,
     greeted: bool,
@@ -107,36 +54,47 @@ struct Sender {
     said: usize,
 }
 
-struct Senders {
+/// Slow senders.
+pub struct Senders {
     plan: Plan,
-    shared: Arc<Shared>,
+    told: Told,
     senders: Vec<Option<Sender>>,
     connections: u32,
     envelope: Vec<u8>,
 }
 
 impl Senders {
-    fn new(plan: Plan, shared: Arc<Shared>) -> Self {
+    /// None has begun yet.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
         let envelope = format!(
             "EHLO slow.far.example\r\nMAIL FROM:<>\r\nRCPT TO:<u00@{DISCARDED}>\r\nDATA\r\nSubject: slow\r\n\r\n"
         );
         let senders = (0..plan.senders).map(|_| None).collect();
-        Self { plan, shared, senders, connections: 0, envelope: envelope.into_bytes() }
+        Self { plan, told: Told::default(), senders, connections: 0, envelope: envelope.into_bytes() }
     }
 
-    fn run(mut self) -> Result<()> {
+    /// They go on until `tell`, which hears how they are a few times a second, says that it is enough.
+    ///
+    /// # Errors
+    /// They could not do what they were to do.
+    pub fn run(mut self, mut tell: impl FnMut(Told) -> Result<bool>) -> Result<()> {
         let share = Duration::from_secs(1) / u32::try_from(SHARES)?;
         let mut next = Instant::now();
         for turn in (0..SHARES).cycle() {
-            if self.shared.stop.load(Ordering::Relaxed) {
+            let first_of = |share: usize| share * self.senders.len() / SHARES;
+            for number in first_of(turn)..first_of(turn + 1) {
+                self.turn(number).with_context(|| format!("slow sender {number}"))?;
+            }
+            if turn % TELL_EVERY == 0 && !tell(self.told)? {
                 return Ok(());
             }
-            if !self.shared.rests.load(Ordering::Relaxed) {
-                for number in (turn..self.senders.len()).step_by(SHARES) {
-                    self.turn(number).with_context(|| format!("slow sender {number}"))?;
-                }
-            }
             next += share;
+            let behind = next.elapsed();
+            if behind > share * BEHIND_MAX {
+                // After a rest they do not say at once what they would have said meanwhile.
+                next += behind;
+            }
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
         Ok(())
@@ -144,6 +102,7 @@ impl Senders {
 
     /// One sender's second.
     fn turn(&mut self, number: usize) -> Result<()> {
+        self.told.turns += 1;
         let Some(sender) = &mut self.senders[number] else {
             self.senders[number] = Some(self.open()?);
             return Ok(());
@@ -152,12 +111,12 @@ impl Senders {
         let goes_on = sender.turn(number % 2 == 1, &self.envelope);
         let is_greeted = goes_on && sender.greeted;
         match (was_greeted, is_greeted) {
-            (false, true) => drop(self.shared.greeted.fetch_add(1, Ordering::Relaxed)),
-            (true, false) => drop(self.shared.greeted.fetch_sub(1, Ordering::Relaxed)),
+            (false, true) => self.told.greeted += 1,
+            (true, false) => self.told.greeted -= 1,
             (true, true) | (false, false) => {}
         }
         if !goes_on {
-            self.shared.ended.fetch_add(1, Ordering::Relaxed);
+            self.told.ended += 1;
             self.senders[number] = Some(self.open()?);
         }
         Ok(())
@@ -214,13 +173,9 @@ impl Sender {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
-
-    fn slow(listener: &TcpListener, senders: usize) -> Slow {
-        let target = listener.local_addr().unwrap();
-        Slow::begin(Plan { target, senders, sources: (Ipv4Addr::new(127, 0, 3, 1), 50) }).unwrap()
-    }
 
     fn read_until(socket: &mut std::net::TcpStream, end: &[u8]) -> Vec<u8> {
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -236,7 +191,22 @@ mod tests {
     #[test]
     fn one_trickles_its_commands_the_other_only_its_message_and_who_is_sent_away_comes_again() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let slow = slow(&listener, 2);
+        let target = listener.local_addr().unwrap();
+        let last = Arc::new(Mutex::new((Told::default(), true)));
+        let theirs = Arc::clone(&last);
+        let plan = Plan { target, senders: 2, sources: (Ipv4Addr::new(127, 0, 3, 1), 50) };
+        let senders = std::thread::spawn(move || {
+            Senders::new(plan).run(|told| {
+                let mut last = theirs.lock().unwrap();
+                last.0 = told;
+                Ok(last.1)
+            })
+        });
+        let until = |is: fn(&Told) -> bool| {
+            while !is(&last.lock().unwrap().0) {
+                std::thread::yield_now();
+            }
+        };
         let (mut first, from) = listener.accept().unwrap();
         let (mut second, other) = listener.accept().unwrap();
         assert_ne!(from.ip(), other.ip());
@@ -249,16 +219,13 @@ mod tests {
         second.read_exact(&mut two).unwrap();
         assert_eq!((one, two), (*b"E", *b"E"));
         assert!(read_until(&mut second, b"DATA\r\nSubject: slow\r\n\r\n").starts_with(b"HLO slow"));
-        // They are counted once their turn is over, and what they said is here before.
-        while slow.greeted() < 2 {
-            std::thread::yield_now();
-        }
-        assert_eq!(slow.greeted(), 2);
+        until(|told| told.greeted == 2 && told.turns >= 4);
         first.write_all(b"421 go away\r\n").unwrap();
         drop(first);
         let (_again, third) = listener.accept().unwrap();
         assert_ne!(third.ip(), from.ip());
-        assert_eq!(slow.ended(), 1);
-        slow.end().unwrap();
+        until(|told| told.ended == 1 && told.greeted == 1);
+        last.lock().unwrap().1 = false;
+        senders.join().unwrap().unwrap();
     }
 }

@@ -9,7 +9,7 @@ use bench_smtp::pairs::Spread;
 use bench_smtp::row::{MAILBOXES, Row};
 use serde::Serialize;
 
-use super::measure::play;
+use super::measure::play_first;
 use super::subject::{Place, Subject};
 use super::{Options, idle, slow};
 
@@ -120,7 +120,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     fn play(&self, place: &Place, subject: Subject) -> Result<[f64; 2]> {
-        let took = play(place, subject, self.row, self.each, self.at_once)?;
+        let took = play_first(place, subject, self.row, self.each, self.at_once)?;
         ensure!(took.sessions == self.each, "{} of {} sessions", took.sessions, self.each);
         Ok(took.micros)
     }
@@ -129,7 +129,7 @@ impl Sessions {
     pub(super) fn warm_up(&self, place: &Place) -> Result<()> {
         for subject in [Subject::Calm, Subject::Backstop] {
             for row in [self.row, Row::ScannedDiscarded] {
-                play(place, subject, row, u64::from(MAILBOXES), self.at_once)?;
+                play_first(place, subject, row, u64::from(MAILBOXES), self.at_once)?;
             }
             self.play(place, subject)?;
         }

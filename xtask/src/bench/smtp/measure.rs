@@ -10,7 +10,7 @@ use lab::Host;
 
 use super::Options;
 use super::plan::{self, Goal, Plan};
-use super::subject::{Place, Running, Subject};
+use super::subject::{HONEST_PRIORITY, Place, Running, Subject, before_others};
 
 /// One server in one row, a figure each time it was measured.
 #[derive(Clone, Debug)]
@@ -101,7 +101,22 @@ pub(super) fn warm_up(place: &Place, subject: Subject, row: Row, plan: &Plan) ->
 
 /// Sessions of a row, all of which went as they should.
 pub(super) fn play(place: &Place, subject: Subject, row: Row, sessions: u64, at_once: u32) -> Result<Took> {
-    let argv = place.load(subject, row, sessions, at_once)?;
+    run(place, &place.load(subject, row, sessions, at_once)?)
+}
+
+/// The same, and nothing else on the load's core keeps it waiting: for how long a session takes.
+pub(super) fn play_first(
+    place: &Place,
+    subject: Subject,
+    row: Row,
+    sessions: u64,
+    at_once: u32,
+) -> Result<Took> {
+    let load = place.load(subject, row, sessions, at_once)?;
+    run(place, &[before_others(HONEST_PRIORITY), load].concat())
+}
+
+fn run(place: &Place, argv: &[String]) -> Result<Took> {
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
     let output = place.lab.run(Host::Edge, &argv)?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::peers;
@@ -24,8 +25,14 @@ const NGINX_ASKS: SocketAddr = at(2601);
 pub(super) const SOURCE_FIRST: &str = "10.64.0.0";
 pub(super) const SOURCES: u32 = 4096;
 /// Those of slow senders, so many that none of them is known when it is sent away.
-pub(super) const SLOW_FIRST: &str = "10.65.0.0";
-pub(super) const SLOW_SOURCES: u32 = 3 << 16;
+const SLOW_FIRST: &str = "10.65.0.0";
+const SLOW_SOURCES: u32 = 3 << 16;
+/// A file of the lab: the slow senders rest as long as it is there.
+pub(super) const SLOW_REST: &str = "bench/slow-rest";
+/// Priorities on the load's core, where latency is measured: nothing keeps the honest load and the sink waiting, and what
+/// else the machine does does not keep the slow senders waiting.
+pub(super) const HONEST_PRIORITY: &str = "20";
+const SLOW_PRIORITY: &str = "10";
 pub(super) const SOURCES_NET: &str = "10.64.0.0/14";
 
 /// Where all that is written lies, a folder each server.
@@ -107,7 +114,8 @@ pub(super) struct Place {
     programs: Programs,
     first_core: usize,
     last_core: usize,
-    _beside: Vec<Process>,
+    /// The sink first.
+    beside: Vec<Process>,
 }
 
 /// A server that runs.
@@ -142,7 +150,7 @@ impl Place {
         let sources = lab.run(Host::Edge, &["ip", "route", "add", "local", SOURCES_NET, "dev", "lo"])?;
         ensure!(sources.status.success(), "ip route: {}", String::from_utf8_lossy(&sources.stderr));
         certify(&lab)?;
-        let mut place = Self { lab, programs, first_core, last_core, _beside: Vec::new() };
+        let mut place = Self { lab, programs, first_core, last_core, beside: Vec::new() };
         let program = shown(&place.programs.bench)?;
         for (name, arguments) in [
             ("sink", vec!["floor".to_owned(), format!("--listen={SINK}")]),
@@ -152,7 +160,7 @@ impl Place {
             ),
         ] {
             let process = place.spawn(name, last_core, &[vec![program.clone()], arguments].concat())?;
-            place._beside.push(process);
+            place.beside.push(process);
         }
         place.wait_until_listening("the sink", SINK)?;
         place.wait_until_listening("nginx's answer", NGINX_ASKS)?;
@@ -169,9 +177,9 @@ impl Place {
         self.start_under(subject, &[], "")
     }
 
-    /// Backstop with more in its configuration.
+    /// Backstop with more in its configuration, and before what else the machine does.
     pub(super) fn start_with(&self, subject: Subject, more: &str) -> Result<Running> {
-        self.start_under(subject, &[], more)
+        self.start_under(subject, &cores::FIRST, more)
     }
 
     /// The same under another program, as in `valgrind ...`: programs only, no server of a package.
@@ -240,6 +248,32 @@ impl Place {
             argv.push(format!("--certificate={CHAIN}"));
         }
         Ok(argv)
+    }
+
+    /// Slow senders, so many at once, on the load's core; they tell how they are by their output.
+    pub(super) fn slow_senders(&self, subject: Subject, senders: usize) -> Result<Process> {
+        let mut argv = pinned(self.last_core);
+        argv.extend(before_others(SLOW_PRIORITY));
+        argv.extend([
+            shown(&self.programs.bench)?,
+            "slow".into(),
+            format!("--target={}", subject.address()),
+            format!("--senders={senders}"),
+            format!("--source={SLOW_FIRST}"),
+            format!("--sources={SLOW_SOURCES}"),
+            format!("--rest=/run/lab/{SLOW_REST}"),
+        ]);
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        self.lab.spawn("slow-senders", Host::Edge, &argv)
+    }
+
+    /// The sink comes before all others on its core, but for the load that does, too; or no longer.
+    pub(super) fn put_sink_first(&self, is_first: bool) -> Result<()> {
+        let sink = self.beside.first().context("there is a sink")?.pid().to_string();
+        let policy = if is_first { ["--fifo", "--pid", HONEST_PRIORITY] } else { ["--other", "--pid", "0"] };
+        let done = Command::new("chrt").args(policy).arg(&sink).status().context("cannot run chrt")?;
+        ensure!(done.success(), "chrt: {done}");
+        Ok(())
     }
 
     /// The last lines that a server wrote.
@@ -347,6 +381,11 @@ pub(super) fn certificate(key: &str, chain: &str) -> String {
          -subj /CN={NAME} -addext subjectAltName=DNS:{NAME} -addext basicConstraints=critical,CA:FALSE \
          -keyout '{key}' -out '{chain}'"
     )
+}
+
+/// Before all on its core that is not real-time, and that has a lower priority (sched(7), SCHED_FIFO).
+pub(super) fn before_others(priority: &str) -> Vec<String> {
+    vec!["chrt".into(), "--fifo".into(), priority.into()]
 }
 
 fn pinned(core: usize) -> Vec<String> {
