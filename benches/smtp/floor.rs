@@ -68,6 +68,15 @@ impl Floor {
         Ok(Self { listener, address })
     }
 
+    /// One on the loopback, served by a thread that ends with the test's process: where it listens.
+    #[cfg(test)]
+    pub(crate) fn in_a_thread() -> SocketAddr {
+        let floor = Self::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = floor.address;
+        std::thread::spawn(move || floor.serve());
+        address
+    }
+
     /// Serves until the process is ended.
     ///
     /// # Errors

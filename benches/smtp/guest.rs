@@ -158,13 +158,6 @@ mod tests {
     use super::*;
     use crate::floor::Floor;
 
-    fn floor() -> SocketAddr {
-        let floor = Floor::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = floor.address;
-        std::thread::spawn(move || floor.serve());
-        address
-    }
-
     fn told(task: &Task) -> Vec<Told> {
         let mut out = Vec::new();
         task.run(&mut out).unwrap();
@@ -173,10 +166,10 @@ mod tests {
 
     fn task() -> Task {
         Task {
-            target: floor(),
+            target: Floor::in_a_thread(),
             pid: std::process::id(),
-            calm: floor(),
-            sink: floor(),
+            calm: Floor::in_a_thread(),
+            sink: Floor::in_a_thread(),
             steps: vec![5, 20],
             sources: (Ipv4Addr::new(127, 0, 4, 1), 7),
             certificate: None,

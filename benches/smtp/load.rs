@@ -300,13 +300,6 @@ mod tests {
     use crate::floor::Floor;
     use crate::row::{Row, Step};
 
-    fn floor() -> SocketAddr {
-        let floor = Floor::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = floor.address;
-        std::thread::spawn(move || floor.serve());
-        address
-    }
-
     fn load(target: SocketAddr, sessions: u64, dialogues: Vec<Dialogue>) -> Load {
         let sources = Some((Ipv4Addr::new(127, 0, 1, 1), 7));
         Load { target, sources, sessions, at_once: 5, dialogues, tls: None }
@@ -314,7 +307,7 @@ mod tests {
 
     #[test]
     fn every_row_runs_against_the_floor() {
-        let target = floor();
+        let target = Floor::in_a_thread();
         for row in Row::ALL.into_iter().filter(|row| !row.is_over_tls()) {
             let took = load(target, 12, row.dialogues()).run().unwrap();
             assert_eq!(took.sessions, 12, "{}", row.name());
@@ -333,7 +326,7 @@ mod tests {
     fn a_wrong_reply_ends_the_run_and_is_told() {
         let mut dialogues = Row::RefusedRcpt.dialogues();
         dialogues[3][3].expect = vec![250];
-        let error = format!("{:#}", load(floor(), 12, dialogues).run().unwrap_err());
+        let error = format!("{:#}", load(Floor::in_a_thread(), 12, dialogues).run().unwrap_err());
         assert!(
             error.contains("session 3") && error.contains("250 wanted") && error.contains("550 5.1.1"),
             "{error}"
@@ -344,7 +337,7 @@ mod tests {
     fn a_reply_too_many_ends_the_run() {
         let mut dialogues = Row::RefusedRcpt.dialogues();
         dialogues[0][1] = Step { send: b"EHLO a\r\nNOOP\r\n"[..].into(), expect: vec![250], secures: false };
-        let error = format!("{:#}", load(floor(), 1, dialogues).run().unwrap_err());
+        let error = format!("{:#}", load(Floor::in_a_thread(), 1, dialogues).run().unwrap_err());
         assert!(error.contains("unasked"), "{error}");
     }
 
@@ -353,7 +346,7 @@ mod tests {
         let mut dialogues = Row::RefusedRcpt.dialogues();
         let quit = Step { send: b"QUIT\r\n"[..].into(), expect: vec![221], secures: false };
         dialogues[0].insert(2, quit);
-        let error = format!("{:#}", load(floor(), 1, dialogues).run().unwrap_err());
+        let error = format!("{:#}", load(Floor::in_a_thread(), 1, dialogues).run().unwrap_err());
         assert!(error.contains("ended") || error.contains("reset") || error.contains("Broken"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! The searches by AVX2.
 //!
-//! `unsafe` stands here twice: at the load of 32 octets, and at the call of a function that a machine without AVX2 could not
+//! `unsafe` stands here for two things: the load of 32 octets, and the call of a function that a machine without AVX2 could not
 //! run.
 #![expect(unsafe_code, reason = "a search of a message of 4 KB costs a quarter of what it costs without")]
 
