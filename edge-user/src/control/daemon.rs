@@ -107,7 +107,7 @@ impl EdgeDaemon {
             .reputation
             .ban(ban.source, ban.until, ban.cause, now)
             .map_err(|refused| format!("{refused}; take it out of `never_ban` or `trusted_relays` first"))?;
-        self.edge.orders.notify_one();
+        self.edge.tell_orders();
         Ok(Reply::Banned(row(ban, now)))
     }
 

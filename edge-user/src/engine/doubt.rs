@@ -3,10 +3,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::watch;
+use crossbeam::utils::CachePadded;
+use tokio::sync::Notify;
 
 use super::Edge;
+use super::registry::Counted;
 use crate::telemetry::Event;
 
 /// One message in doubt; counted and logged when dropped, unless it was settled before.
@@ -21,7 +24,7 @@ pub(crate) struct Doubt {
 impl Doubt {
     /// The final dot is about to go to `upstream`.
     pub(crate) fn begin(edge: &Arc<Edge>, upstream: SocketAddr, recipient: String) -> Self {
-        edge.doubts.0.send_modify(|count| *count += 1);
+        edge.doubts.count.fetch_add(1, Ordering::SeqCst);
         Self { edge: Arc::clone(edge), upstream, recipient, settled: false }
     }
 
@@ -33,7 +36,7 @@ impl Doubt {
 
 impl Drop for Doubt {
     fn drop(&mut self) {
-        self.edge.doubts.0.send_modify(|count| *count -= 1);
+        self.edge.doubts.one_less();
         if !self.settled {
             self.edge.metrics.in_doubt.add(1);
             let recipient = std::mem::take(&mut self.recipient);
@@ -42,18 +45,37 @@ impl Drop for Doubt {
     }
 }
 
-/// How many messages are in doubt.
+/// How many messages are in doubt: one number, that sessions count up and down without a lock.
 #[derive(Debug)]
-pub struct Doubts(watch::Sender<usize>);
+pub struct Doubts {
+    count: CachePadded<AtomicUsize>,
+    /// Who waits until there is none, which only workers do that were told to stop.
+    awaited: AtomicUsize,
+    settled: Notify,
+}
 
 impl Doubts {
     pub(super) fn new() -> Self {
-        Self(watch::Sender::new(0))
+        Self { count: CachePadded::default(), awaited: AtomicUsize::new(0), settled: Notify::new() }
+    }
+
+    fn one_less(&self) {
+        let was_last = self.count.fetch_sub(1, Ordering::SeqCst) == 1;
+        // Who waits says so before it looks at the count: one of both sees the other.
+        if was_last && self.awaited.load(Ordering::SeqCst) > 0 {
+            self.settled.notify_waiters();
+        }
     }
 
     /// Waits until none is.
     pub(super) async fn none(&self) {
-        // The sender lives as long as this.
-        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+        let _waiting = Counted::among(&self.awaited);
+        loop {
+            let settled = self.settled.notified();
+            if self.count.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            settled.await;
+        }
     }
 }

@@ -2,16 +2,18 @@
 //!
 //! Each worker tells the detector of unproven bounces in batches: at once where none came for a while, otherwise when
 //! some time has passed or a number has come. Before a message is judged, what this worker has not told yet is told.
+//! No session waits for the detector: while somebody else has it, what is to be told is told the next time, and every
+//! second all that is left.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 use edge_core::incident::{Detector, Limits, State};
 use edge_core::time::UnixMillis;
 
-use super::{Edge, locked};
+use super::{Edge, locked, locked_if_free};
 use crate::telemetry::Event;
 use crate::telemetry::shard::{self, SHARDS};
 
@@ -47,6 +49,12 @@ impl Flood {
             since: CachePadded::default(),
             unproven_before: AtomicU64::new(0),
         }
+    }
+
+    /// Holds the detector, as whoever tells it does.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> std::sync::MutexGuard<'_, Detector> {
+        locked(&self.detector)
     }
 
     fn here(&self) -> &Untold {
@@ -85,8 +93,8 @@ impl Edge {
         let told_at = untold.told_at.load(Ordering::Relaxed);
         // A clock that went backwards tells at once, too.
         if count >= BATCH_MAX || now.0.wrapping_sub(told_at) >= BATCH_MS {
+            let Some(mut detector) = locked_if_free(&self.flood.detector) else { return };
             untold.told_at.store(now.0, Ordering::Relaxed);
-            let mut detector = locked(&self.flood.detector);
             self.tell_flood(&mut detector, untold.count.swap(0, Ordering::Relaxed));
         }
     }
@@ -98,11 +106,7 @@ impl Edge {
         if untold.count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let mut detector = match self.flood.detector.try_lock() {
-            Ok(detector) => detector,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
+        let Some(mut detector) = locked_if_free(&self.flood.detector) else { return };
         self.tell_flood(&mut detector, untold.count.swap(0, Ordering::Relaxed));
     }
 

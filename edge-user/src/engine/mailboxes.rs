@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::clock::Deadline;
 use super::domains::Domains;
-use super::stripes::{STRIPES, Stripes};
+use super::stripes::Stripes;
 use super::upstream::{Upstream, UpstreamError};
 use super::{Edge, Route, locked};
 
@@ -25,8 +25,6 @@ use super::{Edge, Route, locked};
 const YES_FOR: Duration = Duration::from_secs(86_400);
 /// How long a no is believed.
 const NO_FOR: Duration = Duration::from_secs(600);
-/// Each stripe of what is remembered has room for at least so many mailboxes.
-const ENTRIES_MIN: usize = 512;
 /// Questions that wait for one upstream's prober.
 const WAITING_MAX: usize = 64;
 /// How long a session waits for a probe.
@@ -133,9 +131,7 @@ pub(super) fn existence_by_reply(asked: Asked, code: u16, raw: &[u8]) -> Existen
 
 impl Mailboxes {
     pub(super) fn new(entries_max: usize, domains: &Domains) -> Self {
-        let stripes = 1_usize << (entries_max / ENTRIES_MIN).clamp(1, STRIPES).ilog2();
-        let entries_max = entries_max / stripes;
-        let cache = Stripes::new(stripes, |_| Cache {
+        let cache = Stripes::sharing(entries_max, |entries_max| Cache {
             known: HashMap::default(),
             order: VecDeque::new(),
             entries_max,

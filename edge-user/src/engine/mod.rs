@@ -9,6 +9,7 @@ mod bans;
 mod blocks;
 mod client;
 pub mod clock;
+mod decided;
 mod domains;
 mod doubt;
 mod flood;
@@ -41,19 +42,20 @@ mod worker;
 mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use edge_core::bounce;
 use edge_core::policy::{Policy, Situation};
-use edge_core::reputation::{Allowances, Correspondents};
 use edge_core::signature::record::Record;
-use edge_core::signature::{Keys, Uses, tags};
+use edge_core::signature::{Keys, tags};
 use edge_core::time::UnixMillis;
 use tokio::sync::Notify;
 
 use self::blocks::Blocks;
 use self::clock::Clock;
+use self::decided::{Allowances, Correspondents, Uses};
 pub(crate) use self::domains::Domains;
 use self::domains::Route;
 use self::doubt::Doubts;
@@ -89,23 +91,23 @@ pub struct Edge {
     /// The configuration this edge started with.
     pub config: Config,
     /// The keys that sign and verify; swapped whole on reload.
-    pub keys: RwLock<Arc<Keys>>,
+    pub keys: ArcSwap<Keys>,
     /// The filters; swapped whole on reload.
-    pub policy: RwLock<Arc<Policy>>,
+    pub policy: ArcSwap<Policy>,
     /// What is known of all sources.
     pub reputation: Sources,
     /// The domains that our users wrote to.
-    pub correspondents: Mutex<Correspondents>,
+    correspondents: Correspondents,
     /// Watches for floods.
     flood: Flood,
     /// Uses of tokens, tags and messages of the record.
-    pub uses: Mutex<Uses>,
+    uses: Uses,
     /// What the rules of kinds let through to mailboxes, for each kind.
-    pub by_kind: Mutex<Allowances>,
+    by_kind: Allowances,
     /// What was sent.
     pub record: RwLock<Record>,
     /// What mailboxes got from trusted forwarders.
-    pub forwarded: Mutex<Allowances>,
+    forwarded: Allowances,
     /// The NIC's protection, where there is one.
     pub dataplane: Option<Dataplane>,
     /// What outlives the daemon; none: it keeps nothing.
@@ -128,16 +130,16 @@ pub struct Edge {
     pub doubts: Doubts,
     /// Whether the threads still turn.
     pub liveness: Liveness,
-    /// Told when bans may wait in [`Sources::orders`]: whoever bans calls `notify_one`.
-    pub orders: Notify,
+    /// Told when bans wait in [`Sources::orders`]: whoever may have banned calls [`Self::tell_orders`].
+    orders: Notify,
     /// Its own name, as sessions share it.
     hostname: Arc<str>,
     /// TLS towards clients.
     pub acceptor: Acceptor,
-    connectors: RwLock<Arc<Connectors>>,
+    connectors: ArcSwap<Connectors>,
     blocks: Blocks,
     domains: Domains,
-    tenants: RwLock<Arc<Tenants>>,
+    tenants: ArcSwap<Tenants>,
     upstreams: Upstreams,
     mailboxes: Mailboxes,
     messages: AtomicU64,
@@ -170,14 +172,14 @@ impl Edge {
         Ok(Arc::new(Self {
             watch,
             record: record::open(&config, state.as_ref(), Clock::System.now()),
-            keys: RwLock::new(Arc::new(keys)),
-            policy: RwLock::new(Arc::new(config.policy())),
+            keys: ArcSwap::from_pointee(keys),
+            policy: ArcSwap::from_pointee(config.policy()),
             reputation: Sources::new(config.reputation_limits(), spared),
-            correspondents: Mutex::new(Correspondents::new(config.reputation.correspondents_max)),
+            correspondents: Correspondents::new(config.reputation.correspondents_max),
             flood: Flood::new(config.flood_limits()),
-            uses: Mutex::new(Uses::new(config.signature.uses_max, config.token_age_max().max(tags::AGE_MAX))),
-            by_kind: Mutex::new(Allowances::new(config.kinds.mailboxes_max)),
-            forwarded: Mutex::new(Allowances::new(FORWARDED_MAILBOXES_MAX)),
+            uses: Uses::new(config.signature.uses_max, config.token_age_max().max(tags::AGE_MAX)),
+            by_kind: Allowances::new(config.kinds.mailboxes_max),
+            forwarded: Allowances::new(FORWARDED_MAILBOXES_MAX),
             dataplane,
             state,
             quarantine: quarantine.transpose()?,
@@ -190,10 +192,10 @@ impl Edge {
             liveness: Liveness::new(),
             orders: Notify::new(),
             acceptor: Acceptor::new(&config.tls, Certificates::configured(&config.tls)?)?,
-            connectors: RwLock::new(Arc::new(Connectors::configured(&config.tls)?)),
+            connectors: ArcSwap::from_pointee(Connectors::configured(&config.tls)?),
             hostname: config.hostname.as_str().into(),
             blocks: Blocks::of(&config),
-            tenants: RwLock::new(Arc::new(Tenants::of(&config)?)),
+            tenants: ArcSwap::from_pointee(Tenants::of(&config)?),
             upstreams: Upstreams::new(&config),
             mailboxes: Mailboxes::new(limits.mailbox_cache_max, &domains),
             domains,
@@ -232,32 +234,32 @@ impl Edge {
         Situation { flood, grace: self.policy().grace.holds(first_signature, self.now(), flood) }
     }
 
-    pub(crate) fn keys(&self) -> Arc<Keys> {
-        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn keys(&self) -> Guard<Arc<Keys>> {
+        self.keys.load()
     }
 
-    pub(crate) fn policy(&self) -> Arc<Policy> {
-        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn policy(&self) -> Guard<Arc<Policy>> {
+        self.policy.load()
     }
 
     /// Networks that many share, and their secrets.
-    pub(crate) fn tenants(&self) -> Arc<Tenants> {
-        Arc::clone(&self.tenants.read().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn tenants(&self) -> Guard<Arc<Tenants>> {
+        self.tenants.load()
     }
 
     /// Mail that comes from now on must bring the secret of one of these.
     pub(crate) fn set_tenants(&self, tenants: Tenants) {
-        *self.tenants.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tenants);
+        self.tenants.store(Arc::new(tenants));
     }
 
     /// How servers are spoken to by TLS.
-    pub(crate) fn connectors(&self) -> Arc<Connectors> {
-        Arc::clone(&self.connectors.read().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn connectors(&self) -> Guard<Arc<Connectors>> {
+        self.connectors.load()
     }
 
     /// Connections that are opened from now on go by these.
     pub(crate) fn set_connectors(&self, connectors: Connectors) {
-        *self.connectors.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(connectors);
+        self.connectors.store(Arc::new(connectors));
         self.upstreams.settings_changed();
     }
 
@@ -281,6 +283,13 @@ impl Edge {
         Duration::from_secs(self.config.limits.client_idle_secs)
     }
 
+    /// Whoever carries out bans is told, if there are any that wait for it: a refusal of who is banned already wakes nobody.
+    pub(crate) fn tell_orders(&self) {
+        if self.reputation.has_orders() {
+            self.orders.notify_one();
+        }
+    }
+
     /// Names the next message.
     pub(crate) fn next_id(&self) -> u64 {
         self.messages.fetch_add(1, Ordering::Relaxed)
@@ -290,4 +299,13 @@ impl Edge {
 /// The lock, also when a session panicked that held it: what the tables hold is whole after each call.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same, unless somebody has it just now.
+pub(crate) fn locked_if_free<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }

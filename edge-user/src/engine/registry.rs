@@ -146,16 +146,19 @@ impl Registry {
 
     /// Asks all sessions of a source to leave. Whether there are any.
     pub(crate) fn ask(&self, source: Source, leave: Leave) -> bool {
-        // The lock is held until all are asked: none of these seats has another source's session meanwhile.
         let stripe = locked(self.stripes.of(source));
-        let seats = stripe.sources.get(&source);
-        seats.into_iter().flatten().for_each(|seat| seat.ask(leave));
-        seats.is_some()
+        let seats = stripe.sources.get(&source).cloned().unwrap_or_default();
+        // The lock is held until all are asked: none of these seats has another source's session meanwhile.
+        seats.iter().for_each(|seat| seat.is_asked(leave));
+        drop(stripe);
+        // To wake another's session is no harm, and whoever waits for the stripe does not wait for the kernel.
+        seats.iter().for_each(|seat| seat.wake());
+        !seats.is_empty()
     }
 
     /// Waits until a source has no session.
     pub(crate) async fn gone(&self, source: Source) {
-        let _waiting = Awaiting::begin(&self.awaited);
+        let _waiting = Counted::among(&self.awaited);
         loop {
             let emptied = self.emptied.notified();
             if !locked(self.stripes.of(source)).sources.contains_key(&source) {
@@ -189,16 +192,16 @@ impl Registry {
 }
 
 /// Counted among those who wait, for as long as it lives.
-struct Awaiting<'r>(&'r AtomicUsize);
+pub(super) struct Counted<'r>(&'r AtomicUsize);
 
-impl<'r> Awaiting<'r> {
-    fn begin(awaited: &'r AtomicUsize) -> Self {
+impl<'r> Counted<'r> {
+    pub(super) fn among(awaited: &'r AtomicUsize) -> Self {
         awaited.fetch_add(1, Ordering::SeqCst);
         Self(awaited)
     }
 }
 
-impl Drop for Awaiting<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }

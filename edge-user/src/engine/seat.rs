@@ -146,8 +146,13 @@ impl Seat {
 
     /// Asks the session to leave; what it was asked before it is asked still.
     pub(crate) fn ask(&self, leave: Leave) {
-        self.leave.fetch_max(leave as u8, Ordering::AcqRel);
+        self.is_asked(leave);
         self.wake();
+    }
+
+    /// The same, for who wakes it afterwards.
+    pub(super) fn is_asked(&self, leave: Leave) {
+        self.leave.fetch_max(leave as u8, Ordering::AcqRel);
     }
 
     /// The epoll set reports.
@@ -201,7 +206,8 @@ impl Seat {
         Poll::Pending
     }
 
-    fn wake(&self) {
+    /// Whatever the session waits for, it looks again.
+    pub(super) fn wake(&self) {
         if let Some(waker) = &locked(&self.waits).waker {
             waker.wake_by_ref();
         }

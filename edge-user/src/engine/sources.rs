@@ -3,41 +3,57 @@
 //! A source is in one stripe, so what is decided about it is decided in order, whichever workers its connections came
 //! to. The bounds of the tables are shared out: all stripes together hold no more than was configured.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
 use edge_core::reputation::{Answer, Ban, BanRefused, Cause, Event, Explanation, Limits, Reputation, Sizes};
 use edge_core::source::Source;
 use edge_core::time::UnixMillis;
 use ipnet::IpNet;
 
 use super::locked;
-use super::stripes::{STRIPES, Stripes};
-
-/// A stripe's tables have room for at least so many sources each: in smaller ones a few busy sources of one stripe would
-/// push each other out while others stand empty.
-const SOURCES_MIN: usize = 512;
+use super::stripes::{self, STRIPES, Stripes};
 
 /// All sources.
 #[derive(Debug)]
-pub struct Sources(Stripes<Reputation>);
+pub struct Sources {
+    stripes: Stripes<Reputation>,
+    /// Which stripes have orders, a bit for each: who looks for orders locks no others, and nobody is woken for none.
+    ordering: CachePadded<AtomicU64>,
+}
+
+const _: () = assert!(STRIPES <= u64::BITS as usize, "each stripe has a bit");
 
 impl Sources {
     /// Nobody is known yet.
     #[must_use]
     pub fn new(limits: Limits, never_ban: Vec<IpNet>) -> Self {
         let smallest = limits.newcomers_max.min(limits.credited_max).min(limits.bans_max);
-        let stripes = (smallest / SOURCES_MIN).clamp(1, STRIPES);
-        let count = 1_usize << stripes.ilog2();
+        let count = stripes::for_entries(smallest);
         let share = Limits {
             newcomers_max: limits.newcomers_max / count,
             credited_max: limits.credited_max / count,
             bans_max: limits.bans_max / count,
             ..limits
         };
-        Self(Stripes::new(count, |_| Reputation::new(share.clone(), never_ban.clone())))
+        let stripes = Stripes::new(count, |_| Reputation::new(share.clone(), never_ban.clone()));
+        Self { stripes, ordering: CachePadded::default() }
+    }
+
+    /// Has a source's stripe do something that may end in a ban.
+    fn judge<T>(&self, source: Source, judge: impl FnOnce(&mut Reputation) -> T) -> T {
+        let place = self.stripes.place(source);
+        let mut stripe = locked(self.stripes.at(place));
+        let judged = judge(&mut stripe);
+        if stripe.has_orders() {
+            self.ordering.fetch_or(1 << place, Ordering::Release);
+        }
+        judged
     }
 
     /// As [`Reputation::connect`].
     pub fn connect(&self, source: Source, now: UnixMillis) -> Answer {
-        locked(self.0.of(source)).connect(source, now)
+        self.judge(source, |stripe| stripe.connect(source, now))
     }
 
     /// As [`Reputation::observe`].
@@ -48,7 +64,7 @@ impl Sources {
         flood: Option<UnixMillis>,
         now: UnixMillis,
     ) -> Answer {
-        locked(self.0.of(source)).observe(source, event, flood, now)
+        self.judge(source, |stripe| stripe.observe(source, event, flood, now))
     }
 
     /// As [`Reputation::ban`].
@@ -62,7 +78,7 @@ impl Sources {
         cause: Cause,
         now: UnixMillis,
     ) -> Result<(), BanRefused> {
-        locked(self.0.of(source)).ban(source, until, cause, now)
+        self.judge(source, |stripe| stripe.ban(source, until, cause, now))
     }
 
     /// As [`Reputation::restore`].
@@ -70,23 +86,30 @@ impl Sources {
     /// # Errors
     /// It lies in a never-ban prefix.
     pub fn restore(&self, ban: Ban, now: UnixMillis) -> Result<(), BanRefused> {
-        locked(self.0.of(ban.source)).restore(ban, now)
+        locked(self.stripes.of(ban.source)).restore(ban, now)
     }
 
     /// As [`Reputation::unban`].
     pub fn unban(&self, source: Source, now: UnixMillis) -> bool {
-        locked(self.0.of(source)).unban(source, now)
+        locked(self.stripes.of(source)).unban(source, now)
+    }
+
+    /// Whether [`Self::orders`] may have any to hand out: no lock is taken.
+    pub(super) fn has_orders(&self) -> bool {
+        self.ordering.load(Ordering::Relaxed) != 0
     }
 
     /// As [`Reputation::orders`]: those of one source in their order.
     pub fn orders(&self) -> Vec<Ban> {
-        self.0.all().flat_map(|stripe| locked(stripe).orders()).collect()
+        let ordering = self.ordering.swap(0, Ordering::Acquire);
+        let places = (0..STRIPES).filter(|place| ordering >> place & 1 == 1);
+        places.flat_map(|place| locked(self.stripes.at(place)).orders()).collect()
     }
 
     /// As [`Reputation::bans`].
     #[must_use]
     pub fn bans(&self, now: UnixMillis) -> Vec<Ban> {
-        let mut bans: Vec<Ban> = self.0.all().flat_map(|stripe| locked(stripe).bans(now)).collect();
+        let mut bans: Vec<Ban> = self.stripes.all().flat_map(|stripe| locked(stripe).bans(now)).collect();
         bans.sort_by_key(|ban| ban.source);
         bans
     }
@@ -94,13 +117,13 @@ impl Sources {
     /// As [`Reputation::explain`].
     #[must_use]
     pub fn explain(&self, source: Source, now: UnixMillis) -> Explanation {
-        locked(self.0.of(source)).explain(source, now)
+        locked(self.stripes.of(source)).explain(source, now)
     }
 
     /// How many entries the tables hold.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        self.0.all().map(|stripe| locked(stripe).sizes()).fold(
+        self.stripes.all().map(|stripe| locked(stripe).sizes()).fold(
             Sizes { newcomers: 0, credited: 0, bans: 0 },
             |sum, of| Sizes {
                 newcomers: sum.newcomers + of.newcomers,
@@ -156,9 +179,11 @@ mod tests {
         let bans = sources.bans(now);
         assert_eq!(bans.len(), 1000);
         assert!(bans.is_sorted_by_key(|ban| ban.source));
+        assert!(sources.has_orders());
         assert_eq!(sources.orders().len(), 1000);
         assert!(sources.orders().is_empty(), "each is handed out once");
         assert_eq!(sources.connect(source(7), now), Answer::Banned);
+        assert!(!sources.has_orders(), "to refuse who is banned orders nothing");
         assert!(sources.unban(source(7), now) && !sources.unban(source(1000), now));
         assert_eq!(sources.connect(source(7), now), Answer::Go);
     }

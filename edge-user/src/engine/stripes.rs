@@ -9,6 +9,15 @@ use foldhash::fast::RandomState;
 /// Into how many stripes what all workers share is cut; a power of two.
 pub(super) const STRIPES: usize = 64;
 
+/// Each stripe of a table of many has room for at least so many entries: in a smaller one a few busy ones would push each
+/// other out while others stand empty.
+const ENTRIES_MIN: usize = 512;
+
+/// How many stripes share the room for so many entries.
+pub(super) fn for_entries(entries_max: usize) -> usize {
+    1 << (entries_max / ENTRIES_MIN).clamp(1, STRIPES).ilog2()
+}
+
 /// A table in stripes.
 #[derive(Debug)]
 pub(super) struct Stripes<T> {
@@ -25,9 +34,25 @@ impl<T> Stripes<T> {
         Self { stripes, hasher: RandomState::default() }
     }
 
+    /// As many as share the room for `entries_max` entries; each is made with its share. All together hold no more than
+    /// that.
+    pub(super) fn sharing(entries_max: usize, make: impl Fn(usize) -> T) -> Self {
+        let count = for_entries(entries_max);
+        Self::new(count, |_| make(entries_max / count))
+    }
+
     /// The stripe that a key belongs to.
     pub(super) fn of<K: Hash>(&self, key: K) -> &Mutex<T> {
-        let place = self.hasher.hash_one(key) as usize & (self.stripes.len() - 1);
+        self.at(self.place(key))
+    }
+
+    /// The number of that stripe.
+    pub(super) fn place<K: Hash>(&self, key: K) -> usize {
+        self.hasher.hash_one(key) as usize & (self.stripes.len() - 1)
+    }
+
+    /// The stripe of that number.
+    pub(super) fn at(&self, place: usize) -> &Mutex<T> {
         &self.stripes[place]
     }
 
@@ -41,6 +66,17 @@ impl<T> Stripes<T> {
 mod tests {
     use super::*;
     use crate::engine::locked;
+
+    #[test]
+    fn stripes_that_share_a_room_have_no_more_of_it_than_there_is() {
+        for entries_max in [1, 511, 1024, 1500, 1_000_000] {
+            let stripes = Stripes::sharing(entries_max, |share| share);
+            let shares: Vec<usize> = stripes.all().map(|stripe| *locked(stripe)).collect();
+            let all: usize = shares.iter().sum();
+            assert!(all <= entries_max && all + STRIPES > entries_max, "{shares:?} of {entries_max}");
+            assert!(shares.len() == 1 || shares[0] >= ENTRIES_MIN, "{shares:?} of {entries_max}");
+        }
+    }
 
     #[test]
     fn a_key_is_always_in_the_same_stripe_and_keys_are_spread() {

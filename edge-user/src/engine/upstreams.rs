@@ -83,6 +83,8 @@ struct Known {
     inbound: bool,
     outbound: bool,
     health: Mutex<Health>,
+    /// Whether that says that it is down: what sessions ask it.
+    is_down: AtomicBool,
     /// Told when a session found it down.
     lost: Notify,
     /// It was said already that it has the edge's own name.
@@ -105,6 +107,7 @@ impl Upstreams {
             inbound: inbound().any(|upstream| *upstream == address),
             outbound: outbound().any(|next_hop| *next_hop == address),
             health: Mutex::new(Health::UNASKED),
+            is_down: AtomicBool::new(false),
             lost: Notify::new(),
             named_alike: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(config.limits.upstream_connections_max)),
@@ -204,14 +207,16 @@ impl Upstreams {
 
     /// Whether it did not answer the last time.
     pub(super) fn is_down(&self, address: SocketAddr) -> bool {
-        self.known(address).is_some_and(|known| matches!(locked(&known.health).state, State::Down(_)))
+        self.known(address).is_some_and(|known| known.is_down.load(Ordering::Relaxed))
     }
 
     /// Tells how it is: before, and now.
     fn set(&self, address: SocketAddr, tell: impl FnOnce(&mut Health) -> State) -> Option<(State, State)> {
-        let mut health = locked(&self.known(address)?.health);
+        let known = self.known(address)?;
+        let mut health = locked(&known.health);
         let before = tell(&mut health);
         let after = health.state;
+        known.is_down.store(matches!(after, State::Down(_)), Ordering::Relaxed);
         drop(health);
         if before.capabilities() != after.capabilities() {
             self.renew_offers();

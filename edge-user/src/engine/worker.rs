@@ -260,7 +260,7 @@ impl Worker {
                 Answer::Go => {}
                 Answer::OverBudget | Answer::Banned => {
                     edge.metrics.refused_budget.add(1);
-                    edge.orders.notify_one();
+                    edge.tell_orders();
                     return turn_away(&socket, &TOO_MUCH);
                 }
             }

@@ -45,6 +45,13 @@ impl Counter {
     pub fn get(&self) -> u64 {
         self.rows.iter().map(|row| row[self.place].load(Ordering::Relaxed)).sum()
     }
+
+    /// What it is of each thread that has counted anything.
+    #[cfg(test)]
+    pub(crate) fn by_shards(&self) -> Vec<u64> {
+        let counts = self.rows.iter().map(|row| row[self.place].load(Ordering::Relaxed));
+        counts.filter(|count| *count > 0).collect()
+    }
 }
 
 impl Default for Counter {

@@ -207,6 +207,10 @@ impl Bans {
         was_banned
     }
 
+    pub(super) fn has_orders(&self) -> bool {
+        !self.orders.is_empty()
+    }
+
     pub(super) fn take_orders(&mut self) -> Vec<Ban> {
         std::mem::take(&mut self.orders).into()
     }

@@ -146,6 +146,12 @@ impl Reputation {
         self.bans.take_orders()
     }
 
+    /// Whether [`Self::orders`] has any to hand out.
+    #[must_use]
+    pub fn has_orders(&self) -> bool {
+        self.bans.has_orders()
+    }
+
     /// All bans in force, by source.
     #[must_use]
     pub fn bans(&self, now: UnixMillis) -> Vec<Ban> {

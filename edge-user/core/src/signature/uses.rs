@@ -23,7 +23,7 @@ const IS_TAG: u64 = 1 << 63;
 const IS_SENT: u64 = 1 << 62;
 
 /// One tag, as its uses are counted: its mailbox, its day and its key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TagName(u64);
 
 impl TagName {

@@ -108,6 +108,14 @@ impl Ledger {
         self.days.day(now).let_through += 1;
     }
 
+    /// So many were let through of which nobody kept what they were.
+    pub fn others_let_through(&mut self, bounces: u64, now: UnixMillis) {
+        self.sources.note_others(bounces);
+        self.kinds.note_others(bounces);
+        self.deciders.note_others(bounces);
+        self.days.day(now).let_through += bounces;
+    }
+
     /// An unproven message was looked at: nothing of it looks like ours.
     pub fn looks_foreign(&mut self, now: UnixMillis) {
         self.days.day(now).looked_at += 1;

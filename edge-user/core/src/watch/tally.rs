@@ -75,6 +75,11 @@ impl<K: Eq + Hash + Clone, const MAX: usize> Table<K, MAX> {
         self.rows.insert(what, Tally::once(now));
     }
 
+    /// Counts so many among the others.
+    pub fn note_others(&mut self, count: u64) {
+        self.others = self.others.saturating_add(count);
+    }
+
     /// All that came.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use edge_core::policy::Policy;
@@ -40,8 +40,8 @@ pub(super) fn changed_keys(edge: &Edge, watch: &mut keys::Watch) {
     edge.log.event(match keys::load_signing(watch.dir(), clock::system_now()) {
         Ok(keys) => {
             let count = keys.iter().count();
-            *edge.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-            let filters = edge.policy.read().unwrap_or_else(PoisonError::into_inner).filters.len();
+            edge.keys.store(Arc::new(keys));
+            let filters = edge.policy().filters.len();
             Event::Reloaded { filters, keys: count }
         }
         Err(error) => Event::ReloadFailed { error: error.to_string() },
@@ -61,11 +61,8 @@ fn apply(edge: &Edge, path: &Path) -> anyhow::Result<(usize, usize)> {
     }
     let policy = config.policy();
     let counts = (policy.filters.len(), keys.iter().count());
-    *edge.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-    let before = std::mem::replace(
-        &mut *edge.policy.write().unwrap_or_else(PoisonError::into_inner),
-        Arc::new(policy),
-    );
+    edge.keys.store(Arc::new(keys));
+    let before = edge.policy.swap(Arc::new(policy));
     if let Some(tenants) = tenants {
         edge.set_tenants(tenants);
     }
@@ -84,8 +81,7 @@ fn apply(edge: &Edge, path: &Path) -> anyhow::Result<(usize, usize)> {
 /// Logs when the policy stops unproven bounces that `before` did not, earlier than enough clean days have passed: whoever
 /// changes the file by hand is to know it too.
 pub(super) fn warn_if_early(edge: &Edge, before: &Policy) {
-    let policy = Arc::clone(&edge.policy.read().unwrap_or_else(PoisonError::into_inner));
-    let newly_stopped = policy.newly_stopped(before);
+    let newly_stopped = edge.policy().newly_stopped(before);
     let summary = edge.watched(0);
     if !newly_stopped.is_empty() && !summary.is_ready() {
         edge.log.event(Event::EarlyToEnforce {
@@ -178,7 +174,7 @@ mod tests {
     }
 
     fn signer(edge: &Edge) -> Option<u8> {
-        edge.keys.read().unwrap().signer(clock::system_now()).map(|key| key.id())
+        edge.keys().signer(clock::system_now()).map(|key| key.id())
     }
 
     #[test]
@@ -192,7 +188,7 @@ mod tests {
         keys::rotate(&dir, before).unwrap();
         changed_keys(&edge, &mut watch);
         assert_eq!(signer(&edge), Some(2));
-        assert!(edge.keys.read().unwrap().get(1).unwrap().retired().is_some());
+        assert!(edge.keys().get(1).unwrap().retired().is_some());
         keys::retire(&dir, 2, before).unwrap();
         changed_keys(&edge, &mut watch);
         assert_eq!(signer(&edge), Some(2), "no key would sign any more");

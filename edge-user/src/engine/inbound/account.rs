@@ -9,7 +9,6 @@ use edge_core::signature::Proof;
 use super::Inbound;
 use super::envelope::TagUse;
 use super::message::Outcome;
-use crate::engine::locked;
 use crate::engine::watch::Delivered;
 use crate::telemetry::{Direction, RECIPIENTS_NAMED_MAX, VerdictLine, Why};
 
@@ -66,9 +65,8 @@ impl Inbound {
     /// Whether our users wrote to the sender's domain.
     fn is_from_correspondent(&self) -> bool {
         let sender = self.transaction.as_ref().and_then(|transaction| transaction.sender.mailbox());
-        sender.is_some_and(|sender| {
-            locked(&self.edge.correspondents).knows(sender.domain().as_bytes(), self.edge.now())
-        })
+        sender
+            .is_some_and(|sender| self.edge.correspondents.knows(sender.domain().as_bytes(), self.edge.now()))
     }
 
     fn settle_proven(&mut self, outcome: Outcome, proof: Proof) {
@@ -187,7 +185,7 @@ impl Inbound {
         if let Some(found) =
             self.message.as_mut().and_then(|message| message.token.take_if(|token| !token.overused))
         {
-            locked(&self.edge.uses).commit(&found.token.nonce);
+            self.edge.uses.commit(&found.token.nonce);
         }
         if let Some(sent) = self.message.as_mut().and_then(|message| message.sent.take()) {
             sent.commit();
@@ -201,7 +199,7 @@ impl Inbound {
         if let Some(found) =
             self.message.as_mut().and_then(|message| message.token.take_if(|token| !token.overused))
         {
-            locked(&self.edge.uses).release(&found.token.nonce);
+            self.edge.uses.release(&found.token.nonce);
         }
     }
 

@@ -7,7 +7,7 @@ use edge_core::signature::{Reservation, TagFault, TagName, tags};
 use edge_core::smtp::{Address, Enhanced, Mail, Rcpt, Reply};
 
 use crate::engine::client::Spare;
-use crate::engine::{Edge, Route, locked};
+use crate::engine::{Edge, Route};
 
 /// The reverse-path and its parameters, kept over the transaction.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ pub(super) struct TagUse {
 impl TagUse {
     /// `None`: the tag was used as often as it may be.
     pub(super) fn reserve(edge: &Arc<Edge>, name: TagName) -> Option<Self> {
-        match locked(&edge.uses).reserve_tag(name, edge.now()) {
+        match edge.uses.reserve_tag(name, edge.now()) {
             Reservation::Reserved => Some(Self { edge: Arc::clone(edge), name: Some(name) }),
             Reservation::Overused => None,
         }
@@ -104,7 +104,7 @@ impl TagUse {
     /// The bounce arrived: the use counts.
     pub(super) fn commit(mut self) {
         if let Some(name) = self.name.take() {
-            locked(&self.edge.uses).commit_tag(name);
+            self.edge.uses.commit_tag(name);
         }
     }
 }
@@ -112,7 +112,7 @@ impl TagUse {
 impl Drop for TagUse {
     fn drop(&mut self) {
         if let Some(name) = self.name.take() {
-            locked(&self.edge.uses).release_tag(name);
+            self.edge.uses.release_tag(name);
         }
     }
 }

@@ -7,7 +7,7 @@ use edge_core::mailbox::Mailbox;
 use edge_core::signature::record::Sent;
 use edge_core::signature::{Reservation, Token, tokens};
 
-use crate::engine::{Edge, locked};
+use crate::engine::Edge;
 
 /// A token that proves the bounce.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ pub(super) struct SentUse {
 impl SentUse {
     /// `None`: it was used as often as it may be.
     fn reserve(edge: &Arc<Edge>, sent: Sent) -> Option<Self> {
-        match locked(&edge.uses).reserve_sent(&sent, edge.now()) {
+        match edge.uses.reserve_sent(&sent, edge.now()) {
             Reservation::Reserved => Some(Self { edge: Arc::clone(edge), sent: Some(sent) }),
             Reservation::Overused => None,
         }
@@ -37,7 +37,7 @@ impl SentUse {
     /// The bounce arrived: the use counts.
     pub(super) fn commit(mut self) {
         if let Some(sent) = self.sent.take() {
-            locked(&self.edge.uses).commit_sent(sent.hash);
+            self.edge.uses.commit_sent(sent.hash);
         }
     }
 }
@@ -45,7 +45,7 @@ impl SentUse {
 impl Drop for SentUse {
     fn drop(&mut self) {
         if let Some(sent) = self.sent.take() {
-            locked(&self.edge.uses).release_sent(sent.hash);
+            self.edge.uses.release_sent(sent.hash);
         }
     }
 }
@@ -104,7 +104,7 @@ fn check(edge: &Edge, mailbox: &Mailbox, scan: impl FnOnce(&mut dyn FnMut(Found)
         }
     });
     let token = proof?;
-    let overused = match locked(&edge.uses).reserve(&token, edge.now()) {
+    let overused = match edge.uses.reserve(&token, edge.now()) {
         Reservation::Reserved => false,
         Reservation::Overused => true,
     };

@@ -361,7 +361,7 @@ impl Inbound {
             Answer::OverBudget => self.enough = true,
             Answer::Banned => {
                 self.enough = true;
-                edge.orders.notify_one();
+                edge.tell_orders();
             }
         }
     }

@@ -13,7 +13,6 @@ use edge_core::smtp::{EndOfData, Enhanced, Reply};
 
 use super::Outbound;
 use crate::engine::doubt::Doubt;
-use crate::engine::locked;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
 use crate::engine::upstream::{Stage, UpstreamError};
 use crate::telemetry::{Direction, VerdictLine, Why};
@@ -276,9 +275,9 @@ impl Outbound {
             (2, Some(_)) => {
                 metrics.signed.add(1);
                 self.edge.watch.signed(self.edge.now());
-                let (mut correspondents, now) = (locked(&self.edge.correspondents), self.edge.now());
+                let now = self.edge.now();
                 for domain in &transaction.domains {
-                    correspondents.note(domain.as_bytes(), now);
+                    self.edge.correspondents.note(domain.as_bytes(), now);
                 }
             }
             (2, None) => metrics.relayed_unsigned.add(1),

@@ -6,11 +6,15 @@
 //! stranger cannot shut out all others until then, each source has a share of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use edge_core::source::Source;
 
 use super::{Id, NotKept, Quarantine, locked};
+
+/// Ids that are listed at once at most.
+const IDS_AT_ONCE: usize = 256;
 
 /// Messages and their octets on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -64,9 +68,11 @@ impl Rooms {
         self.is_coming(id) || self.kept.contains_key(&id)
     }
 
-    /// The ids of what is kept.
-    pub(super) fn ids(&self) -> BTreeSet<Id> {
-        self.kept.keys().copied().collect()
+    /// The first ids of what is kept, in their order, behind this one: some of them, so that nobody who brings a message
+    /// waits until all are listed.
+    pub(super) fn ids_behind(&self, last: Option<Id>) -> Vec<Id> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.kept.range((from, Bound::Unbounded)).map(|(id, _)| *id).take(IDS_AT_ONCE).collect()
     }
 
     /// When a message came that is kept.

@@ -1,5 +1,6 @@
 //! What is no longer to be there: messages that are older than they are kept, and what was left half-written.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use edge_core::time::UnixMillis;
 
 use super::room::Kept;
-use super::{Quarantine, locked, open, secs};
+use super::{Id, Quarantine, locked, open, secs};
 use crate::engine::{Edge, worker};
 use crate::telemetry::{Event, Level};
 
@@ -30,6 +31,18 @@ impl Quarantine {
         Ok(expired)
     }
 
+    /// The ids of what is kept.
+    fn kept_ids(&self) -> BTreeSet<Id> {
+        let mut ids = BTreeSet::new();
+        loop {
+            let more = locked(&self.rooms).ids_behind(ids.last().copied());
+            if more.is_empty() {
+                return ids;
+            }
+            ids.extend(more);
+        }
+    }
+
     /// Removes what was left half-written, and counts what is there.
     ///
     /// # Errors
@@ -45,7 +58,7 @@ impl Quarantine {
         // Somebody else may have removed them.
         left.into_iter().for_each(|id| locked(&self.rooms).remove_left(id));
         // What comes in meanwhile is counted when it is kept, and what is deleted meanwhile is found out next time.
-        let mut gone = locked(&self.rooms).ids();
+        let mut gone = self.kept_ids();
         for item in self.shelf.items()? {
             gone.remove(&item.id);
             if locked(&self.rooms).knows(item.id) {

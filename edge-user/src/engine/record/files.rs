@@ -167,7 +167,7 @@ fn names(directory: &Path) -> io::Result<Vec<Name>> {
 fn read_into(record: &mut Record, name: Name, path: &Path) -> Result<(), Fault> {
     let octets = fs::read(path)?;
     match name.form {
-        Form::Set => _ = record.seal(name.day, read_set(name.day, &octets)?, 0),
+        Form::Set => record.seal(name.day, read_set(name.day, &octets)?),
         Form::Log => record.restore(name.day, read_log(name.day, &octets)?),
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use crossbeam::channel::{self, RecvTimeoutError, Sender};
-use edge_core::signature::record::{DayName, DaySet, Unsaved};
+use edge_core::signature::record::{DayName, DaySet, PARTS, Unsaved};
 
 use super::{files, read, written};
 use crate::engine::Edge;
@@ -91,7 +91,9 @@ impl Disk {
     pub(super) fn save(&self, edge: &Edge) -> anyhow::Result<()> {
         let now = edge.now();
         // First: what is too old takes no memory, whatever the disk says.
-        let forgot = written(&edge.record).forget_old(now);
+        let forgotten = written(&edge.record).forget_old(now);
+        let forgot = forgotten.has_days();
+        drop(forgotten);
         let Some(state) = &edge.state else { return Ok(()) };
         // It may have been missing at the start, or be deleted since.
         let directory = &files::directory(state)?;
@@ -99,8 +101,7 @@ impl Disk {
         if unsaved.incomplete {
             let open = read(&edge.record).open_days();
             for (day, _) in open {
-                let entries = read(&edge.record).open_entries(day);
-                files::rewrite(directory, day, &entries)?;
+                files::rewrite(directory, day, &open_entries(edge, day).concat())?;
             }
         } else {
             for (day, entries) in by_day(unsaved) {
@@ -110,12 +111,16 @@ impl Disk {
         }
         let over = read(&edge.record).days_over(now);
         for day in over {
-            // By itself: a lock that lives as long as its line would keep senders waiting while the set is made.
-            let entries = read(&edge.record).open_entries(day);
-            let count = entries.len();
-            let set = DaySet::of(entries);
+            let parts = open_entries(edge, day);
+            let set = DaySet::of(parts.concat());
             files::seal(directory, day, &set)?;
-            if written(&edge.record).seal(day, set, count) {
+            written(&edge.record).seal(day, set);
+            for (part, entries) in parts.iter().enumerate() {
+                let cleared = written(&edge.record).clear_sealed(day, part, entries.len());
+                drop(cleared);
+            }
+            let open = read(&edge.record).open_days();
+            if open.iter().all(|(name, _)| *name != day) {
                 files::delete_log(directory, day)
                     .with_context(|| format!("cannot delete in {}", directory.display()))?;
             }
@@ -126,6 +131,11 @@ impl Disk {
         }
         Ok(())
     }
+}
+
+/// The entries of a day that are in no set, part by part: a day is large, and whoever sends a message waits for one part.
+fn open_entries(edge: &Edge, day: DayName) -> Vec<Vec<u64>> {
+    (0..PARTS).map(|part| read(&edge.record).open_entries(day, part)).collect()
 }
 
 fn by_day(unsaved: Unsaved) -> BTreeMap<DayName, Vec<u64>> {

@@ -11,7 +11,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use edge_core::mailbox::Mailbox;
 use edge_core::message::outgoing::Added;
 use edge_core::signature::Keys;
-use edge_core::signature::record::{Record, Remembered, Sent, SentHash};
+use edge_core::signature::record::{Asked, Record, Remembered, Sent, SentHash};
 use edge_core::time::UnixMillis;
 
 pub(super) use self::keeper::Keeper;
@@ -72,7 +72,10 @@ impl Edge {
     /// The message with this Message-ID that was sent for `mailbox`, if there was one.
     pub(super) fn find_sent(&self, mailbox: &Mailbox, message_id: &[u8]) -> Option<Sent> {
         let (keys, now) = (self.keys(), self.now());
-        read(&self.record).find(&keys, mailbox, message_id, now)
+        // By itself: a lock that lives as long as its line would keep senders waiting while the hashes are made.
+        let key_ids = read(&self.record).key_ids(now);
+        let asked = Asked::new(&keys, &key_ids, mailbox, message_id, (now, self.max_age()))?;
+        read(&self.record).find_asked(&asked, now)
     }
 
     /// Whether there is a record at all.

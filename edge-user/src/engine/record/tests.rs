@@ -247,6 +247,40 @@ fn what_the_disk_did_not_take_is_written_when_it_takes_again() {
 }
 
 #[test]
+fn while_the_disk_hangs_messages_are_remembered_and_found() {
+    let place = Place::new();
+    let edge = place.edge(NOW);
+    send(&edge, "a@x");
+    // Who opens this for writing waits until somebody reads.
+    let log = place.record().join("2026-11-24.key1.log");
+    fs::create_dir_all(place.record()).unwrap();
+    nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (disk, theirs) = (place.disk(), Arc::clone(&edge));
+    let saving = std::thread::Builder::new().name("at-the-disk".into());
+    let saving = saving.spawn(move || disk.save(&theirs)).unwrap();
+    // Nobody has the record: it is the disk that makes the thread sleep.
+    while !is_asleep("at-the-disk") {
+        std::thread::yield_now();
+    }
+    send(&edge, "b@x");
+    assert!(knows(&edge, "a@x") && knows(&edge, "b@x") && !knows(&edge, "c@x"));
+    assert!(!saving.is_finished(), "it still waits for the disk");
+    drop(File::open(&log).unwrap());
+    assert!(saving.join().unwrap().is_err(), "such a disk keeps nothing");
+    fs::remove_file(&log).unwrap();
+    written(&edge.record).unsaved_again();
+    place.disk().save(&edge).unwrap();
+    assert!(place.look("a@x", NOW).is_some() && place.look("b@x", NOW).is_some());
+}
+
+/// Whether the thread of this process with that name sleeps, as the kernel says.
+fn is_asleep(name: &str) -> bool {
+    let threads = fs::read_dir("/proc/self/task").unwrap();
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    stats.into_iter().any(|stat| stat.contains(&format!("({name}) S")))
+}
+
+#[test]
 fn what_is_too_old_is_forgotten_though_the_disk_fails() {
     let place = Place::new();
     let edge = place.edge(NOW);

@@ -4,7 +4,6 @@ use edge_core::reputation::Cause;
 use edge_core::source::Source;
 
 use super::*;
-use crate::engine::locked;
 
 fn loopback() -> Source {
     "127.0.0.1".parse().expect("a source")
@@ -97,7 +96,7 @@ async fn a_banned_sources_sessions_end_at_their_command_border_and_not_in_a_body
     let until = lab.edge.now().plus(Duration::from_secs(60));
     let ban = lab.edge.reputation.ban(loopback(), until, Cause::Operator, lab.edge.now());
     ban.expect("not a never-ban prefix");
-    lab.edge.orders.notify_one();
+    lab.edge.tell_orders();
     idle.expect("421").await;
     idle.expect_end().await;
     busy.send("\r\nbody\r\n").await;
@@ -118,7 +117,7 @@ async fn a_short_ban_that_waited_does_not_shorten_the_operators() {
         let ban = lab.edge.reputation.ban(loopback(), until, cause, lab.edge.now());
         ban.expect("not a never-ban prefix");
     }
-    lab.edge.orders.notify_one();
+    lab.edge.tell_orders();
     while lab.edge.metrics.bans.get() < 2 {
         tokio::task::yield_now().await;
     }
@@ -346,7 +345,7 @@ async fn proven_bounces_and_mail_of_correspondents_earn_credit_and_other_mail_do
     talk.envelope("a@far.example", "user@ours.example").await;
     talk.say(".", "250").await;
     assert!(known().credit <= 0.0, "nobody here wrote to far.example: {:?}", known());
-    locked(&lab.edge.correspondents).note(b"far.example", lab.edge.now());
+    lab.edge.correspondents.note(b"far.example", lab.edge.now());
     talk.envelope("a@FAR.example", "user@ours.example").await;
     talk.say(".", "250").await;
     let wanted = known();

@@ -1,5 +1,5 @@
-//! The engine on the loopback: a scripted upstream behind it, a client in front. All of it runs in one thread, and
-//! where time matters it is tokio's paused one.
+//! The engine on the loopback: a scripted upstream behind it, a client in front. All of it runs in one thread, but for
+//! what [`locks`] is about, and where time matters it is tokio's paused one.
 
 mod blocks;
 mod bounces;
@@ -13,6 +13,7 @@ mod hold;
 mod kept;
 mod kinds;
 mod limits;
+mod locks;
 mod mail;
 mod mailboxes;
 mod pipelining;

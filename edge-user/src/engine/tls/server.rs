@@ -1,11 +1,12 @@
 //! TLS towards clients: what STARTTLS is answered with.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::{ArcSwap, Guard};
 use edge_core::smtp::{Enhanced, Reply};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
@@ -40,11 +41,11 @@ pub struct Acceptor {
 
 /// Chooses among the certificates that are in force.
 #[derive(Debug)]
-struct Chooser(RwLock<Arc<Certificates>>);
+struct Chooser(ArcSwap<Certificates>);
 
 impl Chooser {
-    fn certificates(&self) -> Arc<Certificates> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    fn certificates(&self) -> Guard<Arc<Certificates>> {
+        self.0.load()
     }
 }
 
@@ -78,13 +79,13 @@ impl Acceptor {
     /// # Errors
     /// No randomness for the tickets' keys.
     pub(crate) fn new(settings: &Tls, certificates: Certificates) -> anyhow::Result<Self> {
-        let chooser = Arc::new(Chooser(RwLock::new(Arc::new(certificates))));
+        let chooser = Arc::new(Chooser(ArcSwap::from_pointee(certificates)));
         let mut config = ServerConfig::builder_with_provider(super::provider())
             .with_safe_default_protocol_versions()
             .context("TLS cannot be set up")?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&chooser) as Arc<dyn ResolvesServerCert>);
-        // What a client resumes by is in its ticket: nothing is kept here, and no lock is taken.
+        // What a client resumes by is in its ticket: nothing is kept here but the key, which handshakes share.
         config.ticketer = Ticketer::new().context("the keys of TLS session tickets cannot be made")?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = TICKETS;
@@ -104,13 +105,13 @@ impl Acceptor {
 
     /// Those in force.
     #[must_use]
-    pub fn certificates(&self) -> Arc<Certificates> {
+    pub fn certificates(&self) -> Guard<Arc<Certificates>> {
         self.chooser.certificates()
     }
 
     /// Handshakes that begin from now on get one of these.
     pub(crate) fn set_certificates(&self, certificates: Certificates) {
-        *self.chooser.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certificates);
+        self.chooser.0.store(Arc::new(certificates));
     }
 
     /// A handshake begins.

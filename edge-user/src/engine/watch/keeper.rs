@@ -11,7 +11,7 @@ use crossbeam::channel::{self, Sender};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use super::super::{Edge, locked};
+use super::super::Edge;
 use super::book;
 use super::dkim::Verifier;
 use super::look::{Looking, Seen};
@@ -50,6 +50,7 @@ impl Keeper {
                 channel::select! {
                     recv(stopped) -> _ => break,
                     recv(ticks) -> _ => rounds.next(&edge),
+                    recv(edge.watch.told.many) -> _ => drop(edge.watch.ledger()),
                     recv(edge.watch.samples.waiting) -> sample => {
                         if let Ok(sample) = sample {
                             eyes.look(&edge, sample);
@@ -103,7 +104,7 @@ impl Eyes {
             });
             only.join_next().await
         });
-        let mut ledger = locked(&edge.watch.ledger);
+        let mut ledger = edge.watch.ledger();
         match looked {
             Some(Ok(Seen::Nothing)) => ledger.looks_foreign(edge.now()),
             Some(Ok(Seen::Unclear)) => ledger.unclear(edge.now()),
@@ -140,8 +141,8 @@ impl Rounds {
         let Some(state) = &edge.state else { return };
         self.quiet = 0;
         edge.watch.changed.store(false, Ordering::Relaxed);
-        // A copy: nobody waits for the disk.
-        let ledger = locked(&edge.watch.ledger).clone();
+        // A copy: who asks for the ledger does not wait for the disk.
+        let ledger = edge.watch.ledger().clone();
         match book::save(state, &ledger) {
             Ok(()) => self.failed = false,
             Err(error) => {
@@ -155,7 +156,7 @@ impl Rounds {
 }
 
 fn beat(edge: &Edge) {
-    let mut ledger = locked(&edge.watch.ledger);
+    let mut ledger = edge.watch.ledger();
     ledger.beat(edge.now());
     let missed = edge.watch.samples.take_missed();
     if missed > 0 {

@@ -5,7 +5,7 @@
 //! - `keeper`: the thread that beats, looks at samples and writes the file;
 //! - `look`: whether a sample looks like ours, by `original`, `dkim` (as far as `questions` allow) and `hosts`.
 //!
-//! A session only counts, under a lock that nobody holds while he writes or asks the DNS.
+//! A session only counts, in a list of its worker (`told`).
 
 pub mod book;
 mod dkim;
@@ -15,12 +15,14 @@ mod look;
 mod original;
 mod questions;
 mod samples;
+mod told;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use edge_core::mailbox::Mailbox;
 use edge_core::policy::{Action, Policy, Reason, Verdict};
 use edge_core::signature::{Key, Keys};
@@ -32,6 +34,7 @@ use self::hosts::OwnHosts;
 pub(super) use self::keeper::Keeper;
 pub(super) use self::samples::Sample;
 use self::samples::Samples;
+use self::told::Told;
 use super::{Edge, locked};
 use crate::config::Config;
 use crate::state::StateDir;
@@ -44,12 +47,14 @@ const NEW_KEY_MAX: Duration = Duration::from_secs(86_400);
 #[derive(Debug)]
 pub struct Watch {
     ledger: Mutex<Ledger>,
+    /// What is to be added to it.
+    told: Told,
     /// In milliseconds since 1970; 0: nothing was signed yet.
     first_signature: AtomicU64,
     /// Something is in the ledger that is not on disk.
     changed: AtomicBool,
     samples: Samples,
-    hosts: RwLock<Arc<OwnHosts>>,
+    hosts: ArcSwap<OwnHosts>,
     /// Where the log's addresses are hashed, those in findings are too.
     hasher: Option<AddressHasher>,
 }
@@ -62,9 +67,10 @@ impl Watch {
         Self {
             first_signature: AtomicU64::new(ledger.first_signature().map_or(0, |first| first.0.max(1))),
             ledger: Mutex::new(ledger),
+            told: Told::new(),
             changed: AtomicBool::new(true),
             samples: Samples::new(),
-            hosts: RwLock::new(Arc::new(OwnHosts::of(config))),
+            hosts: ArcSwap::from_pointee(OwnHosts::of(config)),
             hasher: secret.map(|secret| AddressHasher::from_secret(secret)),
         }
     }
@@ -74,23 +80,31 @@ impl Watch {
         Some(self.first_signature.load(Ordering::Relaxed)).filter(|first| *first != 0).map(UnixMillis)
     }
 
-    fn hosts(&self) -> Arc<OwnHosts> {
-        Arc::clone(&self.hosts.read().unwrap_or_else(PoisonError::into_inner))
+    fn hosts(&self) -> Guard<Arc<OwnHosts>> {
+        self.hosts.load()
     }
 
     /// Takes over the operator's hosts as `config` names them. What was learnt of mail servers stays.
     pub(crate) fn set_hosts(&self, config: &Config) {
-        let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
-        *hosts = Arc::new(OwnHosts::of(config).knowing(&hosts));
+        self.hosts.rcu(|known| OwnHosts::of(config).knowing(known));
     }
 
     /// A mail server answered, and called itself so.
     pub(super) fn met(&self, address: SocketAddr, names: &[String]) {
         let hosts = self.hosts();
         for name in names.iter().filter_map(|name| hosts.to_learn(address, name)) {
-            let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
-            Arc::make_mut(&mut hosts).learn(name);
+            self.hosts.rcu(|known| {
+                let mut known = OwnHosts::clone(known);
+                known.learn(name.clone());
+                known
+            });
         }
+    }
+
+    /// Holds the ledger, as its keeper does while it copies it.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> MutexGuard<'_, Ledger> {
+        locked(&self.ledger)
     }
 
     #[cfg(test)]
@@ -115,10 +129,27 @@ impl Watch {
     /// A message of ours was signed and accepted.
     pub(super) fn signed(&self, now: UnixMillis) {
         if self.first_signature.load(Ordering::Relaxed) == 0 {
-            let mut ledger = locked(&self.ledger);
-            ledger.signed(now);
-            self.first_signature
-                .store(ledger.first_signature().map_or(0, |first| first.0.max(1)), Ordering::Relaxed);
+            // The first of two stays; the ledger hears of it when somebody next asks for it.
+            let first = &self.first_signature;
+            let _ = first.compare_exchange(0, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed);
+            self.change();
+        }
+    }
+
+    /// The ledger, with all that sessions told up to now. They do not wait for it.
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        let mut ledger = locked(&self.ledger);
+        if let Some(first) = self.first_signature() {
+            ledger.signed(first);
+        }
+        self.told.put_into(&mut ledger);
+        ledger
+    }
+
+    /// Something is to go to disk.
+    fn change(&self) {
+        // Said with every bounce, and most often said already: a look leaves the others' copy of it alone.
+        if !self.changed.load(Ordering::Relaxed) {
             self.changed.store(true, Ordering::Relaxed);
         }
     }
@@ -145,8 +176,8 @@ impl Watch {
     /// through.
     pub(super) fn delivered(&self, bounce: Delivered<'_>, now: UnixMillis) {
         if let Some(let_through) = bounce.let_through() {
-            locked(&self.ledger).let_through(let_through, now);
-            self.changed.store(true, Ordering::Relaxed);
+            self.told.add(let_through, now);
+            self.change();
         }
     }
 }
@@ -208,8 +239,8 @@ impl Edge {
     /// What watching found, with at most `sources_max` sources.
     #[must_use]
     pub fn watched(&self, sources_max: usize) -> Summary {
-        let (now, grace) = (self.now(), self.policy().grace);
-        locked(&self.watch.ledger).summary(now, grace, self.flood_on(), sources_max)
+        let (now, grace, flood) = (self.now(), self.policy().grace, self.flood_on());
+        self.watch.ledger().summary(now, grace, flood, sources_max)
     }
 }
 
@@ -246,7 +277,7 @@ mod tests {
         watch.signed(NOW.plus(DAY));
         watch.signed(NOW.plus(2 * DAY));
         assert_eq!(watch.first_signature(), Some(NOW.plus(DAY)));
-        book::save(&state, &locked(&watch.ledger)).unwrap();
+        book::save(&state, &watch.ledger()).unwrap();
         let again = Watch::open(&config(), Some(&state), &keys(&[0, 300]), NOW.plus(40 * DAY));
         again.signed(NOW.plus(40 * DAY));
         assert_eq!(again.first_signature(), Some(NOW.plus(DAY)), "neither by a restart nor by other keys");

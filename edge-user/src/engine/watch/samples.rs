@@ -6,14 +6,15 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use crossbeam::channel::{self, Receiver, Sender};
 use edge_core::mailbox::Mailbox;
 use edge_core::source::Source;
 
 use super::super::locked;
+use super::super::stripes::{STRIPES, Stripes};
 
 /// Most samples that wait.
 const SAMPLES_MAX: usize = 128;
@@ -42,18 +43,24 @@ struct Place {
 }
 
 /// What all samples that are not dropped yet have taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Taken {
     octets: AtomicUsize,
     /// Samples of each source that has any: no more than sessions that are open and samples that wait.
-    by_source: Mutex<HashMap<Source, usize>>,
+    by_source: Stripes<HashMap<Source, usize>>,
+}
+
+impl Default for Taken {
+    fn default() -> Self {
+        Self { octets: AtomicUsize::new(0), by_source: Stripes::new(STRIPES, |_| HashMap::new()) }
+    }
 }
 
 impl Place {
     /// Takes it. Returned with it: octets of all, and samples of this source, before.
     fn take(taken: &Arc<Taken>, source: Source, octets: usize) -> (Self, usize, usize) {
         let before = taken.octets.fetch_add(octets, Ordering::Relaxed);
-        let mut by_source = locked(&taken.by_source);
+        let mut by_source = locked(taken.by_source.of(source));
         let count = by_source.entry(source).or_default();
         *count += 1;
         (Self { source, octets, taken: Arc::clone(taken) }, before, *count - 1)
@@ -63,7 +70,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.taken.octets.fetch_sub(self.octets, Ordering::Relaxed);
-        let mut by_source = locked(&self.taken.by_source);
+        let mut by_source = locked(self.taken.by_source.of(self.source));
         if let Some(count) = by_source.get_mut(&self.source) {
             *count -= 1;
             if *count == 0 {
@@ -149,7 +156,10 @@ mod tests {
         assert!(take(&samples, 1).is_some());
         samples.waiting.try_iter().for_each(drop);
         assert!(from(one, &samples, 1).is_some());
-        assert!(locked(&samples.taken.by_source).is_empty(), "who has none is forgotten");
+        assert!(
+            samples.taken.by_source.all().all(|stripe| locked(stripe).is_empty()),
+            "who has none is forgotten"
+        );
         let large = take(&samples, SAMPLES_BYTES_MAX / 2).unwrap();
         let of_one: Vec<_> = (0..SAMPLES_MAX).map_while(|_| from(one, &samples, 1)).collect();
         assert_eq!(of_one.len(), SAMPLES_PER_SOURCE_MAX, "octets are tight too");

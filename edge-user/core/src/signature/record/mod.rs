@@ -144,21 +144,98 @@ pub struct Record {
     full_day: Option<u32>,
 }
 
+/// Into how many parts the open entries of a day are cut, so that who reads or frees them all can do so in steps, and who
+/// waits for the record waits for one of them.
+pub const PARTS: usize = 64;
+
+/// One part.
+type Part = HashSet<u64, BuildHasherDefault<AsItIs>>;
+
 /// The hashes of one day and key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Day {
     /// What came since it was sealed, which is all while the day lasts.
-    open: HashSet<u64, BuildHasherDefault<AsItIs>>,
+    open: Box<[Part; PARTS]>,
+    open_len: usize,
     sealed: Option<DaySet>,
 }
 
+impl Default for Day {
+    fn default() -> Self {
+        Self { open: Box::new(std::array::from_fn(|_| Part::default())), open_len: 0, sealed: None }
+    }
+}
+
 impl Day {
+    /// Where a hash belongs. By other bits than those by which a part finds its place.
+    fn part(hash: u64) -> usize {
+        (hash >> 40) as usize % PARTS
+    }
+
     fn contains(&self, hash: u64) -> bool {
-        self.open.contains(&hash) || self.sealed.as_ref().is_some_and(|set| set.contains(hash))
+        self.open[Self::part(hash)].contains(&hash)
+            || self.sealed.as_ref().is_some_and(|set| set.contains(hash))
+    }
+
+    /// Adds a hash, with room in its part for `expected` from the first on.
+    fn insert(&mut self, hash: u64, expected: usize) {
+        let part = &mut self.open[Self::part(hash)];
+        if part.is_empty() {
+            part.reserve(expected);
+        }
+        self.open_len += usize::from(part.insert(hash));
     }
 
     fn len(&self) -> usize {
-        self.open.len() + self.sealed.as_ref().map_or(0, DaySet::len)
+        self.open_len + self.sealed.as_ref().map_or(0, DaySet::len)
+    }
+}
+
+/// What was taken out of the record. It may be large: whoever has the record locked lets go of it first, and then of this.
+#[derive(Debug)]
+#[must_use = "it is to be dropped where nobody waits for the record"]
+pub struct Removed(Removal);
+
+#[derive(Debug)]
+enum Removal {
+    Days(BTreeMap<DayName, Day>),
+    Part { _part: Part },
+    Nothing,
+}
+
+impl Removed {
+    /// Whether days were taken out.
+    #[must_use]
+    pub fn has_days(&self) -> bool {
+        matches!(&self.0, Removal::Days(days) if !days.is_empty())
+    }
+}
+
+/// A Message-ID that the record is asked for, hashed with the keys that its days may have.
+#[derive(Debug)]
+pub struct Asked {
+    by_key: Vec<(u8, SentHash)>,
+}
+
+impl Asked {
+    /// For `mailbox`, any spelling, with those of `key_ids` that still verify. `None`: it is none.
+    #[must_use]
+    pub fn new(
+        keys: &Keys,
+        key_ids: &[u8],
+        mailbox: &Mailbox,
+        message_id: &[u8],
+        (now, max_age): (UnixMillis, Duration),
+    ) -> Option<Self> {
+        let message_id = canonical(message_id)?;
+        let verifying =
+            key_ids.iter().filter_map(|id| keys.get(*id)).filter(|key| key.verifies(now, max_age));
+        let by_key = verifying.map(|key| (key.id(), SentHash::of(key, mailbox, message_id))).collect();
+        Some(Self { by_key })
+    }
+
+    fn by(&self, key_id: u8) -> Option<SentHash> {
+        self.by_key.iter().find(|(id, _)| *id == key_id).map(|(_, hash)| *hash)
     }
 }
 
@@ -190,12 +267,9 @@ impl Record {
         if self.days.range(same_day).map(|(_, day)| day.len()).sum::<usize>() >= self.messages_per_day_max {
             return Remembered::Full { first: self.full_day.replace(name.day) != Some(name.day) };
         }
-        if !self.days.contains_key(&name) {
-            // A day is much like the one before: with its room from the start, no message waits for a large table to grow.
-            let before = self.days.values().next_back().map_or(0, Day::len);
-            self.days.entry(name).or_default().open.reserve(before);
-        }
-        self.days.entry(name).or_default().open.insert(hash);
+        // A day is much like the one before: with its room from the start, no message waits for a table to grow.
+        let before = self.days.range(..name).next_back().map_or(0, |(_, day)| day.len());
+        self.days.entry(name).or_default().insert(hash, before / PARTS);
         match self.unsaved.entries.len() < self.messages_per_day_max {
             true => self.unsaved.entries.push((name, hash)),
             false => self.unsaved.incomplete = true,
@@ -207,25 +281,37 @@ impl Record {
     /// believed.
     #[must_use]
     pub fn find(&self, keys: &Keys, mailbox: &Mailbox, message_id: &[u8], now: UnixMillis) -> Option<Sent> {
-        let message_id = canonical(message_id)?;
-        let mut hashed: Option<(u8, Option<SentHash>)> = None;
-        for (name, day) in self.days.range(DayName { day: self.oldest(now), key_id: 0 }..).rev() {
-            let hash = match hashed {
-                Some((key_id, hash)) if key_id == name.key_id => hash,
-                Some(_) | None => {
-                    let key = keys.get(name.key_id).filter(|key| key.verifies(now, self.max_age));
-                    let hash = key.map(|key| SentHash::of(key, mailbox, message_id));
-                    hashed = Some((name.key_id, hash));
-                    hash
-                }
-            };
-            if let Some(hash) = hash.filter(|hash| day.contains(hash.0)) {
+        let asked = Asked::new(keys, &self.key_ids(now), mailbox, message_id, (now, self.max_age))?;
+        self.find_asked(&asked, now)
+    }
+
+    /// The keys of the days that are still believed, each once.
+    #[must_use]
+    pub fn key_ids(&self, now: UnixMillis) -> Vec<u8> {
+        let mut ids = Vec::new();
+        for (name, _) in self.believed(now) {
+            if !ids.contains(&name.key_id) {
+                ids.push(name.key_id);
+            }
+        }
+        ids
+    }
+
+    /// As [`Self::find`], in two steps: the hashes are made where nobody waits for the record.
+    #[must_use]
+    pub fn find_asked(&self, asked: &Asked, now: UnixMillis) -> Option<Sent> {
+        for (name, day) in self.believed(now).rev() {
+            if let Some(hash) = asked.by(name.key_id).filter(|hash| day.contains(hash.0)) {
                 let has = |log2: &u8| day.contains(hash.with_recipients(*log2));
                 let recipients_log2 = (3..=RECIPIENTS_LOG2_MAX).rev().find(has).unwrap_or(0);
                 return Some(Sent { hash, recipients_log2, day: name.day });
             }
         }
         None
+    }
+
+    fn believed(&self, now: UnixMillis) -> std::collections::btree_map::Range<'_, DayName, Day> {
+        self.days.range(DayName { day: self.oldest(now), key_id: 0 }..)
     }
 
     /// The first day that is searched, in days since 1970: whole days, so that no message is forgotten before `max_age`.
@@ -247,14 +333,14 @@ impl Record {
     /// The days that have entries in no sealed set, and those entries' number.
     #[must_use]
     pub fn open_days(&self) -> Vec<(DayName, usize)> {
-        let open = self.days.iter().filter(|(_, day)| !day.open.is_empty());
-        open.map(|(name, day)| (*name, day.open.len())).collect()
+        let open = self.days.iter().filter(|(_, day)| day.open_len > 0);
+        open.map(|(name, day)| (*name, day.open_len)).collect()
     }
 
-    /// The entries of a day that are in no sealed set.
+    /// The entries of one of a day's [`PARTS`] that are in no sealed set.
     #[must_use]
-    pub fn open_entries(&self, name: DayName) -> Vec<u64> {
-        self.days.get(&name).map(|day| day.open.iter().copied().collect()).unwrap_or_default()
+    pub fn open_entries(&self, name: DayName, part: usize) -> Vec<u64> {
+        self.days.get(&name).map(|day| day.open[part].iter().copied().collect()).unwrap_or_default()
     }
 
     /// The days that are over and can be sealed. One that was sealed before and got more since (the clock was set back)
@@ -267,18 +353,27 @@ impl Record {
         self.open_days().into_iter().filter(over).map(|(name, _)| name).collect()
     }
 
-    /// Puts a sealed set, made of `entries` of its entries, in their place. Returns whether it holds all of them.
-    pub fn seal(&mut self, name: DayName, set: DaySet, entries: usize) -> bool {
-        let day = self.days.entry(name).or_default();
-        if day.open.len() == entries {
+    /// Puts a sealed set of a day's entries in their place: from now on they are found there, and may be cleared.
+    pub fn seal(&mut self, name: DayName, set: DaySet) {
+        self.days.entry(name).or_default().sealed = Some(set);
+    }
+
+    /// Takes from one of a day's parts what its sealed set has; the set was made of `entries` of that part.
+    pub fn clear_sealed(&mut self, name: DayName, part: usize, entries: usize) -> Removed {
+        let Some(Day { open, open_len, sealed: Some(set) }) = self.days.get_mut(&name) else {
+            return Removed(Removal::Nothing);
+        };
+        let part = &mut open[part];
+        let before = part.len();
+        if before == entries {
             // None ever leaves, so these are the same: whoever waits for the record need not wait for a comparison.
-            day.open = HashSet::default();
-        } else {
-            day.open.retain(|hash| !set.contains(*hash));
-            day.open.shrink_to_fit();
+            *open_len -= before;
+            return Removed(Removal::Part { _part: std::mem::take(part) });
         }
-        day.sealed = Some(set);
-        day.open.is_empty()
+        part.retain(|hash| !set.contains(*hash));
+        part.shrink_to_fit();
+        *open_len -= before - part.len();
+        Removed(Removal::Nothing)
     }
 
     /// Adds entries that were read from disk. What is more than fits is left out: at most `messages_per_day_max` a day.
@@ -290,15 +385,15 @@ impl Record {
                 break;
             }
             if !day.contains(entry) {
-                day.open.insert(entry);
+                day.insert(entry, 0);
             }
         }
     }
 
-    /// Forgets the days that are too old to be believed. Returns whether there were any.
-    pub fn forget_old(&mut self, now: UnixMillis) -> bool {
+    /// Forgets the days that are too old to be believed.
+    pub fn forget_old(&mut self, now: UnixMillis) -> Removed {
         let believed = self.days.split_off(&DayName { day: self.oldest(now), key_id: 0 });
-        !std::mem::replace(&mut self.days, believed).is_empty()
+        Removed(Removal::Days(std::mem::replace(&mut self.days, believed)))
     }
 
     /// Entries in all.
