@@ -14,6 +14,7 @@ mod handover;
 mod kept;
 mod kinds;
 mod lab_itself;
+mod last_packet;
 mod mass;
 mod missing;
 mod quarantine;
