@@ -6,6 +6,7 @@
 //! a suite that did not come to its end, or found no test.
 
 mod count;
+mod longest;
 mod running;
 mod suite;
 

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use super::longest::{self, End};
 use super::suite::{Suite, cargo};
 
 /// How long a suite may take before it is ended and counts as failed.
@@ -46,14 +47,19 @@ pub(super) fn run(suite: &Suite, filters: &[String], log: &Path, show: bool) -> 
         }
     });
 
-    let deadline = Instant::now() + SUITE_DEADLINE;
+    let started = Instant::now();
+    let deadline = started + SUITE_DEADLINE;
     let mut output = String::new();
+    let mut ends: Vec<End> = Vec::new();
     let in_time = loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 writeln!(to_log, "{line}")?;
-                if show && line.starts_with("test ") && !line.starts_with("test result") {
-                    println!("    {}", line.trim_start_matches("test "));
+                let test = line.strip_prefix("test ").filter(|_| !line.starts_with("test result"));
+                if let Some(test) = test.filter(|_| show) {
+                    println!("    {test}");
+                    let name = test.rsplit_once(" ... ").map_or(test, |(name, _)| name);
+                    ends.push((name.to_owned(), started.elapsed()));
                 }
                 output.push_str(&line);
                 output.push('\n');
@@ -62,6 +68,9 @@ pub(super) fn run(suite: &Suite, filters: &[String], log: &Path, show: bool) -> 
             Err(RecvTimeoutError::Timeout) => break false,
         }
     };
+    if let Some(longest) = suite.threads.and_then(|threads| longest::in_words(&ends, threads)) {
+        println!("    longest: {longest}");
+    }
     if !in_time {
         end(&mut child)?;
         let note = format!("ended after {} s: the suite's deadline", SUITE_DEADLINE.as_secs());
