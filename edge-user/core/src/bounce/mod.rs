@@ -4,6 +4,7 @@
 mod candidates;
 mod kind;
 pub mod message_ids;
+mod names;
 mod needle;
 mod returned;
 mod scanner;

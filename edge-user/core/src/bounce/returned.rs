@@ -2,19 +2,20 @@
 //! at least [`FIELDS_MIN`] of which begin with the name of a field that every message has, with a Message-ID among them.
 //! Mail systems quote and indent it. A Message-ID that is only talked about is none.
 
+use super::names::is;
+
 /// Lines of a header section that name a field which every message has, at least so many.
 pub const FIELDS_MIN: u32 = 2;
 
 /// Whether every message has a field of this name, or every mail server adds it.
 pub(super) fn is_common(name: &[u8]) -> bool {
-    let is = |common: &[u8]| name.eq_ignore_ascii_case(common);
     match name.len() {
-        2 => is(b"to") || is(b"cc"),
-        4 => is(b"from") || is(b"date"),
-        7 => is(b"subject"),
-        8 => is(b"received") || is(b"reply-to"),
-        11 => is(b"return-path"),
-        12 => is(b"mime-version"),
+        2 => is(name, b"to") || is(name, b"cc"),
+        4 => is(name, b"from") || is(name, b"date"),
+        7 => is(name, b"subject"),
+        8 => is(name, b"received") || is(name, b"reply-to"),
+        11 => is(name, b"return-path"),
+        12 => is(name, b"mime-version"),
         _ => false,
     }
 }

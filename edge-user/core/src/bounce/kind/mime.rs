@@ -19,17 +19,16 @@ use mail_parser::{ContentType, HeaderValue};
 
 use borders::split;
 use fields::Field;
-pub(super) use fields::{Fields, split_name};
+pub(super) use fields::Fields;
 use parameters::{Parameters, plain_type};
+
+use crate::bounce::names::is;
 
 /// Multiparts within multiparts that are looked into. Real reports have at most three.
 const DEPTH_MAX: usize = 4;
 
 /// Parts of a message that are looked at.
 const PARTS_MAX: usize = 32;
-
-/// Parts that most bounces have: text, report, original, and the message itself.
-const PARTS_OFTEN: usize = 4;
 
 /// A message or a part of one: its header fields and its body as it stands.
 #[derive(Debug)]
@@ -62,31 +61,37 @@ struct Multipart<'m> {
     report_type: Option<Cow<'m, str>>,
 }
 
-/// The message and its parts in order, the message itself first; none behind the one of which `enough` says that it is.
-pub(super) fn parts<'m>(message: &'m [u8], enough: &mut dyn FnMut(&Part<'m>) -> bool) -> Vec<Part<'m>> {
-    let mut walk = Walk { all: Vec::with_capacity(PARTS_OFTEN), enough };
-    walk.enter(message, "text/plain", DEPTH_MAX);
-    walk.all
+/// Gives the message and its parts in order, the message itself first, as long as `take` says that it wants another.
+pub(super) fn walk<'m>(message: &'m [u8], take: &mut dyn FnMut(Part<'m>) -> bool) {
+    Walk { parts_left: PARTS_MAX, take }.enter(message, "text/plain", DEPTH_MAX);
+}
+
+/// All of them.
+pub(super) fn parts(message: &[u8]) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    walk(message, &mut |part| {
+        parts.push(part);
+        true
+    });
+    parts
 }
 
 struct Walk<'w, 'm> {
-    all: Vec<Part<'m>>,
-    enough: &'w mut dyn FnMut(&Part<'m>) -> bool,
+    parts_left: usize,
+    take: &'w mut dyn FnMut(Part<'m>) -> bool,
 }
 
 impl<'m> Walk<'_, 'm> {
     /// Whether to go on.
     fn enter(&mut self, entity: &'m [u8], default_type: &'static str, depth: usize) -> bool {
-        if self.all.len() >= PARTS_MAX {
-            return false;
-        }
+        let Some(parts_left) = self.parts_left.checked_sub(1) else { return false };
+        self.parts_left = parts_left;
         let part = Part::of(entity, default_type);
         let body = part.body();
         let boundary = part.multipart.as_ref().and_then(|multipart| multipart.boundary.clone());
         // RFC 2046 section 5.1.5: a digest's parts are messages.
         let inner_type = if part.media_type == "multipart/digest" { "message/rfc822" } else { "text/plain" };
-        let goes_on = !(self.enough)(&part);
-        self.all.push(part);
+        let goes_on = (self.take)(part);
         match (boundary, depth.checked_sub(1)) {
             (Some(boundary), Some(depth)) if goes_on => {
                 split(body, boundary.as_bytes()).all(|inner| self.enter(inner, inner_type, depth))
@@ -101,12 +106,11 @@ impl<'m> Part<'m> {
         let (mut raw_type, mut raw_encoding) = (None, None);
         let mut fields = Fields::of(entity);
         for (name, value) in &mut fields {
-            let place = match name.len() {
-                12 if name.eq_ignore_ascii_case(b"Content-Type") => &mut raw_type,
-                25 if name.eq_ignore_ascii_case(b"Content-Transfer-Encoding") => &mut raw_encoding,
-                _ => continue,
-            };
-            place.get_or_insert(value);
+            if is(name, b"content-type") {
+                raw_type.get_or_insert(value);
+            } else if is(name, b"content-transfer-encoding") {
+                raw_encoding.get_or_insert(value);
+            }
         }
         let mut part = Self {
             entity,
@@ -218,7 +222,9 @@ impl<'m> Part<'m> {
 
     /// Its body, its encoding taken off (RFC 2045 section 6); as it stands where it is not what it says.
     pub(super) fn contents(&self) -> Cow<'m, [u8]> {
-        let encoding = self.raw_encoding.unwrap_or_default().trim_ascii();
+        let Some(encoding) = self.raw_encoding.map(<[u8]>::trim_ascii) else {
+            return Cow::Borrowed(self.body());
+        };
         let decoded = if encoding.eq_ignore_ascii_case(b"base64") {
             base64_decode(whole_groups(self.body()))
         } else if encoding.eq_ignore_ascii_case(b"quoted-printable") {

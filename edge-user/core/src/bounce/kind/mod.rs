@@ -136,12 +136,13 @@ pub fn prepare() {
 pub fn read<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, is_ours: &dyn Fn(&str) -> bool) -> Reading {
     let start = start_of(pieces);
     let mut reports = Reports::default();
-    let parts = mime::parts(&start, &mut |part| {
-        reports.take(part);
-        reports.are_settled()
+    mime::walk(&start, &mut |part| {
+        reports.take(&part);
+        !reports.are_settled()
     });
-    // A bounce's structure first, so that no field can talk it away; and most have it: then nothing else is asked.
-    let told = reports.told().unwrap_or_else(|| tell(&parts, is_ours));
+    // A bounce's structure first, so that no field can talk it away; and most have it: then nothing else is asked, and no part
+    // is kept.
+    let told = reports.told().unwrap_or_else(|| tell(&mime::parts(&start), is_ours));
     Reading { kind: told.kind, confidence: told.confidence, told_by: told.by, report: reports.report() }
 }
 

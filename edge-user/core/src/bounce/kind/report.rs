@@ -3,10 +3,12 @@
 
 use std::borrow::Cow;
 
+use edge_octets::Run;
 use serde::{Deserialize, Serialize};
 
 use super::mime::{Fields, Part};
 use super::{Kind, Told};
+use crate::bounce::names::is;
 
 /// Characters of each value that are kept.
 const VALUE_CHARS_MAX: usize = 128;
@@ -42,21 +44,18 @@ impl Reports {
         let is_delivery = DELIVERY_STATUS.contains(&part.media_type.as_ref());
         // The first of each: that is the first recipient's status. Of what tells the kind, the worst.
         for (name, value) in all_fields(&part.contents()) {
-            match name.len() {
-                6 if name.eq_ignore_ascii_case(b"Status") => {
-                    let value = trimmed(value);
-                    first(&mut self.report.status, &value);
-                    if is_delivery {
-                        worst(&mut self.by_status, of_status(&value));
-                    }
+            if is(name, b"status") {
+                let value = trimmed(value);
+                first(&mut self.report.status, &value);
+                if is_delivery {
+                    worst(&mut self.by_status, of_status(&value));
                 }
-                6 if is_delivery && name.eq_ignore_ascii_case(b"Action") => {
-                    worst(&mut self.by_action, of_action(&trimmed(value)));
-                }
-                13 if name.eq_ignore_ascii_case(b"Reporting-MTA") => {
-                    first(&mut self.report.reporting_mta, &trimmed(value));
-                }
-                _ => continue,
+            } else if is_delivery && is(name, b"action") {
+                worst(&mut self.by_action, of_action(&trimmed(value)));
+            } else if is(name, b"reporting-mta") {
+                first(&mut self.report.reporting_mta, &trimmed(value));
+            } else {
+                continue;
             }
             if self.are_settled() {
                 return;
@@ -99,11 +98,13 @@ fn worst(place: &mut Option<Kind>, kind: Option<Kind>) {
 /// RFC 3464 section 2.3.3.
 fn of_action(value: &str) -> Option<Kind> {
     let action = value.split_ascii_whitespace().next()?;
-    let is = |own: &str| action.eq_ignore_ascii_case(own);
+    let action = action.as_bytes();
     match () {
-        () if is("failed") => Some(Kind::Failure),
-        () if is("delayed") => Some(Kind::Delay),
-        () if is("delivered") || is("relayed") || is("expanded") => Some(Kind::Success),
+        () if is(action, b"failed") => Some(Kind::Failure),
+        () if is(action, b"delayed") => Some(Kind::Delay),
+        () if is(action, b"delivered") || is(action, b"relayed") || is(action, b"expanded") => {
+            Some(Kind::Success)
+        }
         () => None,
     }
 }
@@ -158,8 +159,11 @@ pub(super) fn all_fields(contents: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])
 
 /// A value as text, without what is white around it.
 fn trimmed(value: &[u8]) -> Cow<'_, str> {
-    // Only where white space of Unicode may stand around it is it looked for.
     let inside = value.trim_ascii();
+    if let Some(text) = VISIBLE.text(inside) {
+        return Cow::Borrowed(text);
+    }
+    // Only where white space of Unicode may stand around it is it looked for.
     let is_plain =
         inside.first().is_some_and(u8::is_ascii_graphic) && inside.last().is_some_and(u8::is_ascii_graphic);
     match str::from_utf8(inside) {
@@ -168,11 +172,13 @@ fn trimmed(value: &[u8]) -> Cow<'_, str> {
     }
 }
 
+/// Visible octets and blanks.
+const VISIBLE: Run<0> = Run::new(b' ', []);
+
 /// A value fit for a line of log: visible, short, and not empty.
 fn clean(value: &str) -> Option<String> {
-    // Nearly all are of this kind. Without a way out of the loop it takes many octets at once.
-    let is_visible = value.bytes().fold(true, |all, octet| all & matches!(octet, b' '..=b'~'));
-    let value = if is_visible {
+    // Nearly all are of this kind.
+    let value = if VISIBLE.len_in(value.as_bytes()) == value.len() {
         value[..value.len().min(VALUE_CHARS_MAX)].to_owned()
     } else {
         value.chars().filter(|character| !character.is_control()).take(VALUE_CHARS_MAX).collect()

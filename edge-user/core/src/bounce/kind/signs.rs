@@ -6,9 +6,10 @@
 
 use std::borrow::Cow;
 
-use super::mime::{Part, lines, split_name};
+use super::mime::{Part, lines};
 use super::report::DELIVERY_STATUS;
 use super::{Kind, Told, html, words};
+use crate::bounce::names::split_name;
 use crate::bounce::returned::{FIELDS_MIN, indent, is_common};
 
 /// Octets of text, of all parts together and without their tags, that are searched for words. What a bounce has to say it

@@ -1,5 +1,9 @@
 //! The fields of a header section (RFC 5322 section 2.2), one by one, so that who seeks one need not keep all.
 
+use edge_octets::LineEnds;
+
+use crate::bounce::names::{name_len, split_at_name};
+
 /// Fields of one header section that are looked at.
 const FIELDS_MAX: usize = 256;
 
@@ -12,18 +16,19 @@ pub(in super::super) type Field<'m> = (&'m [u8], &'m [u8]);
 /// The fields of a header section, in order. A line that is no field ends it, too.
 #[derive(Debug)]
 pub(in super::super) struct Fields<'m> {
-    /// What is not read yet.
-    rest: &'m [u8],
+    entity: &'m [u8],
+    line_ends: LineEnds<'m>,
+    /// Where the next field begins.
+    at: usize,
     /// What stands behind the section, once its end was found.
     behind: Option<&'m [u8]>,
-    is_first: bool,
     left: usize,
 }
 
 impl<'m> Fields<'m> {
     /// Of what begins with a header section.
     pub(in super::super) fn of(entity: &'m [u8]) -> Self {
-        Self { rest: entity, behind: None, is_first: true, left: FIELDS_MAX }
+        Self { entity, line_ends: LineEnds::of(entity), at: 0, behind: None, left: FIELDS_MAX }
     }
 
     /// What stands behind the section's empty line, once all its fields were asked for. `None`: it does not end.
@@ -32,84 +37,62 @@ impl<'m> Fields<'m> {
     }
 
     fn ends_before(&mut self, behind: &'m [u8]) {
-        (self.rest, self.behind) = (&[], Some(behind));
+        (self.at, self.behind) = (self.entity.len(), Some(behind));
+    }
+
+    /// Where the field ends that begins here: behind its line, and the folded ones behind that.
+    #[inline]
+    fn end(&mut self) -> usize {
+        let mut at = self.at;
+        loop {
+            let Some(end) = self.line_ends.first(at) else { return self.entity.len() };
+            at = end + 1;
+            if !matches!(self.entity.get(at), Some(b' ' | b'\t')) {
+                return at;
+            }
+        }
     }
 }
 
 impl<'m> Iterator for Fields<'m> {
     type Item = Field<'m>;
 
+    /// Inlined, so that where it stands is kept in registers while a section is walked.
+    #[inline(always)]
     fn next(&mut self) -> Option<Field<'m>> {
-        while !self.rest.is_empty() {
-            if let [b'\n', behind @ ..] | [b'\r', b'\n', behind @ ..] = self.rest {
-                self.ends_before(behind);
-                return None;
+        loop {
+            let rest = &self.entity[self.at..];
+            match rest {
+                [] => return None,
+                [b'\n', behind @ ..] | [b'\r', b'\n', behind @ ..] => {
+                    self.ends_before(behind);
+                    return None;
+                }
+                _ => {}
             }
-            let (field, rest) = self.rest.split_at(field_len(self.rest));
-            match split_name(field) {
+            let end = self.end();
+            // No name goes on behind its line: of what is longer, more is looked at together.
+            let name_len = name_len(rest);
+            let field = &rest[..end - self.at];
+            match split_at_name(field, name_len) {
                 Some((name, value)) => {
-                    (self.rest, self.is_first) = (rest, false);
+                    self.at = end;
                     if let Some(left) = self.left.checked_sub(1) {
                         self.left = left;
                         return Some((name, &value[..value.len().min(VALUE_BYTES_MAX)]));
                     }
                 }
                 // The separator of an mbox that some programs leave in front.
-                None if self.is_first && (field.starts_with(b"From ") || field.starts_with(b">From ")) => {
-                    (self.rest, self.is_first) = (rest, false);
+                None if self.at == 0 && (field.starts_with(b"From ") || field.starts_with(b">From ")) => {
+                    self.at = end;
                 }
                 None => {
-                    self.ends_before(self.rest);
+                    self.ends_before(rest);
                     return None;
                 }
             }
         }
-        None
     }
-}
-
-/// Octets of the field that these begin with: its line, and the folded ones behind it.
-fn field_len(octets: &[u8]) -> usize {
-    let mut len = 0;
-    loop {
-        let Some(end) = memchr::memchr(b'\n', &octets[len..]) else { return octets.len() };
-        len += end + 1;
-        if !matches!(octets.get(len), Some(b' ' | b'\t')) {
-            return len;
-        }
-    }
-}
-
-/// A field's name and value. White space before the colon is obsolete syntax (RFC 5322 section 4.5.8), and taken.
-pub(in super::super) fn split_name(field: &[u8]) -> Option<Field<'_>> {
-    let (name, rest) = field.split_at(name_len(field));
-    let rest = if let [b':', ..] = rest { rest } else { rest.trim_ascii_start() };
-    let value = rest.strip_prefix(b":").filter(|_| !name.is_empty())?;
-    Some((name, value))
-}
-
-/// Octets that these begin with and that a name can have (RFC 5322 section 2.2): visible ones, but the colon.
-#[inline]
-fn name_len(octets: &[u8]) -> usize {
-    // In each octet of a number: its lowest bit, its highest one.
-    const ONES: u64 = u64::MAX / 255;
-    const TOPS: u64 = ONES << 7;
-    let (eights, rest) = octets.as_chunks::<8>();
-    for (place, eight) in eights.iter().enumerate() {
-        // Eight at once. A borrow or a carry spoils only what stands behind the first octet that is none of a name's, and that
-        // one has its highest bit set.
-        let eight = u64::from_le_bytes(*eight);
-        let low = eight.wrapping_sub(ONES * 33) & !eight;
-        let high = eight.wrapping_add(ONES) | eight;
-        let colon = eight ^ (ONES * u64::from(b':'));
-        let colon = colon.wrapping_sub(ONES) & !colon;
-        let odd = (low | high | colon) & TOPS;
-        if odd != 0 {
-            return 8 * place + odd.trailing_zeros() as usize / 8;
-        }
-    }
-    let is_odd = |octet: &u8| !matches!(octet, 33..=57 | 59..=126);
-    8 * eights.len() + rest.iter().position(is_odd).unwrap_or(rest.len())
 }
 
 #[cfg(test)]
@@ -155,22 +138,6 @@ mod tests {
             let mut fields = Fields::of(entity.as_bytes());
             let all: Vec<_> = (&mut fields).collect();
             prop_assert_eq!((all, fields.behind()), plainly(entity.as_bytes()));
-        }
-    }
-
-    #[test]
-    fn a_name_is_as_long_as_its_octets_are_right() {
-        for octet in 0..=u8::MAX {
-            for (before, behind) in (0..20).flat_map(|before| [(before, 0), (before, 1), (before, 12)]) {
-                let name = [&vec![b'~'; before][..], &[octet], &vec![b'!'; behind]].concat();
-                let is_right = octet.is_ascii_graphic() && octet != b':';
-                assert_eq!(
-                    name_len(&name),
-                    if is_right { name.len() } else { before },
-                    "{}",
-                    name.escape_ascii()
-                );
-            }
         }
     }
 

@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-/// Types that most parts of a bounce have.
-const OFTEN: [&str; 5] =
-    ["text/plain", "text/html", "message/rfc822", "message/delivery-status", "multipart/report"];
+use edge_octets::Run;
+
+use crate::bounce::names::is;
 
 /// The media type in lowercase, and the parameters behind it. `None`: the parser must say.
 pub(super) fn plain_type(raw: &[u8]) -> Option<(Cow<'static, str>, Parameters<'_>)> {
@@ -15,12 +15,23 @@ pub(super) fn plain_type(raw: &[u8]) -> Option<(Cow<'static, str>, Parameters<'_
         Some(end) => (&raw[..end], &raw[end + 1..]),
         None => (raw.strip_suffix(b"\r").unwrap_or(raw), &[][..]),
     };
-    let known = OFTEN.into_iter().find(|own| own.as_bytes().eq_ignore_ascii_case(media_type));
-    let media_type = match known {
+    let media_type = match often(media_type) {
         Some(known) => Cow::Borrowed(known),
         None => Cow::Owned(plain_pair(media_type)?.to_ascii_lowercase()),
     };
     Some((media_type, Parameters(parameters)))
+}
+
+/// The types that most parts of a bounce have.
+fn often(media_type: &[u8]) -> Option<&'static str> {
+    match () {
+        () if is(media_type, b"text/plain") => Some("text/plain"),
+        () if is(media_type, b"text/html") => Some("text/html"),
+        () if is(media_type, b"message/rfc822") => Some("message/rfc822"),
+        () if is(media_type, b"message/delivery-status") => Some("message/delivery-status"),
+        () if is(media_type, b"multipart/report") => Some("multipart/report"),
+        () => None,
+    }
 }
 
 /// A token, `/`, a token.
@@ -52,7 +63,7 @@ impl<'m> Parameters<'m> {
             (value, rest) = plain_value(rest.strip_prefix(b"=")?)?;
             let wanted = names.iter().position(|name| own.eq_ignore_ascii_case(name.as_bytes()));
             if let Some(place) = wanted.map(|place| &mut found[place]).filter(|place| place.is_none()) {
-                *place = Some(str::from_utf8(value).ok()?);
+                *place = Some(VISIBLE.text(value)?);
             }
             rest = match without_space(rest) {
                 [] => break,
@@ -67,8 +78,8 @@ impl<'m> Parameters<'m> {
 /// A value and what stands behind it.
 fn plain_value(octets: &[u8]) -> Option<(&[u8], &[u8])> {
     let [b'"', quoted @ ..] = octets else { return token(octets, &OF_VALUE) };
-    let (value, rest) = token(quoted, &OF_QUOTED)?;
-    Some((value, rest.strip_prefix(b"\"")?))
+    let (value, rest) = quoted.split_at(QUOTED.len_in(quoted));
+    Some((value, rest.strip_prefix(b"\"").filter(|_| !value.is_empty())?))
 }
 
 /// What it begins with of such octets, at least one, and the rest.
@@ -77,11 +88,14 @@ fn token<'m>(octets: &'m [u8], of: &[bool; 256]) -> Option<(&'m [u8], &'m [u8])>
     (len > 0).then(|| octets.split_at(len))
 }
 
+/// What all of them are.
+const VISIBLE: Run<0> = Run::new(b' ', []);
+
 /// Octets that a plain name may have, and a plain value without quotes: fewer than RFC 2045 allows.
 static OF_NAME: [bool; 256] = among(b"-_.");
 static OF_VALUE: [bool; 256] = among(b"-_.+/:=@");
 /// And one in quotes: not what escapes, nor what an encoded word has.
-static OF_QUOTED: [bool; 256] = among(b" !#$%&'()*+,-./:;<=>@[]^_`{|}~");
+const QUOTED: Run<3> = Run::new(b' ', [b'"', b'\\', b'?']);
 
 /// Letters, digits and these.
 const fn among(others: &[u8]) -> [bool; 256] {
