@@ -1,8 +1,9 @@
 //! From lines to fields, and to the Message-IDs in them.
 
-use edge_octets::PairSearch;
+use edge_octets::LineEnds;
 
 use super::{FIELDS_MIN, LINE_BYTES_MAX, Place, REFERENCES_MAX};
+use crate::bounce::names::{is, split_name};
 use crate::bounce::returned::{indent, is_common};
 use crate::bounce::unwrapping::escape;
 use crate::signature::record::canonical;
@@ -10,7 +11,7 @@ use crate::signature::record::canonical;
 /// Octets of one field's value that are kept: the last ones, where a `References` field is longer.
 const VALUE_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
 
-/// Longest name of a field that is of interest, in octets.
+/// Longest name of a field that is of interest, in octets, with what is white between it and the colon.
 const NAME_BYTES_MAX: usize = 25;
 
 /// When a line that begins so may mean something, while no field is open: in the message's own header section, ..
@@ -19,10 +20,6 @@ const IN_HEADER: u8 = 1;
 const IN_BODY: u8 = 2;
 /// .. and there only while fields that every message has are counted.
 const FOR_COMMON: u8 = 4;
-
-/// The end of a line, before one that may mean something in the message's own header section.
-const IN_HEADER_PAIRS: PairSearch =
-    PairSearch::new(&[(b"\n", b"\r\n"), (b"\n", b"CcOo"), (b"\n", b"Xx"), (b"\n", b"Ii"), (b"\n", b"Rr")]);
 
 /// For each octet, when a line that begins with it may mean something.
 static TELLS: [u8; 256] = tells();
@@ -56,12 +53,6 @@ const fn tells() -> [u8; 256] {
 #[inline]
 fn is_received(line: &[u8]) -> bool {
     matches!(line, [b'R' | b'r', b'e', b'c', ..])
-}
-
-/// Where the last line of `piece` begins, if it has an end (`Ok`) or none (`Err`); one begins at `at`.
-fn last_line(piece: &[u8], at: usize) -> Result<usize, usize> {
-    let begins = memchr::memrchr(b'\n', &piece[at..]).map_or(at, |end| at + end + 1);
-    if begins == piece.len() { Ok(begins) } else { Err(begins) }
 }
 
 /// Reads lines.
@@ -132,24 +123,25 @@ impl Reader {
 
     /// Where the first line at `at`, where one begins, or behind it begins that means something now; all that is passed over
     /// are whole lines. `Err`: none does; where the last line begins, which has no end yet.
-    pub(super) fn first_telling(&self, piece: &[u8], mut at: usize) -> Result<usize, usize> {
+    pub(super) fn first_telling(
+        &self,
+        piece: &[u8],
+        line_ends: &mut LineEnds<'_>,
+        mut at: usize,
+    ) -> Result<usize, usize> {
         if self.open.is_some() {
             return Ok(at);
         }
-        let tells =
-            |at: usize, now: u8| piece.get(at).is_none_or(|first| TELLS[usize::from(*first)] & now != 0);
-        if self.in_header {
-            while !tells(at, IN_HEADER) || is_received(&piece[at..]) {
-                match IN_HEADER_PAIRS.first(piece, at) {
-                    Some(end) => at = end + 1,
-                    None => return last_line(piece, at),
-                }
+        let now = match self.in_header {
+            true => IN_HEADER,
+            false if self.common < FIELDS_MIN => IN_BODY | FOR_COMMON,
+            false => IN_BODY,
+        };
+        while let Some(first) = piece.get(at) {
+            if TELLS[usize::from(*first)] & now != 0 && !(self.in_header && is_received(&piece[at..])) {
+                break;
             }
-            return Ok(at);
-        }
-        let now = if self.common < FIELDS_MIN { IN_BODY | FOR_COMMON } else { IN_BODY };
-        while !tells(at, now) {
-            at += memchr::memchr(b'\n', &piece[at..]).ok_or(at)? + 1;
+            at = line_ends.first(at).ok_or(at)? + 1;
         }
         Ok(at)
     }
@@ -212,36 +204,35 @@ impl Reader {
         {
             return;
         }
-        let head = &line[indent..line.len().min(indent + NAME_BYTES_MAX + 1)];
-        let Some(colon) = memchr::memchr(b':', head) else { return };
-        let name = head[..colon].trim_ascii_end();
-        let value = &line[indent + colon + 1..];
-        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+        let Some((name, value)) = split_name(&line[indent..]) else { return };
+        if line.len() - indent - value.len() > NAME_BYTES_MAX + 1 {
+            return;
+        }
         if self.common < FIELDS_MIN && is_common(name) {
             self.common += 1;
             if self.common == FIELDS_MIN && !self.waiting.is_empty() {
                 hand_out(Place::Returned, &std::mem::take(&mut self.waiting), found);
             }
-        } else if is(b"Message-ID") {
+        } else if is(name, b"message-id") {
             self.is_message = true;
             // The message's own names itself, not what it answers.
             if !self.in_header {
                 self.open(Place::Returned, indent, value);
             }
-        } else if is(b"Original-Message-ID") || is(b"X-Original-Message-ID") {
+        } else if is(name, b"original-message-id") || is(name, b"x-original-message-id") {
             self.open(Place::OriginalMessageId, indent, value);
-        } else if self.in_header && is(b"In-Reply-To") {
+        } else if self.in_header && is(name, b"in-reply-to") {
             self.open(Place::InReplyTo, indent, value);
-        } else if self.in_header && is(b"References") {
+        } else if self.in_header && is(name, b"references") {
             self.open(Place::References, indent, value);
-        } else if is(b"Content-Transfer-Encoding") {
-            self.is_base64 |= value.trim_ascii().eq_ignore_ascii_case(b"base64");
-        } else if is(b"Content-Type") {
+        } else if is(name, b"content-transfer-encoding") {
+            self.is_base64 |= is(value.trim_ascii(), b"base64");
+        } else if is(name, b"content-type") {
             let value = value.trim_ascii_start();
-            let is_kind = |kind: &[u8]| {
+            let begins = |kind: &[u8]| {
                 value.split_at_checked(kind.len()).is_some_and(|(head, _)| head.eq_ignore_ascii_case(kind))
             };
-            self.is_binary = !is_kind(b"text/") && !is_kind(b"message/");
+            self.is_binary = !begins(b"text/") && !begins(b"message/");
         }
     }
 

@@ -1,7 +1,9 @@
 //! Over lines that say nothing to the [`Reader`](super::field::Reader): those of a paragraph or header section in which
 //! neither the name of a Message-ID stands nor that something is in base64.
 
-use edge_octets::PairSearch;
+use std::ops::Range;
+
+use edge_octets::{LineEnds, PairSearch};
 
 use super::field::is_blank;
 use crate::bounce::search::{Search, Words};
@@ -24,10 +26,10 @@ static SEARCH: Search = Search::new(PAIRS, || Words::of(&PARTS));
 /// be gained from another leap. All that is leapt over are whole lines; of a section whose end is not in `piece`, the fields
 /// are read, for what tells may come with the next. A leap ends the section that `at` stands in, unless in that section was
 /// nothing of interest (`is_calm`).
-pub(super) fn leap(piece: &[u8], at: usize, is_calm: bool) -> (usize, usize) {
+pub(super) fn leap(piece: &[u8], line_ends: &mut LineEnds<'_>, at: usize, is_calm: bool) -> (usize, usize) {
     match first_telling(|from| SEARCH.first(piece, from), piece, at) {
-        Some(place) => (at + section_of(&piece[at..place]), place),
-        None => (at + fields_at_end_of(&piece[at..], is_calm), piece.len()),
+        Some(place) => (section_of(piece, line_ends, at..place), place),
+        None => (fields_at_end(piece, line_ends, at, is_calm), piece.len()),
     }
 }
 
@@ -47,34 +49,40 @@ fn first_telling(first: impl Fn(usize) -> Option<usize>, piece: &[u8], at: usize
     }
 }
 
-/// Where to read on for the fields of the section that `text` ends with: where it begins; or the last line, if no line
-/// before it in the section has a colon, and the section that `text` begins in is over or `is_calm`.
-fn fields_at_end_of(text: &[u8], is_calm: bool) -> usize {
-    let last = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
-    let Some(colon) = memchr::memrchr(b':', &text[..last]) else {
-        return if is_calm { last } else { section_of(text) };
+/// Where to read on for the fields of the section that the piece ends with: where it begins; or the last line, if no line
+/// before it in the section has a colon, and the section that `at` stands in is over or `is_calm`.
+fn fields_at_end(piece: &[u8], line_ends: &mut LineEnds<'_>, at: usize, is_calm: bool) -> usize {
+    let last = last_line(line_ends, at..piece.len());
+    let Some(colon) = memchr::memrchr(b':', &piece[at..last]) else {
+        return if is_calm { last } else { section_of(piece, line_ends, at..piece.len()) };
     };
-    let mut begins = colon;
-    for end in memchr::memchr_iter(b'\n', &text[colon..last]).map(|end| colon + end) {
-        if is_blank(&text[begins..end]) {
+    let mut begins = at + colon;
+    while let Some(end) = line_ends.first(begins).filter(|end| *end < last) {
+        if is_blank(&piece[begins..end]) {
             return last;
         }
         begins = end + 1;
     }
-    section_of(text)
+    section_of(piece, line_ends, at..piece.len())
 }
 
-/// Where the lines begin that stand before the end of `text` without a blank one between them.
-fn section_of(text: &[u8]) -> usize {
-    let mut begins = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
-    while let Some(end) = begins.checked_sub(1) {
-        let before = memchr::memrchr(b'\n', &text[..end]).map_or(0, |end| end + 1);
-        if is_blank(&text[before..end]) {
+/// Where the lines begin that stand before the end of a part of the piece without a blank one between them.
+fn section_of(piece: &[u8], line_ends: &mut LineEnds<'_>, part: Range<usize>) -> usize {
+    let mut begins = last_line(line_ends, part.clone());
+    while begins > part.start {
+        let end = begins - 1;
+        let before = last_line(line_ends, part.start..end);
+        if is_blank(&piece[before..end]) {
             break;
         }
         begins = before;
     }
     begins
+}
+
+/// Where the last line of a part of the piece begins.
+fn last_line(line_ends: &mut LineEnds<'_>, part: Range<usize>) -> usize {
+    line_ends.last_before(part.end).map_or(part.start, |end| part.start.max(end + 1))
 }
 
 #[cfg(test)]
@@ -83,19 +91,23 @@ mod tests {
 
     use super::*;
 
+    fn leap_in(text: &[u8], at: usize, is_calm: bool) -> (usize, usize) {
+        leap(text, &mut LineEnds::of(text), at, is_calm)
+    }
+
     #[test]
     fn paragraphs_are_leapt_over_and_the_section_that_tells_is_read_whole() {
         let text = "one two\r\nthree\r\n> > \r\nDate: x\r\nMESSAGE-Id: <a@b>\r\n\r\nlast\r\nline";
         let told = (text.find("Date").unwrap(), text.find("E-Id").unwrap());
-        assert_eq!(leap(text.as_bytes(), 0, true), told);
+        assert_eq!(leap_in(text.as_bytes(), 0, true), told);
         assert_eq!(
-            leap(text.as_bytes(), text.find("\r\nlast").unwrap(), true),
+            leap_in(text.as_bytes(), text.find("\r\nlast").unwrap(), true),
             (text.find("line").unwrap(), text.len()),
             "no line before the last has a colon"
         );
         let text = "\r\n\r\nlast\r\na: b\r\nline";
-        assert_eq!(leap(text.as_bytes(), 0, true), (text.find("last").unwrap(), text.len()));
-        assert_eq!(leap(b"a: b\r\nlast\r\nline", 6, false), (6, 16), "its section does not end");
+        assert_eq!(leap_in(text.as_bytes(), 0, true), (text.find("last").unwrap(), text.len()));
+        assert_eq!(leap_in(b"a: b\r\nlast\r\nline", 6, false), (6, 16), "its section does not end");
     }
 
     #[test]
@@ -106,7 +118,7 @@ mod tests {
             (b"x\n\nse64\n\n", false),
             (b"x\n\nBaSe64", true),
         ] {
-            assert_eq!(leap(text, 0, true).1 < text.len(), tells, "{}", text.escape_ascii());
+            assert_eq!(leap_in(text, 0, true).1 < text.len(), tells, "{}", text.escape_ascii());
         }
     }
 

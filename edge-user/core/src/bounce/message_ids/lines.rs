@@ -1,5 +1,7 @@
 //! From pieces to lines.
 
+use edge_octets::LineEnds;
+
 use super::LINE_BYTES_MAX;
 use super::field::Reader;
 use super::leap::leap;
@@ -40,24 +42,24 @@ impl Lines {
         mut may_leap: bool,
         mut line: impl FnMut(&[u8], &mut Reader) -> bool,
     ) {
+        let mut line_ends = LineEnds::of(piece);
         let (mut at, mut leapt_until) = (0, 0);
         loop {
             if may_leap && self.begun.is_empty() {
                 if at >= leapt_until && self.reader.waits_for_nothing() {
                     let from = at;
-                    (at, leapt_until) = leap(piece, from, self.reader.is_calm());
+                    (at, leapt_until) = leap(piece, &mut line_ends, from, self.reader.is_calm());
                     if at > from {
                         self.reader.section_is_over();
                     }
                 }
-                match self.reader.first_telling(piece, at) {
+                match self.reader.first_telling(piece, &mut line_ends, at) {
                     Ok(telling) => at = telling,
                     Err(last) => return self.begin(&piece[last..]),
                 }
             }
-            let rest = &piece[at..];
-            let Some(end) = memchr::memchr(b'\n', rest) else { return self.begin(rest) };
-            let ended = &rest[..end];
+            let Some(end) = line_ends.first(at) else { return self.begin(&piece[at..]) };
+            let ended = &piece[at..end];
             if self.begun.is_empty() {
                 may_leap = line(trimmed(ended), &mut self.reader);
             } else {
@@ -65,7 +67,7 @@ impl Lines {
                 may_leap = line(trimmed(&self.begun), &mut self.reader);
                 self.begun.clear();
             }
-            at += end + 1;
+            at = end + 1;
         }
     }
 
