@@ -30,10 +30,18 @@ pub(super) fn split_at_name(field: &[u8], name_len: usize) -> Option<(&[u8], &[u
 /// inlined knows, many octets are compared together.
 #[inline(always)]
 pub(super) fn is<const N: usize>(word: &[u8], own: &[u8; N]) -> bool {
-    let case = |own: u8| if own.is_ascii_lowercase() { b'a' - b'A' } else { 0 };
     let Ok(word) = <&[u8; N]>::try_from(word) else { return false };
-    let lowered: [u8; N] = std::array::from_fn(|at| word[at] | case(own[at]));
-    lowered == *own
+    let (Some(word_end), Some(own_end)) = (word.last_chunk(), own.last_chunk()) else {
+        return word.eq_ignore_ascii_case(own);
+    };
+    let (eights, own_eights) = (word.as_chunks().0, own.as_chunks().0);
+    eights.iter().zip(own_eights).all(|(eight, own)| is_eight(eight, own)) && is_eight(word_end, own_end)
+}
+
+#[inline(always)]
+fn is_eight(word: &[u8; 8], own: &[u8; 8]) -> bool {
+    let case = own.map(|own| if own.is_ascii_lowercase() { b'a' - b'A' } else { 0 });
+    u64::from_ne_bytes(*word) | u64::from_ne_bytes(case) == u64::from_ne_bytes(*own)
 }
 
 #[cfg(test)]
@@ -54,14 +62,17 @@ mod tests {
 
     #[test]
     fn a_word_is_the_same_in_any_case_and_no_other() {
-        let own = b"message-id 6{";
-        for at in 0..own.len() {
-            for octet in 0..=u8::MAX {
+        fn check<const N: usize>(own: &[u8; N]) {
+            for (at, octet) in (0..N).flat_map(|at| (0..=u8::MAX).map(move |octet| (at, octet))) {
                 let mut word = own.to_ascii_uppercase();
                 word[at] = octet;
                 assert_eq!(is(&word, own), word.eq_ignore_ascii_case(own), "{}", word.escape_ascii());
             }
         }
+        check(b"to");
+        check(b"received");
+        check(b"message-id 6{");
+        check(b"message/delivery-status");
         assert!(is(b"", b"") && !is(b"message-i", b"message-id") && !is(b"message-ids", b"message-id"));
     }
 }

@@ -304,7 +304,7 @@ fn hand_out_one(place: Place, value: &[u8], found: &mut dyn FnMut(Place, &[u8]))
     if let Some(id) = canonical(value) {
         found(place, id);
     }
-    if !value.contains(&b'=') {
+    if memchr::memchr(b'=', value).is_none() {
         return;
     }
     let decoded = unescaped(value);

@@ -81,6 +81,7 @@ fn section_of(piece: &[u8], line_ends: &mut LineEnds<'_>, part: Range<usize>) ->
 }
 
 /// Where the last line of a part of the piece begins.
+#[inline]
 fn last_line(line_ends: &mut LineEnds<'_>, part: Range<usize>) -> usize {
     line_ends.last_before(part.end).map_or(part.start, |end| part.start.max(end + 1))
 }

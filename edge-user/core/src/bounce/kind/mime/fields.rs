@@ -62,17 +62,19 @@ impl<'m> Iterator for Fields<'m> {
     fn next(&mut self) -> Option<Field<'m>> {
         loop {
             let rest = &self.entity[self.at..];
-            match rest {
-                [] => return None,
-                [b'\n', behind @ ..] | [b'\r', b'\n', behind @ ..] => {
-                    self.ends_before(behind);
-                    return None;
-                }
-                _ => {}
-            }
-            let end = self.end();
             // No name goes on behind its line: of what is longer, more is looked at together.
             let name_len = name_len(rest);
+            if name_len == 0 {
+                match rest {
+                    [] => return None,
+                    [b'\n', behind @ ..] | [b'\r', b'\n', behind @ ..] => {
+                        self.ends_before(behind);
+                        return None;
+                    }
+                    _ => {}
+                }
+            }
+            let end = self.end();
             let field = &rest[..end - self.at];
             match split_at_name(field, name_len) {
                 Some((name, value)) => {

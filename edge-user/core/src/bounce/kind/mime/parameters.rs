@@ -58,10 +58,13 @@ impl<'m> Parameters<'m> {
         let mut found = [None; N];
         let mut rest = without_space(self.0.strip_suffix(b"\r").unwrap_or(self.0));
         while !rest.is_empty() {
-            let (own, value);
-            (own, rest) = token(rest, &OF_NAME)?;
-            (value, rest) = plain_value(rest.strip_prefix(b"=")?)?;
-            let wanted = names.iter().position(|name| own.eq_ignore_ascii_case(name.as_bytes()));
+            let wanted = names.iter().position(|name| is_named(rest, name));
+            let behind = match wanted {
+                Some(place) => &rest[names[place].len()..],
+                None => token(rest, &OF_NAME)?.1,
+            };
+            let value;
+            (value, rest) = plain_value(behind.strip_prefix(b"=")?)?;
             if let Some(place) = wanted.map(|place| &mut found[place]).filter(|place| place.is_none()) {
                 *place = Some(VISIBLE.text(value)?);
             }
@@ -73,6 +76,11 @@ impl<'m> Parameters<'m> {
         }
         Some(found)
     }
+}
+
+/// Whether a parameter begins here that has this name, which is a plain one.
+fn is_named(octets: &[u8], name: &str) -> bool {
+    octets.get(name.len()) == Some(&b'=') && octets[..name.len()].eq_ignore_ascii_case(name.as_bytes())
 }
 
 /// A value and what stands behind it.
