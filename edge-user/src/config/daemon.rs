@@ -18,7 +18,7 @@ section! {
         /// Most sessions at once.
         pub sessions_max: usize = 8192,
         /// Of these, places that only the outbound listener's sessions get, where there is one: strangers cannot keep the
-        /// operator's own mail from going out. At most half of all.
+        /// operator's own mail from going out. More than half of all counts as half.
         pub sessions_outbound_reserved: usize = 64,
         /// Most sessions at once of one source.
         pub sessions_per_source_max: usize = 50,

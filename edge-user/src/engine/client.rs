@@ -264,7 +264,7 @@ impl Client {
     /// Goes over to TLS. What was read in clear is thrown away, and so is what waited to be written.
     ///
     /// # Errors
-    /// The handshake failed, took longer than `patience`, or the session is to end now: nothing more can be said.
+    /// The handshake failed, took longer than `patience`, or the session is to end: nothing more can be said.
     pub(crate) async fn secure(&mut self, handshake: Handshake, patience: Duration) -> io::Result<()> {
         let Handshake { side, place } = handshake;
         self.out.clear();
@@ -276,7 +276,8 @@ impl Client {
             let mut secured = pin!(timeout(patience, stream.secure(side, pool)));
             // Waiting for the peer and for this word is one: both wake the seat's task.
             poll_fn(|context: &mut Context<'_>| match secured.as_mut().poll(context) {
-                Poll::Pending if ticket.leave() == Leave::Now => {
+                // Nothing is at stake here, and nothing more can be said: this is a border.
+                Poll::Pending if matches!(ticket.leave(), Leave::AtBorder | Leave::Now) => {
                     Poll::Ready(Err(io::ErrorKind::Interrupted.into()))
                 }
                 secured => secured.map(|secured| secured.unwrap_or_else(|late| Err(late.into()))),

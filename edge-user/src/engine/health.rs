@@ -1,6 +1,7 @@
 //! How each upstream is doing: what sessions go by, and what `backstop status` shows.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use edge_core::smtp::Capabilities;
 use edge_core::time::UnixMillis;
@@ -42,7 +43,12 @@ pub(super) struct Health {
     /// When it was first found to be up, or down, as it is now.
     since: Option<UnixMillis>,
     last_fault: Option<LastFault>,
+    /// What was logged last.
+    logged: Option<LastFault>,
 }
+
+/// Another cause than the one that was logged is news after so long: two that take turns do not fill the log.
+const NEWS_AFTER: Duration = Duration::from_secs(60);
 
 /// What went wrong last.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,7 +60,7 @@ pub(crate) struct LastFault {
 }
 
 impl Health {
-    pub(super) const UNASKED: Self = Self { state: State::Unasked, since: None, last_fault: None };
+    pub(super) const UNASKED: Self = Self { state: State::Unasked, since: None, last_fault: None, logged: None };
 
     /// It is so from `now` on; the state before.
     pub(super) fn is_now(&mut self, state: State, now: UnixMillis) -> State {
@@ -65,9 +71,17 @@ impl Health {
         before
     }
 
-    /// Something went wrong.
-    pub(super) fn failed(&mut self, text: String, now: UnixMillis) {
-        self.last_fault = Some(LastFault { at: now, text });
+    /// Something went wrong. Whether that is news: it was well before, or is down for another cause.
+    pub(super) fn failed(&mut self, text: String, now: UnixMillis) -> bool {
+        let before = self.is_now(State::Down(self.state.capabilities()), now);
+        let is_known = |logged: &LastFault| logged.text == text || now.since(logged.at) < NEWS_AFTER;
+        let is_news = before.is_up() != Some(false) || !self.logged.as_ref().is_some_and(is_known);
+        let fault = LastFault { at: now, text };
+        if is_news {
+            self.logged = Some(fault.clone());
+        }
+        self.last_fault = Some(fault);
+        is_news
     }
 
     /// For who asks.
@@ -110,4 +124,23 @@ pub(crate) struct Report {
     pub(crate) kept: usize,
     /// Sessions that wait for a connection, because as many are open as may be.
     pub(crate) waiting: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_news_once_and_another_one_after_a_minute() {
+        let (mut health, at) = (Health::UNASKED, UnixMillis::from_secs);
+        let mut failed = |secs, text: &str| health.failed(text.to_owned(), at(secs));
+        assert!(failed(0, "refused"), "it was not known to be down");
+        assert!(!failed(1, "refused") && !failed(100, "refused"), "nothing is new");
+        assert!(failed(101, "tls"), "another cause");
+        assert!(!failed(103, "refused") && !failed(160, "refused"), "they take turns");
+        assert!(failed(161, "refused"));
+        assert_eq!(health.is_now(State::Up(Capabilities::default()), at(162)), State::Down(None));
+        assert!(health.failed("refused".to_owned(), at(163)), "it was up in between");
+        assert_eq!((health.state, health.since), (State::Down(Some(Capabilities::default())), Some(at(163))));
+    }
 }

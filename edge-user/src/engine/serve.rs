@@ -11,14 +11,15 @@ use tokio::sync::watch as told;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::clock::Deadline;
 use super::watch::Keeper;
 use super::{Edge, Listeners, bans, flood, mailboxes, quarantine, record, upstreams, worker};
 
 /// How long the first question to the upstreams may hold up the start.
 const ASK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a handover waits for sessions to end: those that are cut after [`worker::DRAIN`] need a moment more.
-const HAND_OVER_WAIT: Duration = worker::DRAIN.saturating_add(Duration::from_secs(1));
+/// How long a handover waits for sessions to end.
+const HAND_OVER_WAIT: Duration = worker::DRAIN.saturating_add(worker::LAST_WORD);
 
 /// Serves until `stop` says so: binds the listeners, starts one worker a core, and returns when all have ended.
 /// To be called from a plain thread, not from within a runtime.
@@ -59,12 +60,9 @@ impl Late {
 
     /// Waits until all have ended, or until only those can be left that wait for a reply to a final dot.
     fn wait(&self) {
-        let step = Duration::from_millis(10);
-        for _ in 0..HAND_OVER_WAIT.as_millis() / step.as_millis() {
-            if self.0.iter().all(JoinHandle::is_finished) {
-                return;
-            }
-            std::thread::sleep(step);
+        let until = Deadline::after(HAND_OVER_WAIT);
+        while !until.left().is_zero() && !self.0.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }

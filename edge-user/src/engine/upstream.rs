@@ -60,6 +60,8 @@ pub(crate) struct Upstream {
     /// How it calls itself in the greeting and in its answer to EHLO (RFC 5321 sections 4.2 and 4.1.1.1).
     names: [String; 2],
     patience: Patience,
+    /// It was kept, and said nothing since: it may be frozen, or its host gone.
+    is_doubted: bool,
     /// The last two octets of the body sent so far.
     tail: [u8; 2],
     /// A part of a body was sent, and the final dot not.
@@ -102,6 +104,7 @@ impl Upstream {
             capabilities: Capabilities::default(),
             names: [String::new(), String::new()],
             patience,
+            is_doubted: false,
             tail: *b"\r\n",
             in_body: false,
             queue: Queue::default(),
@@ -335,8 +338,10 @@ impl Upstream {
 
     async fn reply(&mut self, stage: Stage, patience: Duration) -> Result<UpstreamReply<'_>, UpstreamError> {
         self.forget_reply();
+        // As long as a new connection would be waited for, which is what takes its place.
+        let patience = if self.is_doubted { patience.min(self.patience.connect) } else { patience };
         match timeout(patience, self.fill()).await {
-            Ok(Ok(length)) => self.replied = length,
+            Ok(Ok(length)) => (self.replied, self.is_doubted) = (length, false),
             Ok(Err(fault)) => return Err(self.error(stage, fault)),
             Err(_) => return Err(self.error(stage, Fault::TimedOut(patience))),
         }

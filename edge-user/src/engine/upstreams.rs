@@ -280,15 +280,19 @@ impl Edge {
             return;
         }
         let now = self.now();
+        let mut is_news = false;
         let change = self.upstreams.set(error.address, |health| {
-            health.failed(error.to_string(), now);
-            health.is_now(State::Down(health.state.capabilities()), now)
+            let before = health.state;
+            is_news = health.failed(error.to_string(), now);
+            before
         });
-        if let Some((State::Up(_) | State::Unasked, State::Down(_))) = change {
+        if is_news {
             self.log.event(Event::UpstreamDown { upstream: error.address, error: error.to_string() });
-            if let Some(known) = self.upstreams.known(error.address) {
-                known.lost.notify_one();
-            }
+        }
+        if let Some((State::Up(_) | State::Unasked, State::Down(_))) = change
+            && let Some(known) = self.upstreams.known(error.address)
+        {
+            known.lost.notify_one();
         }
     }
 

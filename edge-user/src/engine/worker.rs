@@ -35,6 +35,8 @@ use crate::telemetry::{Direction, Event, Level, shard};
 /// How long open transactions may take to end after the edge was told to stop. Only messages between their final dot
 /// and their reply have longer: as long as an upstream may take to reply, and a client to hear of it.
 pub(crate) const DRAIN: Duration = Duration::from_secs(20);
+/// How long those that are cut then have to hear it.
+pub(crate) const LAST_WORD: Duration = Duration::from_secs(1);
 /// How long to wait before accepting again after the kernel refused (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that are accepted at once; then the sessions that are there have their turn. Each may make another session
@@ -328,6 +330,10 @@ impl Worker {
         // What is still open is cut: its client got no reply and comes again. But a message that the upstream has may
         // not come again.
         self.seats.ask_all(Leave::Now);
+        // Their clients hear so (RFC 5321 section 3.8).
+        if self.run_until(timeout(LAST_WORD, seats.all_left())).await?.is_ok() {
+            return Ok(());
+        }
         let answered = async {
             tokio::select! {
                 () = seats.all_left() => {}

@@ -116,7 +116,11 @@ impl Display for Human<'_> {
                 Plain(recipient)
             ),
             Event::UpstreamDown { upstream, error } => {
-                write!(f, "upstream {upstream} down, mail for it gets 4xx: {}", Plain(error))
+                write!(
+                    f,
+                    "upstream {upstream} down, its mail goes to another one or gets 4xx: {}",
+                    Plain(error)
+                )
             }
             Event::UpstreamUp { upstream } => write!(f, "upstream {upstream} up"),
             Event::TlsFailed { source, error } => {

@@ -15,6 +15,9 @@ const UPSTREAM_CONNECTIONS_MAX: usize = 100_000;
 /// Most messages that a quarantine may be set to hold.
 const QUARANTINE_MESSAGES_MAX: usize = 100_000;
 
+/// The longest wait that may be set, in seconds: nobody waits longer, and a clock can still count it.
+pub(super) const WAIT_SECS_MAX: u64 = 86_400;
+
 pub(super) fn validate(config: &Config, reader: &mut Reader<'_>) {
     limits(config, reader);
     let socket = &config.control.socket;
@@ -106,7 +109,17 @@ fn limits(config: &Config, reader: &mut Reader<'_>) {
         ("upstream_idle_secs", l.upstream_idle_secs),
         ("upstream_age_secs", l.upstream_age_secs),
     ] {
-        at_least(reader, &format!("limits.{key}"), secs, 1);
+        let path = format!("limits.{key}");
+        at_least(reader, &path, secs, 1);
+        at_most(reader, &path, secs, ("a day in seconds", WAIT_SECS_MAX));
+    }
+    for (key, secs) in
+        [("client_idle_secs", l.client_idle_secs), ("upstream_reply_secs", l.upstream_reply_secs)]
+    {
+        if (1..300).contains(&secs) {
+            let text = "RFC 5321 (4.5.3.2) asks for at least 300: who is slow and honest has that time";
+            reader.warning(&format!("limits.{key}"), text);
+        }
     }
     if (1..100).contains(&l.recipients_max) {
         reader.warning("limits.recipients_max", "RFC 5321 (4.5.3.1.8) asks for at least 100");

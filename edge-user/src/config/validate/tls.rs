@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::at_least;
+use super::daemon::WAIT_SECS_MAX;
+use super::{at_least, at_most};
 use crate::config::convert::domain_name;
 use crate::config::reader::Reader;
 use crate::config::{Config, TlsMode};
@@ -51,6 +52,8 @@ pub(super) fn validate(config: &mut Config, reader: &mut Reader<'_>) {
         }
     }
     at_least(reader, "tls.handshake_secs", config.tls.handshake_secs, 1);
+    let most = ("a day in seconds", WAIT_SECS_MAX);
+    at_most(reader, "tls.handshake_secs", config.tls.handshake_secs, most);
     at_least(reader, "tls.handshakes_max", config.tls.handshakes_max, 1);
     if config.outbound.as_ref().is_some_and(|outbound| outbound.starttls)
         && config.tls.certificates.is_empty()

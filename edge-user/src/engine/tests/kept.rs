@@ -161,6 +161,34 @@ async fn a_kept_connection_that_ends_at_mail_is_replaced_once_and_nobody_hears_o
 }
 
 #[tokio::test]
+async fn a_kept_connection_whose_server_is_frozen_is_left_as_soon_as_a_new_one_would_be() {
+    let frozen = |number| match number {
+        1 => Script::at("MAIL FROM:<second@", Act::Sleep),
+        _ => Script::default(),
+    };
+    let lab = Lab::new(Script { by_connection: Some(frozen), ..Script::default() }).await;
+    assert!(one_message(&lab, "first@far.example").await.starts_with("250"));
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    assert!(one_message(&lab, "second@far.example").await.starts_with("250"));
+    let connect = Duration::from_secs(lab.edge.config.limits.upstream_connect_secs);
+    assert!((connect..2 * connect).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert_eq!(lab.upstream.seen().connections, 2);
+}
+
+#[tokio::test]
+async fn a_kept_connection_has_all_its_time_once_it_answered() {
+    let slow = Script::at("RCPT TO:<slow@", Act::Late(60, "250 2.1.5 at last"));
+    let lab = Lab::new(slow).await;
+    assert!(one_message(&lab, "first@far.example").await.starts_with("250"));
+    tokio::time::pause();
+    let mut talk = lab.greeted().await;
+    talk.say("MAIL FROM:<second@far.example>", "250").await;
+    talk.say("RCPT TO:<slow@ours.example>", "250 2.1.5 at last").await;
+    assert_eq!(lab.upstream.seen().connections, 1);
+}
+
+#[tokio::test]
 async fn a_kept_connection_that_ends_after_data_was_accepted_is_not_replaced() {
     let lab = Lab::new(Script::default()).await;
     assert!(one_message(&lab, "a@far.example").await.starts_with("250"));

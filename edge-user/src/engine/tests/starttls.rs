@@ -347,6 +347,19 @@ async fn a_handshake_has_its_time_and_more_of_them_than_may_be_are_put_off() {
 }
 
 #[tokio::test]
+async fn a_stop_waits_for_no_handshake() {
+    let authority = Authority::new();
+    let lab = lab(&authority).await;
+    let mut silent = lab.greeted().await;
+    silent.say("STARTTLS", "220").await;
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    lab.stop.send(true).expect("the edge listens");
+    silent.expect_end().await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn an_idle_session_has_no_buffer_in_clear_or_by_tls() {
     let authority = Authority::new();
     let lab = lab(&authority).await;

@@ -26,6 +26,19 @@ async fn a_stop_waits_for_the_reply_to_a_final_dot_longer_than_for_anything_else
 }
 
 #[tokio::test]
+async fn a_client_whose_message_is_cut_by_a_stop_hears_so_also_where_nobody_is_waited_for() {
+    let lab = Lab::new(Script::default()).await;
+    let mut open = lab.greeted().await;
+    open.envelope("a@far.example", "user@ours.example").await;
+    open.send("Subject: x\r\n\r\nbody\r\n").await;
+    tokio::time::pause();
+    lab.stop.send(true).expect("the edge listens");
+    open.expect("421 4.3.2").await;
+    open.expect_end().await;
+    assert_eq!(lab.upstream.seen().messages.len(), 0, "it was not delivered");
+}
+
+#[tokio::test]
 async fn a_delivered_message_whose_client_never_has_the_reply_is_counted_and_logged() {
     let lab = Lab::new(Script::at("DOT", Act::Late(1, "250 2.0.0 queued"))).await;
     let mut talk = lab.greeted().await;

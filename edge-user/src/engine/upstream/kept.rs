@@ -5,7 +5,8 @@
 //!
 //! A server may end a connection that waits, at any time. Most of these are noticed while they wait, by their end or by
 //! words that nobody asked for, and never taken; what is noticed only at MAIL is replaced by a new connection, since
-//! nothing was accepted on it ([`Attempts`](super::attempts::Attempts)).
+//! nothing was accepted on it ([`Attempts`](super::attempts::Attempts)). So is one that says nothing to MAIL for as long as
+//! a new one would be waited for: its server may be frozen, or its host gone without a word.
 
 use std::collections::HashMap;
 use std::io;
@@ -72,6 +73,7 @@ impl Kept {
             } else if until.left().is_zero() || upstream.settings != edge.upstreams.settings() {
                 leave(upstream);
             } else {
+                upstream.is_doubted = true;
                 return Some(upstream);
             }
         }

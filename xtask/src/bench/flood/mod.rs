@@ -10,7 +10,7 @@ mod play;
 mod subject;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -177,6 +177,10 @@ pub(super) struct Object {
 
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    // Said before minutes are spent on it.
+    if let Some(folder) = options.svg.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty()) {
+        ensure!(folder.is_dir(), "--svg: there is no folder {} to write to", folder.display());
+    }
     let object = match &options.from {
         None => measure(options)?,
         Some(file) => {

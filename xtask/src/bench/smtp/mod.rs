@@ -119,16 +119,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         "the lab makes network namespaces: run `cargo xtask bench smtp` as root"
     );
     let profile = if options.dev { Profile::Dev } else { Profile::Release };
-    tell("building backstop, the floor and the load");
     let other = options.against.as_ref().map(|path| {
         path.canonicalize().with_context(|| format!("--against {}: no such program", path.display()))
     });
+    let other = other.transpose()?;
+    tell("building backstop, the floor and the load");
     // Instructions are counted of Backstop alone: for these any load will do, and tests have built this one.
     let profile_of_load = if options.instructions { Profile::Dev } else { profile };
     let place = Place::up(Programs {
         backstop: Program::Backstop.build_aloud(profile)?,
         bench: Program::BenchSmtp.build_aloud(profile_of_load)?,
-        other: other.transpose()?,
+        other,
     })?;
     if options.instructions {
         return instructions::run(&place, options, &tell);
