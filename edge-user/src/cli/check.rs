@@ -117,6 +117,9 @@ fn understood(config: &Config, file: &Path) -> String {
     }
     for certificate in &config.tls.certificates {
         let names = match Certificate::read(certificate) {
+            Ok(certificate) if certificate.names.is_empty() => {
+                format!("no name, until {}: give it its `names`", day(certificate.not_after))
+            }
             Ok(certificate) => format!("{}, until {}", list(certificate.names), day(certificate.not_after)),
             Err(error) => error.to_string(),
         };

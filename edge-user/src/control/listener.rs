@@ -35,7 +35,8 @@ pub trait Daemon: Send + Sync + 'static {
 pub enum BindError {
     /// Another daemon holds it.
     #[error(
-        "another backstop{pid} answers at {socket}; stop it first, or give this one a `socket` of its own in [control]"
+        "another backstop{pid} answers at {socket}; stop it first, take over from it with `--take-over`, or give this one a \
+         `socket` of its own in [control]"
     )]
     Taken {
         /// Its path.

@@ -60,7 +60,8 @@ pub(crate) struct LastFault {
 }
 
 impl Health {
-    pub(super) const UNASKED: Self = Self { state: State::Unasked, since: None, last_fault: None, logged: None };
+    pub(super) const UNASKED: Self =
+        Self { state: State::Unasked, since: None, last_fault: None, logged: None };
 
     /// It is so from `now` on; the state before.
     pub(super) fn is_now(&mut self, state: State, now: UnixMillis) -> State {

@@ -178,7 +178,9 @@ pub(super) struct Object {
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     // Said before minutes are spent on it.
-    if let Some(folder) = options.svg.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) =
+        options.svg.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty())
+    {
         ensure!(folder.is_dir(), "--svg: there is no folder {} to write to", folder.display());
     }
     let object = match &options.from {
@@ -189,13 +191,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
                 .with_context(|| format!("{} is not what `bench flood --json` writes", file.display()))?
         }
     };
-    if let Some(file) = &options.svg {
-        std::fs::write(file, picture::draw(&object)).with_context(|| format!("write {}", file.display()))?;
-    }
     if options.json {
         println!("{}", serde_json::to_string(&object)?);
     } else {
         print!("{}", table::render(&object));
+    }
+    if let Some(file) = &options.svg {
+        std::fs::write(file, picture::draw(&object)).with_context(|| format!("write {}", file.display()))?;
     }
     let missed: Vec<_> = object.rows.iter().filter(|row| row.met == Some(false)).collect();
     for row in &missed {

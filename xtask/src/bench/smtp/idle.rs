@@ -103,7 +103,8 @@ pub(super) fn figures(row: Beside, steps: &[(usize, Memory)], turns: &Turns) -> 
         connections: *most,
         counted: BTreeMap::from(counted),
         goal: format!("<= {max} octets, median <= {MEDIAN_MAX}, p99 <= {P99_MAX} alone"),
-        met: value <= max && median.ratio <= MEDIAN_MAX && p99.ratio <= P99_MAX,
+        // Where they are too few to be seen, nothing is shown.
+        met: value > 0.0 && value <= max && median.ratio <= MEDIAN_MAX && p99.ratio <= P99_MAX,
         median: Some(median),
         p99: Some(p99),
     })

@@ -27,9 +27,10 @@ use bench_smtp::row::Row;
 use clap::Args;
 use lab::program::{Profile, Program};
 
-use self::beside::Beside;
+use self::beside::{Beside, Figures};
 use self::measure::{Measured, measure};
 use self::subject::{Place, Programs};
+use self::table::Conditions;
 
 /// `bench smtp`
 #[derive(Args)]
@@ -59,7 +60,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
     /// Instead: system calls a session, of the floor and of Backstop (strace).
-    #[arg(long, conflicts_with = "instructions")]
+    #[arg(long, conflicts_with_all = ["instructions", "json", "against"])]
     trace: bool,
     /// Instead: instructions of Backstop's own code a session (callgrind), beside what is on record of them.
     #[arg(long, conflicts_with = "dev")]
@@ -98,6 +99,11 @@ impl Options {
         Row::ALL.into_iter().filter(|row| self.wants(Chosen::Cost(*row))).collect()
     }
 
+    fn conditions(&self) -> Conditions {
+        let build = if self.dev { "dev" } else { "release" };
+        Conditions { version: env!("CARGO_PKG_VERSION"), build, pairs: self.pairs }
+    }
+
     fn beside(&self) -> impl Iterator<Item = Beside> {
         Beside::ALL.into_iter().filter(|row| self.wants(Chosen::Beside(*row)))
     }
@@ -131,28 +137,45 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         bench: Program::BenchSmtp.build_aloud(profile_of_load)?,
         other,
     })?;
+    if options.instructions || options.trace {
+        let names = Row::ALL.map(Row::name).join(", ");
+        ensure!(!options.rows().is_empty(), "--only: calls and instructions are counted of {names}");
+    }
     if options.instructions {
         return instructions::run(&place, options, &tell);
     }
     if options.trace {
         return trace::run(&place, options, &tell);
     }
-    let mut measured: Vec<Measured> = Vec::new();
-    for row in options.rows() {
-        measured.extend(measure(&place, row, options, &tell).with_context(|| row.name().to_owned())?);
-    }
-    let mut beside = Vec::new();
-    for row in options.beside() {
-        beside.push(row.measure(&place, options, &tell).with_context(|| row.name().to_owned())?);
-    }
+    let (mut measured, mut beside) = (Vec::new(), Vec::new());
+    let done = measure_all(&place, options, &tell, (&mut measured, &mut beside));
     let rows = table::rows(&measured);
     if options.json {
-        println!("{}", serde_json::to_string(&table::Object::new(&rows, &beside))?);
+        done?;
+        println!("{}", serde_json::to_string(&table::Object::new(options.conditions(), &rows, &beside))?);
     } else {
+        // Also of a run that failed later on.
         print!("{}{}", table::render(&rows, place.cores()), beside::render(&beside));
+        done?;
     }
     let of_cost = rows.iter().filter(|row| row.met == Some(false)).map(|row| row.row);
     Ok(verdict(of_cost.chain(beside.iter().filter(|row| !row.met).map(|row| row.row))))
+}
+
+/// Measures what is asked for, row by row.
+fn measure_all(
+    place: &Place,
+    options: &Options,
+    tell: &impl Fn(&str),
+    (measured, beside): (&mut Vec<Measured>, &mut Vec<Figures>),
+) -> Result<()> {
+    for row in options.rows() {
+        measured.extend(measure(place, row, options, tell).with_context(|| row.name().to_owned())?);
+    }
+    for row in options.beside() {
+        beside.push(row.measure(place, options, tell).with_context(|| row.name().to_owned())?);
+    }
+    Ok(())
 }
 
 /// Names the rows that missed their goal.

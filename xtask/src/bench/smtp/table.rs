@@ -15,7 +15,19 @@ use super::subject::Subject;
 #[derive(Serialize)]
 pub(super) struct Object<'a> {
     pub(super) bench: &'static str,
+    #[serde(flatten)]
+    pub(super) conditions: Conditions,
     pub(super) rows: Vec<Any<'a>>,
+}
+
+/// What the figures were measured with.
+#[derive(Clone, Copy, Serialize)]
+pub(super) struct Conditions {
+    /// Of Backstop.
+    pub(super) version: &'static str,
+    /// `release`; in `dev` no figure means anything.
+    pub(super) build: &'static str,
+    pub(super) pairs: u32,
 }
 
 /// A row of either kind.
@@ -28,9 +40,9 @@ pub(super) enum Any<'a> {
 
 impl<'a> Object<'a> {
     /// Of all that was measured.
-    pub(super) fn new(rows: &'a [Line], beside: &'a [Figures]) -> Self {
+    pub(super) fn new(conditions: Conditions, rows: &'a [Line], beside: &'a [Figures]) -> Self {
         let rows = rows.iter().map(Any::Cost).chain(beside.iter().map(Any::Beside)).collect();
-        Self { bench: "smtp", rows }
+        Self { bench: "smtp", conditions, rows }
     }
 }
 
@@ -177,7 +189,12 @@ mod tests {
     #[test]
     fn the_object_has_what_scripts_ask_for() {
         let lines = rows(&[measured(Subject::Floor, &[1.0]), measured(Subject::Backstop, &[1.1])]);
-        let json = serde_json::to_value(Object::new(&lines, &[])).unwrap();
+        let conditions = Conditions { version: "1.2.3", build: "release", pairs: 5 };
+        let json = serde_json::to_value(Object::new(conditions, &lines, &[])).unwrap();
+        assert_eq!(
+            (&json["version"], &json["build"], &json["pairs"]),
+            (&"1.2.3".into(), &"release".into(), &5.into())
+        );
         assert_eq!(json["rows"][1]["subject"], "backstop");
         assert_eq!(json["rows"][1]["goal"], "<= 1.2 floor");
         assert_eq!(json["rows"][1]["met"], true);

@@ -57,7 +57,7 @@ pub(super) fn run(options: &Options, tell: &impl Fn(&str)) -> Result<ExitCode> {
         figures.push(measured.with_context(|| row.name().to_owned())?);
     }
     if options.json {
-        println!("{}", serde_json::to_string(&table::Object::new(&[], &figures))?);
+        println!("{}", serde_json::to_string(&table::Object::new(options.conditions(), &[], &figures))?);
     } else {
         print!("In an emulated guest, where times mean little and ratios much:{}", beside::render(&figures));
     }
