@@ -1,5 +1,7 @@
 //! The whole way from a text to a configuration, or to all that is wrong with it.
 
+mod waits;
+
 use std::path::Path;
 
 use super::{Config, Level, Problem, parse};
@@ -287,18 +289,6 @@ const CONTRADICTIONS: &[Row] = &[
         ..NOTHING
     },
     Row { more: "[limits]\nline_bytes_max = 16384", problems: &[], ..NOTHING },
-    Row {
-        more: "[limits]\nclient_idle_secs = 299\nclient_greet_secs = 9223372036854775807\nprogress_secs = 86401\n\
-               upstream_reply_secs = 1\nupstream_age_secs = 86400\n[tls]\nhandshake_secs = 86401",
-        problems: &[
-            "warning: limits.client_idle_secs: RFC 5321 (4.5.3.2) asks for at least 300",
-            "error: limits.client_greet_secs: 9223372036854775807 is more than a day in seconds, which is 86400",
-            "error: limits.progress_secs: 86401 is more than a day in seconds, which is 86400",
-            "warning: limits.upstream_reply_secs: RFC 5321 (4.5.3.2) asks for at least 300",
-            "error: tls.handshake_secs: 86401 is more than a day in seconds, which is 86400",
-        ],
-        ..NOTHING
-    },
     Row {
         inbound: "listen = []\n#",
         more: "[limits]\nrecipients_max = 50\nhold_bytes_max = 4096",
