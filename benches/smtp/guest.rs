@@ -22,7 +22,7 @@ const START: Duration = Duration::from_secs(90);
 /// How long the server has to come to rest before its memory is looked at.
 const REST: Duration = Duration::from_secs(3);
 /// Connections that are opened between two lines of progress.
-const PROGRESS: usize = 5_000;
+const PROGRESS: usize = 2_500;
 
 /// What is to be done.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -12,10 +12,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use crate::pinned::Pinned;
 use crate::reply::{Replies, shown};
-use crate::tls::NAME;
+use crate::tls::{NAME, offered};
 
 /// Connections that are opened at once: fewer than wait in a listening socket's queue.
 const AT_ONCE: usize = 128;
@@ -25,16 +26,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What they say of themselves.
 const EHLO: &[u8] = b"EHLO idle.far.example\r\n";
 
-/// Clients that trust the certificate in this file (PEM), which is for [`NAME`]; none takes up a session of another.
+/// Clients that know the server by the certificate in this file (PEM). None takes up a session of another: each is a
+/// client of its own to the server, which has the whole of the handshake to do.
 ///
 /// # Errors
 /// It cannot be read, or is none.
 pub fn clients(certificate: &Path) -> Result<Arc<ClientConfig>> {
     let read = CertificateDer::from_pem_file(certificate)
         .with_context(|| format!("no certificate in {}", certificate.display()))?;
-    let mut roots = RootCertStore::empty();
-    roots.add(read)?;
-    let mut clients = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut clients = ClientConfig::builder_with_provider(offered().into())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned(read)))
+        .with_no_client_auth();
     clients.resumption = Resumption::disabled();
     Ok(Arc::new(clients))
 }

@@ -21,6 +21,7 @@ pub mod memory;
 pub mod message;
 pub mod nginx;
 pub mod pairs;
+mod pinned;
 pub mod reply;
 pub mod row;
 pub mod slow;

@@ -37,12 +37,7 @@ impl Client {
             .with_context(|| format!("no certificate in {}", certificate.display()))?;
         let mut roots = RootCertStore::empty();
         roots.add(read)?;
-        let provider = CryptoProvider {
-            cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
-            kx_groups: vec![aws_lc_rs::kx_group::X25519],
-            ..aws_lc_rs::default_provider()
-        };
-        let mut config = ClientConfig::builder_with_provider(provider.into())
+        let mut config = ClientConfig::builder_with_provider(offered().into())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -56,6 +51,15 @@ impl Client {
         // A step waits here whole until the handshake is done; its length is known.
         connection.set_buffer_limit(None);
         Ok(Tls(Box::new(connection)))
+    }
+}
+
+/// One cipher suite and one group: what every server has to do is the same.
+pub(crate) fn offered() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
+        kx_groups: vec![aws_lc_rs::kx_group::X25519],
+        ..aws_lc_rs::default_provider()
     }
 }
 

@@ -2,6 +2,7 @@
 //! them these tests fail and say so.
 
 mod bench_flood;
+mod bench_guest;
 mod bench_smtp;
 mod command_line;
 mod crash;

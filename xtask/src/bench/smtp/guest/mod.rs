@@ -6,7 +6,10 @@
 
 mod archive;
 mod files;
+mod needs;
 mod qemu;
+mod signals;
+mod work;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,33 +21,23 @@ use bench_smtp::memory::Memory;
 use lab::program::{Profile, Program, target};
 
 use self::files::Task;
-use self::qemu::{Boot, Guest, console_end};
+use self::qemu::{Boot, Guest};
+use self::signals::{Interrupted, Signals};
+use self::work::Work;
 use super::beside::{self, Beside, Figures, Turns};
 use super::{Chosen, Options, idle, table};
 use crate::setup::guest::Parts;
 
-/// Connections at the last step. A handshake takes 8 ms of an emulated core's time: on a busy machine, there is none for
-/// more of them.
-const CLEAR_CONNECTIONS: usize = 100_000;
-const TLS_CONNECTIONS: usize = 20_000;
+/// Connections at the last step.
+const CONNECTIONS: usize = 100_000;
 /// Active sessions each time: fewer than on a machine that is not emulated.
 const SESSIONS: u64 = 300;
-/// How long one row may take.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// What a guest needs besides its connections, in octets: kernel, files, two servers.
-const BESIDES_BYTES: u64 = 1 << 30;
-/// What a connection takes of this machine's memory, in octets: both ends in the guest's kernel, and the server's own.
-const CLEAR_BYTES: u64 = 14 << 10;
-const TLS_BYTES: u64 = 34 << 10;
-/// What the guest must seem to have for each session that the server has room for: Backstop does not start where all of
-/// them could not be busy at once. It is never touched.
-const BUSY_BYTES: u64 = 122 << 10;
-/// The same for all else that its configuration bounds.
-const TABLES_BYTES: u64 = 2 << 30;
-
+/// How long one row may take: where the machine does much else, an emulated core may do 70 handshakes a second.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// Measures, and shows what came out.
 pub(super) fn run(options: &Options, tell: &impl Fn(&str)) -> Result<ExitCode> {
     let rows = rows(options)?;
+    needs::ensure_processor()?;
     // First, so that nobody waits for a build to hear it.
     let parts = Parts::unpacked()?;
     let profile = if options.dev { Profile::Dev } else { Profile::Release };
@@ -52,10 +45,12 @@ pub(super) fn run(options: &Options, tell: &impl Fn(&str)) -> Result<ExitCode> {
     let backstop = Program::Backstop.build_aloud(profile)?;
     let bench = Program::BenchSmtp.build_aloud(profile)?;
     let mut figures = Vec::new();
+    let signals = Signals::catch()?;
     for row in rows {
-        let measured = measure(row, options, &parts, [&backstop, &bench], tell);
+        let measured = measure(row, options, &parts, [&backstop, &bench], &signals, tell);
         figures.push(measured.with_context(|| row.name().to_owned())?);
     }
+    drop(signals);
     if options.json {
         println!("{}", serde_json::to_string(&table::Object::new(options.conditions(), &[], &figures))?);
     } else {
@@ -77,31 +72,37 @@ fn measure(
     options: &Options,
     parts: &Parts,
     [backstop, bench]: [&Path; 2],
+    signals: &Signals,
     tell: &impl Fn(&str),
 ) -> Result<Figures> {
     let is_tls = row == Beside::IdleTls;
-    let connections = if is_tls { TLS_CONNECTIONS } else { CLEAR_CONNECTIONS };
     let task = Task {
         is_tls,
-        connections: options.connections.map_or(connections, |count| count as usize),
+        connections: options.connections.map_or(CONNECTIONS, |count| count as usize),
         pairs: options.pairs,
         sessions: options.sessions.unwrap_or(SESSIONS),
     };
-    ensure_memory(&task)?;
-    // Always the same, so that a run that is interrupted leaves no more than one of them.
-    let work = target().join("lab/guest-run");
-    std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
-    let (files, console) = (work.join("files.cpio"), work.join("console"));
-    std::fs::write(&files, files::archive(&task, parts, backstop, bench, &work)?)?;
-    let memory_mib =
-        (BESIDES_BYTES + TABLES_BYTES + idle::places(task.connections) as u64 * BUSY_BYTES) >> 20;
-    tell(&format!("{}: booting a guest", row.name()));
-    let boot = Boot { parts, files: &files, console: &console, memory_mib };
+    needs::ensure_memory(&task)?;
+    let work = Work::begin(&target().join("lab"))?;
+    let files = files::archive(&task, parts, backstop, bench, work.folder())?;
+    let (files, console) = (work.write("files.cpio", &files)?, work.path("console"));
+    signals.ensure_none_came()?;
+    tell(&format!("{}: booting a guest, for {} minutes at most", row.name(), PATIENCE.as_secs() / 60));
+    let boot = Boot {
+        parts,
+        files: &files,
+        console: &console,
+        memory_mib: needs::seen_mib(&task),
+        comes_first: !options.dev,
+    };
     let guest = Guest::boot(&boot, PATIENCE)?;
-    let heard = listen(|| guest.line(), |line| tell(&format!("{}: {line}", row.name())))
-        .with_context(|| format!("its console ended so:\n{}", console_end(&console)))?;
+    let heard =
+        listen(task.connections, || guest.line(signals), |line| tell(&format!("{}: {line}", row.name())));
+    let heard = match heard {
+        Err(error) if !error.is::<Interrupted>() => return Err(guest.failed(&error, &console)),
+        heard => heard?,
+    };
     guest.wait();
-    std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
     idle::figures(row, &heard.steps, &heard.turns)
 }
 
@@ -113,12 +114,19 @@ struct Heard {
 }
 
 /// Hears a guest out.
-fn listen(mut next: impl FnMut() -> Result<Option<String>>, tell: impl Fn(&str)) -> Result<Heard> {
+fn listen(
+    wanted: usize,
+    mut next: impl FnMut() -> Result<Option<String>>,
+    tell: impl Fn(&str),
+) -> Result<Heard> {
     let mut heard = Heard::default();
     loop {
         let line = next()?.context("the guest ended before it was done")?;
         match Told::read(&line)? {
-            Told::Opened { connections, secs } => tell(&format!("{connections} connections ({secs:.0} s)")),
+            Told::Opened { connections, secs } => {
+                let left = secs * wanted.saturating_sub(connections) as f64 / connections.max(1) as f64;
+                tell(&format!("{connections} of {wanted} connections; about {left:.0} s until all are open"));
+            }
             Told::Step { connections, memory } => {
                 tell(&format!("{connections} at rest: {} KiB of its own", memory.private >> 10));
                 heard.steps.push((connections, memory));
@@ -135,28 +143,6 @@ fn listen(mut next: impl FnMut() -> Result<Option<String>>, tell: impl Fn(&str))
             Told::Failed(why) => bail!("in the guest: {why}"),
         }
     }
-}
-
-/// That this machine has the memory that the guest will use.
-fn ensure_memory(task: &Task) -> Result<()> {
-    let each = if task.is_tls { TLS_BYTES } else { CLEAR_BYTES };
-    let needed = BESIDES_BYTES + task.connections as u64 * each;
-    let text = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
-    let available = available(&text).context("/proc/meminfo names no MemAvailable")?;
-    ensure!(
-        needed <= available,
-        "{} connections in a guest take {} MiB, and {} are available: fewer --connections would do",
-        task.connections,
-        needed >> 20,
-        available >> 20
-    );
-    Ok(())
-}
-
-/// Octets that can be had, by `/proc/meminfo`.
-fn available(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 #[cfg(test)]
@@ -189,7 +175,7 @@ mod tests {
 
     fn heard(lines: &[&str]) -> Result<Heard> {
         let mut lines = lines.iter();
-        listen(|| Ok(lines.next().map(ToString::to_string)), |_| {})
+        listen(100_000, || Ok(lines.next().map(ToString::to_string)), |_| {})
     }
 
     const STEPS: [&str; 4] = [
@@ -215,11 +201,5 @@ mod tests {
         let failed = [r#"{"failed":"idle connection 7: the connection ended"}"#];
         let error = format!("{:#}", heard(&[&STEPS[..], &failed].concat()).unwrap_err());
         assert!(error.contains("idle connection 7"), "{error}");
-    }
-
-    #[test]
-    fn the_available_memory_is_read() {
-        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
-        assert_eq!(available("MemTotal: 9 kB\n"), None);
     }
 }
