@@ -32,25 +32,27 @@ fn bench(arguments: &[&str]) -> Command {
     command
 }
 
+/// By TLS: those say in clear all that others do, before they go over.
 #[test]
-fn a_guest_holds_idle_connections_in_clear_and_by_tls() {
-    let output = bench(&["--connections", "300", "--sessions", "10", "--pairs", "1"]).output().unwrap();
+fn a_guest_holds_idle_connections_beside_active_sessions() {
+    let few = ["--only", "idle_tls", "--connections", "300", "--sessions", "10", "--pairs", "1"];
+    let output = bench(&few).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     // 1 says that a goal was missed, which a debug build may.
     assert!(matches!(output.status.code(), Some(0 | 1)), "{}: {said}", output.status);
     let object: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    let rows = object["rows"].as_array().unwrap();
-    let names: Vec<_> = rows.iter().map(|row| row["row"].as_str().unwrap()).collect();
-    assert_eq!(names, ["idle_clear", "idle_tls"], "{said}");
-    for row in rows {
-        assert_eq!(row["connections"], 300, "{row}");
-        assert!(row["value"].as_f64().unwrap() > 0.0 && row["met"].is_boolean(), "{row}");
-        let times = [&row["median"]["alone_us"], &row["median"]["beside_us"]].map(Value::as_f64);
-        assert!(times.iter().all(|time| time.is_some_and(|time| time > 0.0)), "{row}");
-    }
-    for row in names {
-        assert!(said.contains(&format!("{row}: 300 of 300 connections")), "{said}");
+    let [row] = &object["rows"].as_array().unwrap()[..] else { panic!("{object}") };
+    assert_eq!((&row["row"], &row["connections"]), (&"idle_tls".into(), &300.into()), "{row}");
+    // So few may fit into what the server has anyway: how much more it has is no matter here.
+    assert!(row["value"].is_number() && row["met"].is_boolean(), "{row}");
+    let times = [&row["median"]["alone_us"], &row["median"]["beside_us"]].map(Value::as_f64);
+    assert!(times.iter().all(|time| time.is_some_and(|time| time > 0.0)), "{row}");
+    for step in [75, 150, 300] {
+        let line = format!("idle_tls: {step} at rest: ");
+        let after = said.split_once(&line).unwrap_or_else(|| panic!("no {line:?}: {said}")).1;
+        let kib: u64 = after.split(' ').next().unwrap().parse().unwrap();
+        assert!(kib > 1024, "the server's own memory, as if it were nothing: {said}");
     }
 }
 

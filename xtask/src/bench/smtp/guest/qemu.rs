@@ -123,7 +123,11 @@ impl Drop for Guest {
 /// How QEMU ended, for messages.
 fn shown(status: ExitStatus) -> String {
     // What this program ends has no status that anybody sees.
-    let why = if status.signal() == Some(9) { ": the machine ran out of memory, or somebody killed it" } else { "" };
+    let why = if status.signal() == Some(9) {
+        ": the machine ran out of memory, or somebody killed it"
+    } else {
+        ""
+    };
     format!(" (QEMU: {status}{why})")
 }
 

@@ -1,4 +1,4 @@
-//! SIGINT (Ctrl-C), SIGTERM and SIGHUP while a guest runs: they do not end this program on the spot, so that it ends the
+//! SIGINT (Ctrl-C) and SIGTERM while a guest runs: they do not end this program on the spot, so that it ends the
 //! guest, takes its files away, and says so.
 
 use anyhow::{Context as _, Result};
@@ -15,7 +15,11 @@ pub(super) struct Interrupted(Signal);
 
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "interrupted by {}: the guest was ended and nothing of it is left; nothing was measured", self.0)
+        write!(
+            f,
+            "interrupted by {}: the guest was ended and nothing of it is left; nothing was measured",
+            self.0
+        )
     }
 }
 
@@ -45,7 +49,7 @@ impl Drop for Signals {
 }
 
 fn all() -> SigSet {
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
+    [Signal::SIGINT, Signal::SIGTERM].into_iter().collect()
 }
 
 #[cfg(test)]

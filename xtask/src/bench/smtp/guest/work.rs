@@ -104,6 +104,9 @@ mod tests {
     fn a_full_disk_is_named_with_what_would_do() {
         ensure_room(Path::new("/target/lab"), 5 << 20, 5 << 20).unwrap();
         let error = ensure_room(Path::new("/target/lab"), 100 << 20, 7 << 20).unwrap_err().to_string();
-        assert!(error.contains("100 MiB, and /target/lab has 7") && error.contains("CARGO_TARGET_DIR"), "{error}");
+        assert!(
+            error.contains("100 MiB, and /target/lab has 7") && error.contains("CARGO_TARGET_DIR"),
+            "{error}"
+        );
     }
 }
