@@ -19,7 +19,7 @@ use clap::Args;
 use lab::program::{Profile, Program};
 
 use count::Count;
-use suite::{Needs, Suite};
+use suite::{Needs, Programs, Suite};
 
 /// `test`
 #[derive(Args)]
@@ -43,9 +43,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let logs = lab::program::target().join("test-logs");
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     let suites = suite::all()?;
-    if !build(&logs, !options.unprivileged)? {
-        return Ok(ExitCode::from(2));
-    }
+    let Some(programs) = build(&logs, !options.unprivileged)? else { return Ok(ExitCode::from(2)) };
 
     let started = Instant::now();
     let mut total = Count::default();
@@ -58,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             left_out.push(suite.name.as_str());
             continue;
         }
-        total.add(&one(suite, &options.filters, &logs)?);
+        total.add(&one(suite, &programs, &options.filters, &logs)?);
     }
     if total.passed + total.failed() == 0 {
         println!("no test has such a name: {}", options.filters.join(" "));
@@ -96,8 +94,8 @@ fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// Builds all programs and tests. `false`: something does not build, and what was said.
-fn build(logs: &Path, lab: bool) -> Result<bool> {
+/// Builds all programs and tests. `None`: something does not build, and what was said.
+fn build(logs: &Path, lab: bool) -> Result<Option<Programs>> {
     println!("building programs and tests ...");
     // Just as tests ask for them, so that no test's time is spent on it.
     let profiles: &[Profile] = if lab { &[Profile::Dev, Profile::Release] } else { &[] };
@@ -105,11 +103,11 @@ fn build(logs: &Path, lab: bool) -> Result<bool> {
         for program in [Program::Backstop, Program::Load] {
             if let Err(error) = program.build(*profile) {
                 show_ends(&format!("{error:#}"));
-                return Ok(false);
+                return Ok(None);
             }
         }
     }
-    let args = ["test", "--workspace", "--no-run"];
+    let args = ["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"];
     let log = log_of(logs, "build");
     let output = suite::cargo().args(args).output().context("cannot run cargo")?;
     std::fs::write(&log, &output.stderr).with_context(|| format!("cannot write {}", log.display()))?;
@@ -117,11 +115,12 @@ fn build(logs: &Path, lab: bool) -> Result<bool> {
         show_ends(&String::from_utf8_lossy(&output.stderr));
         println!("`cargo {}` failed; all of it is in {}", args.join(" "), log.display());
     }
-    Ok(output.status.success())
+    let messages = String::from_utf8_lossy(&output.stdout);
+    Ok(output.status.success().then(|| Programs::of(&messages)))
 }
 
 /// Runs one suite and says in a line how it went; in more where it failed.
-fn one(suite: &Suite, filters: &[String], logs: &Path) -> Result<Count> {
+fn one(suite: &Suite, programs: &Programs, filters: &[String], logs: &Path) -> Result<Count> {
     let started = Instant::now();
     let log = log_of(logs, &suite.name);
     // Suites in the lab take minutes: there, each test's end is shown as it comes.
@@ -129,7 +128,7 @@ fn one(suite: &Suite, filters: &[String], logs: &Path) -> Result<Count> {
     if show {
         println!("{:28} ...", suite.name);
     }
-    let ended = running::run(suite, filters, &log, show)?;
+    let ended = running::run(suite, programs, filters, &log, show)?;
     let mut count = count::read(&ended.output);
     count.close(ended.succeeded, filters.is_empty() && !suite.may_be_empty);
     if count.is_nothing() {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::longest::{self, End};
-use super::suite::{Suite, cargo};
+use super::suite::{Programs, Runs, Suite, cargo};
 
 /// How long a suite may take before it is ended and counts as failed.
 const SUITE_DEADLINE: Duration = Duration::from_secs(35 * 60);
@@ -27,16 +27,33 @@ pub(super) struct Ended {
 }
 
 /// Runs it. `show`: each test's line is printed as it comes.
-pub(super) fn run(suite: &Suite, filters: &[String], log: &Path, show: bool) -> Result<Ended> {
+pub(super) fn run(
+    suite: &Suite,
+    programs: &Programs,
+    filters: &[String],
+    log: &Path,
+    show: bool,
+) -> Result<Ended> {
     let mut to_log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-    let mut command = cargo();
-    command.arg("test").args(&suite.args).arg("--").args(filters);
+    let mut command = match &suite.runs {
+        Runs::Program(target) => {
+            let mut command = Command::new(programs.get(target)?);
+            command.current_dir(target.folder());
+            command
+        }
+        Runs::Documentation => {
+            let mut command = cargo();
+            command.args(["test", "--workspace", "--doc", "--"]);
+            command
+        }
+    };
+    command.args(filters);
     if let Some(threads) = suite.threads {
         command.arg(format!("--test-threads={threads}"));
     }
     // A group of its own, so that at the deadline its servers end with it.
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(to_log.try_clone()?).process_group(0);
-    let mut child = command.spawn().context("cannot run cargo")?;
+    let mut child = command.spawn().with_context(|| format!("cannot run {}", suite.name))?;
     let (send, lines) = mpsc::channel();
     let stdout = child.stdout.take().context("stdout is piped")?;
     let reader = std::thread::spawn(move || {
