@@ -11,6 +11,9 @@ const BOUNCE: &str = "From: MAILER-DAEMON@far.example\r\nSubject: Undelivered\r\
 /// Sessions of each test, all at once. The kernel deals them out by their ports: so many do not all come to one worker.
 const SESSIONS: usize = 32;
 
+/// Who is not answered by then waits for ever, however busy the machine is.
+const HANGS: Duration = Duration::from_secs(300);
+
 /// Two workers beside the lab's own, each in a thread as in the daemon.
 struct Workers {
     address: SocketAddr,
@@ -43,7 +46,8 @@ impl Workers {
                 code
             });
         }
-        let mut codes = sessions.join_all().await;
+        let answered = timeout(HANGS, sessions.join_all()).await;
+        let mut codes = answered.expect("no session waits for what somebody else has");
         codes.sort();
         codes
     }
