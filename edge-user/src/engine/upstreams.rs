@@ -1,5 +1,7 @@
 //! What is known of each upstream: whether it answers, and what it offered last.
 
+mod asking;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -7,20 +9,15 @@ use std::time::Duration;
 
 use edge_core::smtp::{Capabilities, Offer};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub(super) use self::asking::{ask_all, watch_health};
 use super::health::{Health, Report, State};
 use super::upstream::kept::Kept;
 use super::upstream::{Fault, Patience, Stage, Upstream, UpstreamError};
 use super::{Edge, locked};
 use crate::config::Config;
 use crate::telemetry::{Direction, Event, Level};
-
-/// How often an upstream's health is asked.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
-/// How soon again while it is down.
-const HEALTH_INTERVAL_DOWN: Duration = Duration::from_secs(2);
 
 /// What an upstream that never answered is taken to offer. A client that is not offered these bounces its mail for
 /// good, or rewrites it and breaks its signatures; one that is meets a 451 until the upstream is there.
@@ -398,47 +395,5 @@ impl Edge {
             }
         }
         Err(error)
-    }
-}
-
-/// Asks all upstreams at once for their EHLO replies, so that the first clients are offered the right extensions.
-pub(super) async fn ask_all(edge: &Arc<Edge>) {
-    let mut tasks = JoinSet::new();
-    for known in &edge.upstreams.all {
-        let (edge, address) = (Arc::clone(edge), known.address);
-        tasks.spawn(async move {
-            // A fault is logged, and asked for again by `watch_health`.
-            if let Ok(upstream) = edge.open_upstream(address).await {
-                upstream.quit().await;
-            }
-        });
-    }
-    while tasks.join_next().await.is_some() {}
-}
-
-/// Asks each upstream for its EHLO reply, again and again.
-pub(super) async fn watch_health(edge: Arc<Edge>) {
-    let mut tasks = JoinSet::new();
-    for place in 0..edge.upstreams.all.len() {
-        tasks.spawn(watch_one(Arc::clone(&edge), place));
-    }
-    while tasks.join_next().await.is_some() {}
-}
-
-async fn watch_one(edge: Arc<Edge>, place: usize) {
-    let known = &edge.upstreams.all[place];
-    let mut pause = if edge.upstreams.was_asked(known.address) { HEALTH_INTERVAL } else { Duration::ZERO };
-    loop {
-        if timeout(pause, known.lost.notified()).await.is_ok() {
-            tokio::time::sleep(HEALTH_INTERVAL_DOWN).await;
-        }
-        pause = match edge.open_upstream(known.address).await {
-            Ok(upstream) => {
-                upstream.quit().await;
-                HEALTH_INTERVAL
-            }
-            // It is logged; here it only means to ask again soon.
-            Err(_) => HEALTH_INTERVAL_DOWN,
-        };
     }
 }
