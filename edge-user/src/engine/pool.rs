@@ -269,6 +269,14 @@ impl Held {
         Self { pool, sealed: Vec::new(), open: Vec::new(), bytes: 0 }
     }
 
+    /// Begins anew, with buffers of `pool`: nothing is held.
+    pub(crate) fn begin(&mut self, pool: &Arc<Pool>) {
+        debug_assert!(self.bytes == 0 && self.open.is_empty() && self.sealed.is_empty(), "it was let go");
+        if !Arc::ptr_eq(&self.pool, pool) {
+            self.pool = Arc::clone(pool);
+        }
+    }
+
     /// Octets held.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -300,12 +308,16 @@ impl Held {
     }
 
     /// All pieces in order; `read_buffer` is the one that the open ones lie in.
-    pub(crate) fn pieces<'h>(&'h self, read_buffer: Option<&'h Buffer>) -> Vec<&'h [u8]> {
+    pub(crate) fn pieces<'h>(
+        &'h self,
+        read_buffer: Option<&'h Buffer>,
+    ) -> impl Iterator<Item = &'h [u8]> + Clone {
         let sealed =
             self.sealed.iter().flat_map(|(buffer, ranges)| ranges.iter().map(|r| &buffer.octets[r.clone()]));
-        let open =
-            read_buffer.into_iter().flat_map(|buffer| self.open.iter().map(|r| &buffer.octets[r.clone()]));
-        sealed.chain(open).collect()
+        let open = read_buffer
+            .into_iter()
+            .flat_map(|buffer| self.open.iter().map(|range| &buffer.octets[range.clone()]));
+        sealed.chain(open)
     }
 
     /// Frees all that is held.
@@ -343,7 +355,7 @@ mod tests {
         held.seal(filled(&pool, b"abcd"));
         assert!(held.hold(1..3, true));
         let read_buffer = filled(&pool, b"xefx");
-        assert_eq!(held.pieces(Some(&read_buffer)), [b"abcd".as_slice(), b"ef"]);
+        assert!(held.pieces(Some(&read_buffer)).eq([b"abcd".as_slice(), b"ef"]));
         assert_eq!(pool.held_bytes(), 6);
     }
 

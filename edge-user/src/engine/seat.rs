@@ -6,8 +6,8 @@
 //! rare word from elsewhere that a session is to leave.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use super::locked;
@@ -63,13 +63,9 @@ pub(crate) struct Seat {
     leave: AtomicU8,
     /// How its session waits for its client: [`Wait`] as a number.
     wait: AtomicU64,
-    waits: Mutex<Waits>,
-}
-
-#[derive(Debug, Default)]
-struct Waits {
-    waker: Option<Waker>,
-    arrival: Option<Arrival>,
+    /// Its task's, from when that waits for the first time: no other task ever waits here.
+    waker: OnceLock<Waker>,
+    arrival: Mutex<Option<Arrival>>,
 }
 
 impl Seat {
@@ -80,7 +76,8 @@ impl Seat {
             ready: AtomicU8::new(0),
             leave: AtomicU8::new(Leave::Stay as u8),
             wait: AtomicU64::new(Wait::NONE),
-            waits: Mutex::default(),
+            waker: OnceLock::new(),
+            arrival: Mutex::default(),
         })
     }
 
@@ -97,24 +94,15 @@ impl Seat {
 
     /// Brings a connection; its task serves it.
     pub(super) fn bring(&self, arrival: Arrival) {
-        let mut waits = locked(&self.waits);
-        waits.arrival = Some(arrival);
-        if let Some(waker) = &waits.waker {
-            waker.wake_by_ref();
-        }
+        *locked(&self.arrival) = Some(arrival);
+        self.wake();
     }
 
     /// Waits for the next connection.
     pub(super) async fn arrival(&self) -> Arrival {
         std::future::poll_fn(|context| {
-            let mut waits = locked(&self.waits);
-            match waits.arrival.take() {
-                Some(arrival) => Poll::Ready(arrival),
-                None => {
-                    remember(&mut waits.waker, context);
-                    Poll::Pending
-                }
-            }
+            self.remember(context);
+            locked(&self.arrival).take().map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
@@ -153,6 +141,8 @@ impl Seat {
     /// The same, for who wakes it afterwards.
     pub(super) fn is_asked(&self, leave: Leave) {
         self.leave.fetch_max(leave as u8, Ordering::AcqRel);
+        // Another thread may ask while the task waits for the first time: one of both sees the other.
+        fence(Ordering::SeqCst);
     }
 
     /// The epoll set reports.
@@ -202,23 +192,27 @@ impl Seat {
             return Poll::Ready(());
         }
         // Also the one that is told when the session is to leave.
-        remember(&mut locked(&self.waits).waker, context);
+        self.remember(context);
         Poll::Pending
+    }
+
+    fn remember(&self, context: &Context<'_>) {
+        match self.waker.get() {
+            Some(waker) => {
+                debug_assert_eq!(waker.data(), context.waker().data(), "one task waits at a seat");
+            }
+            None => {
+                let _ = self.waker.set(context.waker().clone());
+                fence(Ordering::SeqCst);
+            }
+        }
     }
 
     /// Whatever the session waits for, it looks again.
     pub(super) fn wake(&self) {
-        if let Some(waker) = &locked(&self.waits).waker {
+        if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
-    }
-}
-
-/// Keeps the task's waker, which most often is there already.
-fn remember(kept: &mut Option<Waker>, context: &Context<'_>) {
-    match kept {
-        Some(waker) => waker.clone_from(context.waker()),
-        None => *kept = Some(context.waker().clone()),
     }
 }
 

@@ -37,6 +37,12 @@ impl Filter {
 }
 
 impl Policy {
+    /// Whether bounces to the domain may be refused in answer to DATA.
+    #[must_use]
+    pub fn may_require_tag(&self, domain: &str) -> bool {
+        self.required_tag(domain) != RequireTag::Never
+    }
+
     /// Whether the domain's `require_tag` refuses here, in answer to DATA: no valid tag, and the recipient is not exempt.
     ///
     /// Only a tag can be known before the body, so a domain that requires it gives up what a token inside would prove.

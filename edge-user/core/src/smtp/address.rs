@@ -102,16 +102,38 @@ pub(crate) fn is_domain(domain: &[u8]) -> bool {
 /// A domain name: labels of letters, digits, hyphens and UTF-8. Underscores are not in the grammar, but stand in real
 /// senders' host names; Postfix takes them too.
 pub(crate) fn is_domain_name(domain: &[u8]) -> bool {
-    domain.len() <= DOMAIN_BYTES_MAX
-        && domain.split(|&octet| octet == b'.').all(|label| {
-            let inner = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | 0x80..);
-            !label.is_empty()
-                && (label.len() <= LABEL_BYTES_MAX || !label.is_ascii())
-                && label.iter().all(inner)
-                && label[0] != b'-'
-                && label[label.len() - 1] != b'-'
-        })
+    if domain.len() <= LABEL_BYTES_MAX {
+        return are_labels(domain);
+    }
+    let fits = |label: &[u8]| label.len() <= LABEL_BYTES_MAX || !label.is_ascii();
+    domain.len() <= DOMAIN_BYTES_MAX && are_labels(domain) && domain.split(|&octet| octet == b'.').all(fits)
 }
+
+/// Whether it is made of labels, however long they are: none is empty, and none begins or ends with a hyphen.
+fn are_labels(domain: &[u8]) -> bool {
+    // A label may end behind this octet; it may begin behind it.
+    let (mut may_end, mut may_begin) = (false, true);
+    for &octet in domain {
+        (may_end, may_begin) = match octet {
+            b'.' if may_end => (false, true),
+            b'-' if !may_begin => (false, false),
+            _ if IN_LABEL[octet as usize] => (true, false),
+            _ => return false,
+        };
+    }
+    may_end
+}
+
+/// Of each octet, whether it stands in labels, wherever it is: it is asked for every octet of every domain.
+const IN_LABEL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        table[octet] = (octet as u8).is_ascii_alphanumeric() || octet as u8 == b'_' || octet >= 0x80;
+        octet += 1;
+    }
+    table
+};
 
 /// The inside of `[...]`. No General-address-literal but `IPv6:` was ever registered with IANA.
 fn is_address_literal(literal: &[u8]) -> bool {
@@ -232,6 +254,32 @@ mod tests {
             assert_eq!(parts(text), None, "{text:?}");
         }
         assert_eq!(Address::parse(b"a\xff@example.jp"), None, "not UTF-8");
+    }
+
+    #[test]
+    fn a_domain_name_is_labels_between_dots() {
+        let by_definition = |domain: &[u8]| {
+            domain.split(|&octet| octet == b'.').all(|label| {
+                let inner =
+                    |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | 0x80..);
+                label.iter().all(inner) && !label.is_empty() && label[0] != b'-' && !label.ends_with(b"-")
+            })
+        };
+        let alphabet = b"a.-_\xc3@";
+        for length in 0..=6 {
+            for number in 0..alphabet.len().pow(length) {
+                let octet = |place| alphabet[number / alphabet.len().pow(place) % alphabet.len()];
+                let domain: Vec<u8> = (0..length).map(octet).collect();
+                assert_eq!(is_domain_name(&domain), by_definition(&domain), "{}", domain.escape_ascii());
+            }
+        }
+        for octet in 0..=u8::MAX {
+            assert_eq!(
+                is_domain_name(&[b'a', octet, b'a']),
+                by_definition(&[b'a', octet, b'a']),
+                "{octet:#x}"
+            );
+        }
     }
 
     #[test]

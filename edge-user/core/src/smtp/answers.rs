@@ -2,9 +2,10 @@
 
 use super::{EndOfData, Enhanced, Reply};
 
-pub(super) const MAIL_OK: Reply = Reply::new(250, Enhanced(2, 1, 0), "Sender ok");
-pub(super) const RCPT_OK: Reply = Reply::new(250, Enhanced(2, 1, 5), "Recipient ok");
-pub(super) const MESSAGE_OK: Reply = Reply::new(250, Enhanced(2, 6, 0), "Message accepted");
+// Each message has these three: as lines, they need not be put together.
+pub(super) const MAIL_OK: &[u8] = b"250 2.1.0 Sender ok\r\n";
+pub(super) const RCPT_OK: &[u8] = b"250 2.1.5 Recipient ok\r\n";
+pub(super) const MESSAGE_OK: &[u8] = b"250 2.6.0 Message accepted\r\n";
 pub(super) const OK: Reply = Reply::new(250, Enhanced(2, 0, 0), "Ok");
 // RFC 5321 section 3.5.3.
 pub(super) const VRFY: Reply =

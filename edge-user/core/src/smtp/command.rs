@@ -44,6 +44,8 @@ pub(super) enum Needs {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Command {
     pub(super) name: &'static str,
+    /// The name as one number, where it has four letters.
+    four: Option<u32>,
     pub(super) verb: Verb,
     pub(super) argument: Argument,
     pub(super) needs: Needs,
@@ -58,7 +60,11 @@ const fn row(
     needs: Needs,
     syntax: &'static str,
 ) -> Command {
-    Command { name, verb, argument, needs, syntax }
+    let four = match name.as_bytes() {
+        [a, b, c, d] => Some(u32::from_be_bytes([*a, *b, *c, *d])),
+        _ => None,
+    };
+    Command { name, four, verb, argument, needs, syntax }
 }
 
 const TABLE: &[Command] = &[
@@ -109,20 +115,48 @@ pub(super) enum Said<'b> {
 /// Reads a line without its CRLF.
 pub(super) fn read(line: &[u8]) -> Said<'_> {
     let line = line.trim_ascii_end();
+    if let Some((command, argument)) = of_four_letters(line) {
+        return if has_control(argument) { Said::Garbage } else { Said::Command(command, argument) };
+    }
     let space = memchr::memchr(b' ', line).unwrap_or(line.len());
     let (word, argument) = (&line[..space], line[space..].trim_ascii_start());
     if line.is_empty() {
         return Said::UnknownWord;
     }
-    // Control characters have no place in any command; NUL is where C programs see a line end. (All octets are looked at,
-    // so that many can be at once.)
-    let controls = argument.iter().fold(false, |found, octet| found | octet.is_ascii_control());
-    if word.is_empty() || !word.iter().all(u8::is_ascii_alphabetic) || controls {
+    if word.is_empty() || !word.iter().all(u8::is_ascii_alphabetic) || has_control(argument) {
         return Said::Garbage;
     }
     match TABLE.iter().find(|row| word.eq_ignore_ascii_case(row.name.as_bytes())) {
         Some(command) => Said::Command(command, argument),
         None => Said::UnknownWord,
+    }
+}
+
+/// The commands that nearly all lines are, found by one comparison a row.
+fn of_four_letters(line: &[u8]) -> Option<(&'static Command, &[u8])> {
+    let (word, rest) = line.split_first_chunk()?;
+    if rest.first().is_some_and(|octet| *octet != b' ') {
+        return None;
+    }
+    let four = u32::from_be_bytes(word.map(|octet| octet.to_ascii_uppercase()));
+    let command = TABLE.iter().find(|row| row.four == Some(four))?;
+    Some((command, rest.trim_ascii_start()))
+}
+
+/// Control characters have no place in any command; NUL is where C programs see a line end. Eight octets are looked at in
+/// one, and the last ones, where these are fewer, once more with some before them.
+fn has_control(argument: &[u8]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let control = |eight: &[u8; 8]| {
+        let octets = u64::from_le_bytes(*eight);
+        let deletes = octets ^ (0x7f * EACH);
+        let below_space = octets.wrapping_sub(0x20 * EACH) & !octets;
+        let is_delete = deletes.wrapping_sub(EACH) & !deletes;
+        (below_space | is_delete) & (0x80 * EACH) != 0
+    };
+    match argument.last_chunk() {
+        Some(last) => control(last) || argument.as_chunks().0.iter().any(control),
+        None => argument.iter().any(u8::is_ascii_control),
     }
 }
 
@@ -158,6 +192,30 @@ mod tests {
         {
             assert_eq!(read(line), Said::Garbage, "{}", line.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_control_character_is_seen_wherever_it_stands() {
+        for length in 0..=20 {
+            for octet in 0..=u8::MAX {
+                for place in 0..length {
+                    for filler in [b'~', b' ', 0x80] {
+                        let mut argument = vec![filler; length];
+                        argument[place] = octet;
+                        assert_eq!(has_control(&argument), octet.is_ascii_control(), "{octet:#x} at {place}");
+                    }
+                }
+            }
+            assert!(!has_control(&vec![b'a'; length]));
+        }
+    }
+
+    #[test]
+    fn a_command_of_four_letters_is_no_part_of_a_longer_word() {
+        for (line, word) in [(&b"noop"[..], true), (b"NOOPS", false), (b"NOO", false), (b"NOOP-", false)] {
+            assert_eq!(of_four_letters(line).is_some(), word, "{}", line.escape_ascii());
+        }
+        assert_eq!(read(b"NOOPS"), Said::UnknownWord);
     }
 
     #[test]

@@ -37,8 +37,14 @@ impl Reply {
     /// long for a line is cut: a reply can never become two.
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        push_number(out, self.code);
-        out.push(b' ');
+        let code = self.code;
+        if let 100..1000 = code {
+            let digit = |power: u16| b'0' + (code / power % 10) as u8;
+            out.extend_from_slice(&[digit(100), digit(10), digit(1), b' ']);
+        } else {
+            push_number(out, code);
+            out.push(b' ');
+        }
         match self.enhanced {
             // So are all that are common.
             Some(Enhanced(class @ 0..10, subject @ 0..10, detail @ 0..10)) => {
@@ -59,28 +65,27 @@ impl Reply {
         let text = &text[..text.len().min(room)];
         let place = out.len();
         out.extend_from_slice(text);
+        // Each is written, whether it changes or not: so many are at once.
         for octet in &mut out[place..] {
-            if !matches!(octet, b' '..=b'~') {
-                *octet = b'?';
-            }
+            *octet = if matches!(octet, b' '..=b'~') { *octet } else { b'?' };
         }
         out.extend_from_slice(b"\r\n");
     }
 }
 
-/// Appends a number in decimal. (Every reply has four of them: the formatting machinery of `write!` would cost more than
-/// all the rest of it.)
-fn push_number(out: &mut Vec<u8>, number: u16) {
-    let digit = |power: u16| b'0' + (number / power % 10) as u8;
-    if let 100..1000 = number {
-        return out.extend_from_slice(&[digit(100), digit(10), digit(1)]);
-    }
-    for power in [10_000, 1000, 100, 10] {
-        if number >= power {
-            out.push(digit(power));
+/// Appends a number in decimal. (The formatting machinery of `write!` would cost more than all the rest of a reply.)
+pub(super) fn push_number(out: &mut Vec<u8>, number: impl Into<u64>) {
+    let mut number = number.into();
+    let mut digits = [b'0'; 20];
+    let mut begin = digits.len();
+    loop {
+        begin -= 1;
+        digits[begin] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&digits[begin..]);
         }
     }
-    out.push(digit(1));
 }
 
 /// A whole reply of the upstream, as it stands in the read buffer: one line or many, the last CRLF included.
@@ -162,7 +167,7 @@ mod tests {
 
     #[test]
     fn every_number_is_written_as_it_is_said() {
-        for number in (0..=1100).chain([9_999, 10_000, 60_606, u16::MAX]) {
+        for number in (0..=1100).chain([9_999, 10_000, 60_606, u64::MAX]) {
             let mut out = Vec::new();
             push_number(&mut out, number);
             assert_eq!(out, number.to_string().into_bytes());

@@ -18,6 +18,7 @@ use super::answers;
 use super::command::{self, Argument, Command, Needs, Said, Verb};
 use super::data::{Piece, Scanner, TERMINATOR};
 use super::line::{self, Line, Skip, Skipped};
+use super::reply::push_number;
 use super::{CloseCause, EndOfData, Enhanced, Event, Limits, Offer, Reply, Step, params};
 
 /// Longest name of a client, in octets (RFC 5321 section 4.5.3.1.2).
@@ -303,8 +304,8 @@ impl Session {
         for part in [b"250-", self.hostname.as_bytes(), b"\r\n250-PIPELINING\r\n250-SIZE "] {
             out.extend_from_slice(part);
         }
-        std::io::Write::write_fmt(out, format_args!("{}\r\n", self.limits.message_bytes_max))
-            .expect("a Vec takes all bytes");
+        push_number(out, self.limits.message_bytes_max);
+        out.extend_from_slice(b"\r\n");
         let Offer { eight_bit_mime, smtputf8, dsn, starttls } = self.offer;
         for (offered, line) in [
             (eight_bit_mime, &b"250-8BITMIME\r\n"[..]),

@@ -66,6 +66,18 @@ impl Evidence {
         Self { scanner: Scanner::new(), message_ids, sent: Vec::new() }
     }
 
+    /// Begins anew, for the next message.
+    pub(super) fn begin(&mut self, edge: &Edge) {
+        self.scanner = Scanner::new();
+        self.message_ids = edge.keeps_record().then(MessageIds::new);
+    }
+
+    /// The message is over: what it answers is forgotten.
+    pub(super) fn end(&mut self) {
+        self.message_ids = None;
+        self.sent.clear();
+    }
+
     /// Looks through the next piece for a token that proves something for `mailbox`.
     pub(super) fn look(&mut self, edge: &Edge, mailbox: &Mailbox, piece: &[u8]) -> Option<TokenProof> {
         let Self { message_ids, sent, .. } = self;

@@ -8,27 +8,24 @@ use edge_core::policy::{Action, Facts, Situation, Verdict};
 use edge_core::signature::Proof;
 use edge_core::smtp::EndOfData;
 
+use super::Inbound;
 use super::allowance::Allowance;
-use super::envelope::Tag;
 use super::evidence::{Evidence, SentUse, TokenProof};
-use super::{Inbound, Transaction};
-use crate::engine::Edge;
 use crate::engine::doubt::Doubt;
 use crate::engine::passing::{Said, UPSTREAM_LOST, Words};
 use crate::engine::pool::Held;
 use crate::engine::quarantine::Draft;
 use crate::engine::upstream::Stage;
 use crate::engine::watch::Sample;
-use std::sync::Arc;
 
 /// How far in, in octets, the proof of a real bounce may lie.
 const PROOF_BYTES_MAX: usize = 64 << 10;
 
 /// A message on its way.
 pub(super) struct Message {
-    fate: Fate,
-    received: ReceivedCount,
-    evidence: Evidence,
+    pub(super) fate: Fate,
+    pub(super) received: ReceivedCount,
+    pub(super) evidence: Evidence,
     /// What is held of it.
     pub(super) held: Held,
     /// On its way into the quarantine.
@@ -39,7 +36,7 @@ pub(super) struct Message {
     pub(super) front: Vec<u8>,
     /// Its last octets, which are sent together with the final dot: where they stand in the read buffer, which is not
     /// read into before its end is answered.
-    last: Option<Range<usize>>,
+    pub(super) last: Option<Range<usize>>,
     pub(super) words: Option<Words>,
     /// What proved it.
     pub(super) proof: Option<Proof>,
@@ -58,39 +55,6 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// A bounce that nothing proved so far.
-    pub(super) fn bounce(edge: &Edge) -> Self {
-        Self::new(edge, Fate::deciding(edge.config.limits.hold_bytes_max))
-    }
-
-    /// Mail with a sender, or a bounce that its tag proved.
-    pub(super) fn through(edge: &Edge, transaction: &Transaction) -> Self {
-        let tagged = transaction.recipients.first().is_some_and(|recipient| recipient.tag == Tag::Valid);
-        let proof = (tagged && transaction.sender.is_null()).then_some(Proof::Tag);
-        Self { proof, ..Self::new(edge, Fate::streaming()) }
-    }
-
-    fn new(edge: &Edge, fate: Fate) -> Self {
-        Self {
-            fate,
-            received: ReceivedCount::new(),
-            evidence: Evidence::new(edge),
-            held: Held::new(Arc::clone(&edge.pool)),
-            draft: None,
-            quarantine: None,
-            front: Vec::new(),
-            last: None,
-            words: None,
-            proof: None,
-            token: None,
-            sent: None,
-            allowance: None,
-            verdict: None,
-            sample: None,
-            reading: None,
-        }
-    }
-
     fn is_undecided(&self) -> bool {
         matches!(self.fate, Fate::Deciding { .. })
     }
@@ -113,7 +77,7 @@ impl Inbound {
     /// A piece of the message: the octets `range` of the read buffer.
     pub(super) async fn body(&mut self, range: Range<usize>) {
         if let Some(happening) = self.look_at(range.clone()) {
-            Box::pin(self.tell(happening)).await;
+            self.tell(happening).await;
         }
         let has_credit = self.edge.pool.is_nearly_full() && self.has_credit();
         loop {
@@ -123,15 +87,15 @@ impl Inbound {
                 // Where the room is short, a bounce is held no further than its proof may lie, in one that is real.
                 Order::Hold if message.held.bytes() >= PROOF_BYTES_MAX => {
                     let decision = self.decide(JudgeWhen::TooBigToProve);
-                    Box::pin(self.tell(decision)).await;
+                    self.tell(decision).await;
                 }
                 Order::Hold => {
                     let happening = self.proven_by_record().unwrap_or(Happening::HoldExhausted);
-                    Box::pin(self.tell(happening)).await;
+                    self.tell(happening).await;
                 }
                 Order::Judge(when) => {
                     let decision = self.decide(when);
-                    Box::pin(self.tell(decision)).await;
+                    self.tell(decision).await;
                 }
                 Order::Stream if self.ends_with(&range) => return,
                 Order::Stream => return Box::pin(self.stream(range)).await,
@@ -162,7 +126,7 @@ impl Inbound {
         let recipient = self.transaction.as_ref()?.recipients.first()?;
         let found = message.evidence.look(&self.edge, &recipient.mailbox, piece)?;
         let held = message.held.pieces(self.client.input.buffer());
-        message.reading = Some(self.edge.domains.reading_of(held.into_iter().chain([piece])));
+        message.reading = Some(self.edge.domains.reading_of(held.chain([piece])));
         Some(self.proven_by(found))
     }
 
@@ -225,35 +189,9 @@ impl Inbound {
             facts.over_rate = message.allowance.is_none();
             verdict = policy.judge(&facts);
         }
-        message.sample = self.edge.watch.sample(self.client.peer.ip(), &recipient.mailbox, verdict, &held());
+        message.sample = self.edge.watch.sample(self.client.peer.ip(), &recipient.mailbox, verdict, held());
         message.verdict = Some(verdict);
         verdict.action
-    }
-
-    /// Tells the fate what happened, and carries out what it orders.
-    pub(super) async fn tell(&mut self, happening: Happening) {
-        let mut next = Some(happening);
-        while let (Some(happening), Some(message)) = (next.take(), &mut self.message) {
-            match message.fate.on(happening) {
-                Order::Open { mark } => next = self.open(mark).await,
-                Order::Keep => next = self.keep().await,
-                Order::LetGo => {
-                    message.held.let_go();
-                    message.draft = None;
-                    self.drop_upstream();
-                }
-                Order::Nothing
-                | Order::Hold
-                | Order::Stream
-                | Order::KeepPiece
-                | Order::Seal
-                | Order::Skip
-                | Order::Judge(_)
-                | Order::Finish
-                | Order::Refuse(_)
-                | Order::Accept => {}
-            }
-        }
     }
 
     /// Whether a piece that streams is the message's last: then it goes out with the final dot.
@@ -297,12 +235,12 @@ impl Inbound {
                     self.tell(decision).await;
                 }
                 Order::Finish => {
-                    if let Some(outcome) = self.finish(end).await {
+                    if let Some(outcome) = Box::pin(self.finish(end)).await {
                         break outcome;
                     }
                 }
                 Order::Seal => {
-                    let happening = self.seal().await;
+                    let happening = Box::pin(self.seal()).await;
                     self.tell(happening).await;
                 }
                 Order::Refuse(why) => break self.refuse(why, end),
@@ -324,9 +262,19 @@ impl Inbound {
             }
         };
         self.settle(outcome);
-        self.message = None;
-        self.transaction = None;
+        self.end_transaction();
         self.give_back();
+    }
+
+    /// The message and its transaction are over, and settled: the next ones have their memory.
+    fn end_transaction(&mut self) {
+        if let Some(message) = self.message.take() {
+            message.end();
+        }
+        let recipients = self.transaction.take().map(|transaction| transaction.recipients);
+        if let Some(last) = recipients.and_then(|mut recipients| recipients.pop()) {
+            self.client.spare = last.into_spare();
+        }
     }
 
     fn look_at_the_rest(&mut self) -> Option<Happening> {
@@ -406,7 +354,7 @@ impl Inbound {
     }
 
     /// Drops the upstream's connection in the middle of a message: without the final dot it delivers nothing.
-    fn drop_upstream(&mut self) {
+    pub(super) fn drop_upstream(&mut self) {
         self.upstream = None;
         if let Some(transaction) = &mut self.transaction {
             transaction.begun = None;

@@ -2,7 +2,9 @@
 //!
 //! - [`envelope`]: who may be written to;
 //! - [`through`]: mail with a sender, and bounces that their tag proved: each command goes on to the upstream;
+//! - [`beginning`]: the memory of a message, from one to the next;
 //! - [`message`]: a message from 354 to its end, as [`edge_core::message::Fate`] decides;
+//! - [`telling`]: carries out what that orders;
 //! - [`opening`]: the upstream is opened for a bounce that was held;
 //! - [`keeping`]: a bounce goes to the quarantine;
 //! - [`patience`]: how long a client may keep its place;
@@ -16,6 +18,7 @@
 
 mod account;
 mod allowance;
+mod beginning;
 mod closing;
 mod envelope;
 mod evidence;
@@ -24,6 +27,7 @@ mod message;
 mod opening;
 mod patience;
 mod securing;
+mod telling;
 mod through;
 
 use std::sync::Arc;
@@ -210,7 +214,7 @@ impl Inbound {
             }
             Event::End(end) => {
                 self.client.consume(step.consumed);
-                Box::pin(self.end(end)).await;
+                self.end(end).await;
                 self.patience.message_answered();
             }
             Event::Reset => {
@@ -325,8 +329,10 @@ impl Inbound {
         }
         let policy = self.edge.policy();
         // What a trusted forwarder passes on has no tag of ours: it is looked at, and judged at its end.
-        let forwarder = policy.trusted_forwarder(self.client.peer.ip(), &first.mailbox);
-        if forwarder.is_none() && policy.refuses_at_data(&first.mailbox, None::<Proof>, self.edge.situation())
+        let forwarder = || policy.trusted_forwarder(self.client.peer.ip(), &first.mailbox);
+        if policy.may_require_tag(first.mailbox.domain())
+            && forwarder().is_none()
+            && policy.refuses_at_data(&first.mailbox, None::<Proof>, self.edge.situation())
         {
             let reply =
                 Reply::new(550, Enhanced(5, 7, 1), "This bounce answers no mail that was sent from here");
@@ -340,7 +346,7 @@ impl Inbound {
             self.transaction = None;
             return;
         }
-        self.message = Some(Box::new(Message::bounce(&self.edge)));
+        self.message = Some(Message::bounce(&self.edge));
         self.session.accept(&mut self.client.out);
     }
 

@@ -174,7 +174,7 @@ impl Inbound {
             Said::Yes => {
                 let mut message = Message::through(&self.edge, transaction);
                 self.write_received(self.edge.next_id(), &mut message.front);
-                self.message = Some(Box::new(message));
+                self.message = Some(message);
                 self.session.accept(&mut self.client.out);
             }
             Said::No => {

@@ -288,7 +288,7 @@ async fn an_original_with_a_token_of_ours_went_through_the_signer_and_one_with_a
             "From: MAILER-DAEMON@far.example\r\nMIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n\r\n{original}"
         );
         let from = std::net::IpAddr::from([198, 51, 100, 7]);
-        let sample = samples.take(from, &recipient, &[bounce.as_bytes()]).unwrap();
+        let sample = samples.take(from, &recipient, [bounce.as_bytes()].into_iter()).unwrap();
         let seen = looking.look(&sample, &mut verifier(Dns::Key).await).await;
         assert_eq!(matches!(seen, Seen::Ours(Evidence::Dkim { .. }, _)), is_found, "{name}: {seen:?}");
     }
@@ -313,7 +313,8 @@ async fn who_makes_up_tokens_cannot_make_us_ask_without_end_either() {
         let original = by_selector(&message, &format!("x{n}"));
         let token = format!("Backstop-Token: bs1.{n:036}\r\n");
         let bounce = format!("MIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n\r\n{token}{original}");
-        let sample = samples.take([198, 51, 100, 7].into(), &recipient, &[bounce.as_bytes()]).unwrap();
+        let sample =
+            samples.take([198, 51, 100, 7].into(), &recipient, [bounce.as_bytes()].into_iter()).unwrap();
         not_asked += usize::from(matches!(looking.look(&sample, &mut verifier).await, Seen::NotAsked));
     }
     assert!(not_asked >= 20 && asked.load(Ordering::Relaxed) <= most, "{not_asked} {asked:?}");

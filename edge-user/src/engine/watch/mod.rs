@@ -155,12 +155,12 @@ impl Watch {
     }
 
     /// A copy of an unproven message, if it is to be looked at and there is room.
-    pub(super) fn sample(
+    pub(super) fn sample<'p>(
         &self,
         source: IpAddr,
         recipient: &Mailbox,
         verdict: Verdict,
-        pieces: &[&[u8]],
+        pieces: impl Iterator<Item = &'p [u8]> + Clone,
     ) -> Option<Sample> {
         is_looked_at(verdict).then(|| self.samples.take(source, recipient, pieces))?
     }

@@ -97,19 +97,23 @@ impl Samples {
     }
 
     /// A copy of the message in `pieces`. `None`: there is no room for it now.
-    pub(super) fn take(&self, source: IpAddr, recipient: &Mailbox, pieces: &[&[u8]]) -> Option<Sample> {
-        let octets: usize = pieces.iter().map(|piece| piece.len()).sum();
+    pub(super) fn take<'p>(
+        &self,
+        source: IpAddr,
+        recipient: &Mailbox,
+        pieces: impl Iterator<Item = &'p [u8]> + Clone,
+    ) -> Option<Sample> {
         if self.to_keeper.is_full() {
             return None;
         }
+        let octets: usize = pieces.clone().map(<[u8]>::len).sum();
         let (place, before, of_source) = Place::take(&self.taken, Source::from(source), octets);
         let is_tight = self.to_keeper.len() >= SAMPLES_MAX / 2 || before >= SAMPLES_BYTES_MAX / 2;
         let has_share = !is_tight || of_source < SAMPLES_PER_SOURCE_MAX;
-        (has_share && before.saturating_add(octets) <= SAMPLES_BYTES_MAX).then(|| Sample {
-            source,
-            recipient: recipient.clone(),
-            octets: pieces.concat(),
-            _place: place,
+        (has_share && before.saturating_add(octets) <= SAMPLES_BYTES_MAX).then(|| {
+            let mut copy = Vec::with_capacity(octets);
+            pieces.for_each(|piece| copy.extend_from_slice(piece));
+            Sample { source, recipient: recipient.clone(), octets: copy, _place: place }
         })
     }
 
@@ -139,7 +143,7 @@ mod tests {
 
     fn from(source: [u8; 4], samples: &Samples, octets: usize) -> Option<Sample> {
         let recipient = Mailbox::parse("a@example.jp").unwrap();
-        samples.take(source.into(), &recipient, &[&vec![b'x'; octets]])
+        samples.take(source.into(), &recipient, [&*vec![b'x'; octets]].into_iter())
     }
 
     #[test]

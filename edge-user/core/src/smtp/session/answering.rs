@@ -11,12 +11,12 @@ impl Session {
     pub fn accept(&mut self, out: &mut Vec<u8>) {
         match self.asked {
             Asked::Nothing => debug_assert!(false, "nothing was asked"),
-            Asked::Mail { .. } => answers::MAIL_OK.write(out),
-            Asked::Rcpt => answers::RCPT_OK.write(out),
+            Asked::Mail { .. } => out.extend_from_slice(answers::MAIL_OK),
+            Asked::Rcpt => out.extend_from_slice(answers::RCPT_OK),
             Asked::Data => out.extend_from_slice(answers::GO_AHEAD),
             Asked::End(end) => match flagged(end) {
                 Some(refusal) => return self.refuse(&refusal, out),
-                None => answers::MESSAGE_OK.write(out),
+                None => out.extend_from_slice(answers::MESSAGE_OK),
             },
             Asked::StartTls => answers::TLS_READY.write(out),
         }
