@@ -4,9 +4,7 @@
 //! runs through the slots themselves; and so do the chains of those whose hashes meet. A flood comes from thousands of
 //! sources by turns, so each is cold when it comes again: it is found by one look at the heads and one at its slot.
 
-use std::hash::{BuildHasher, Hash};
-
-use foldhash::fast::RandomState;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -44,7 +42,7 @@ impl<K: Copy + Eq + Hash, V: Default> Table<K, V> {
     pub(super) fn new(entries_max: usize) -> Self {
         let entries_max = entries_max.clamp(1, NONE as usize - 1);
         Self {
-            hasher: RandomState::default(),
+            hasher: RandomState::new(),
             heads: vec![0; entries_max.next_power_of_two()],
             slots: Vec::with_capacity(entries_max),
             free: Vec::new(),
