@@ -29,8 +29,8 @@ impl Clock {
     }
 }
 
-/// As of the kernel's last tick, which is some milliseconds past at most: a message asks eight times, and such a look costs
-/// a fraction of one at the counter that time is made of.
+/// As of the kernel's last tick, which is some milliseconds past at most: a message asks eight times, and such a look
+/// does not read the counter that time is made of.
 fn system() -> UnixMillis {
     let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).expect("each Linux since 2.6.32 has this clock");
     let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);

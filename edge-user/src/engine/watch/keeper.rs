@@ -20,9 +20,10 @@ use super::samples::Sample;
 /// How far the file may be behind.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
 
-/// How long it rests after each sample: in a flood it must not take a core from the workers. What comes faster is
-/// counted as not looked at.
+/// How long it rests after each sample; and where more of them wait than will be looked at soon, as in a flood: then it must
+/// take nothing from the workers that anybody feels. What comes faster is counted as not looked at.
 const PACE: Duration = Duration::from_millis(10);
+const PACE_CROWDED: Duration = Duration::from_millis(50);
 
 /// Beats alone are written this much more seldom.
 const QUIET_ROUNDS_MAX: u32 = 12;
@@ -55,7 +56,8 @@ impl Keeper {
                         if let Ok(sample) = sample {
                             eyes.look(&edge, sample);
                         }
-                        thread::sleep(PACE);
+                        let is_crowded = edge.watch.samples.are_crowded();
+                        thread::sleep(if is_crowded { PACE_CROWDED } else { PACE });
                     }
                 }
             }

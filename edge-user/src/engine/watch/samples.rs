@@ -108,7 +108,7 @@ impl Samples {
         }
         let octets: usize = pieces.clone().map(<[u8]>::len).sum();
         let (place, before, of_source) = Place::take(&self.taken, Source::from(source), octets);
-        let is_tight = self.to_keeper.len() >= SAMPLES_MAX / 2 || before >= SAMPLES_BYTES_MAX / 2;
+        let is_tight = self.are_crowded() || before >= SAMPLES_BYTES_MAX / 2;
         let has_share = !is_tight || of_source < SAMPLES_PER_SOURCE_MAX;
         (has_share && before.saturating_add(octets) <= SAMPLES_BYTES_MAX).then(|| {
             let mut copy = Vec::with_capacity(octets);
@@ -122,6 +122,11 @@ impl Samples {
         if sample.is_none_or(|sample| self.to_keeper.try_send(sample).is_err()) {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether half of all that may wait are waiting.
+    pub(super) fn are_crowded(&self) -> bool {
+        self.to_keeper.len() >= SAMPLES_MAX / 2
     }
 
     /// How many found no room since it was last asked.
@@ -153,6 +158,7 @@ mod tests {
             samples.send(from(one, &samples, 1));
         }
         assert_eq!(samples.waiting.len(), SAMPLES_MAX / 2);
+        assert!(samples.are_crowded());
         for _ in 0..2 * SAMPLES_MAX {
             samples.send(from(other, &samples, 1));
         }
