@@ -357,6 +357,8 @@ async fn a_stop_waits_for_no_handshake() {
     lab.stop.send(true).expect("the edge listens");
     silent.expect_end().await;
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(lab.edge.metrics.tls_failed.get(), 0, "nothing failed");
+    assert!(!lab.logged().contains("tls_failed"));
 }
 
 #[tokio::test]

@@ -143,6 +143,10 @@ impl Edge {
             }
             return;
         };
+        // The edge itself ended it: it stops, or bans the client.
+        if error.kind() == io::ErrorKind::Interrupted {
+            return;
+        }
         self.metrics.tls_failed.add(1);
         self.log.event(Event::TlsFailed { source: client.peer.ip(), error: error.to_string() });
     }

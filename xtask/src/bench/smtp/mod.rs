@@ -129,6 +129,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         path.canonicalize().with_context(|| format!("--against {}: no such program", path.display()))
     });
     let other = other.transpose()?;
+    if options.instructions || options.trace {
+        let names = Row::ALL.map(Row::name).join(", ");
+        ensure!(!options.rows().is_empty(), "--only: calls and instructions are counted of {names}");
+    }
     tell("building backstop, the floor and the load");
     // Instructions are counted of Backstop alone: for these any load will do, and tests have built this one.
     let profile_of_load = if options.instructions { Profile::Dev } else { profile };
@@ -137,10 +141,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         bench: Program::BenchSmtp.build_aloud(profile_of_load)?,
         other,
     })?;
-    if options.instructions || options.trace {
-        let names = Row::ALL.map(Row::name).join(", ");
-        ensure!(!options.rows().is_empty(), "--only: calls and instructions are counted of {names}");
-    }
     if options.instructions {
         return instructions::run(&place, options, &tell);
     }

@@ -20,6 +20,7 @@ mod words;
 
 use std::borrow::Cow;
 
+use edge_octets::Run;
 use serde::{Deserialize, Serialize};
 
 use mime::Part;
@@ -29,6 +30,9 @@ use signs::Signs;
 
 /// Octets of a message that are read. What tells a kind stands before the original.
 pub const START_BYTES_MAX: usize = 64 << 10;
+
+/// Visible octets and blanks: what nearly all values of fields are made of.
+const VISIBLE: Run<0> = Run::new(b' ', []);
 
 /// A kind of null-sender mail.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]

@@ -3,11 +3,10 @@
 
 use std::borrow::Cow;
 
-use edge_octets::Run;
 use serde::{Deserialize, Serialize};
 
 use super::mime::{Fields, Part};
-use super::{Kind, Told};
+use super::{Kind, Told, VISIBLE};
 use crate::bounce::names::is;
 
 /// Characters of each value that are kept.
@@ -171,9 +170,6 @@ fn trimmed(value: &[u8]) -> Cow<'_, str> {
         Ok(_) | Err(_) => Cow::Owned(String::from_utf8_lossy(value).trim().to_owned()),
     }
 }
-
-/// Visible octets and blanks.
-const VISIBLE: Run<0> = Run::new(b' ', []);
 
 /// A value fit for a line of log: visible, short, and not empty.
 fn clean(value: &str) -> Option<String> {

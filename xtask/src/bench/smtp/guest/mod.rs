@@ -34,6 +34,7 @@ const CONNECTIONS: usize = 100_000;
 const SESSIONS: u64 = 300;
 /// How long one row may take: where the machine does much else, an emulated core may do 70 handshakes a second.
 const PATIENCE: Duration = Duration::from_secs(45 * 60);
+
 /// Measures, and shows what came out.
 pub(super) fn run(options: &Options, tell: &impl Fn(&str)) -> Result<ExitCode> {
     let rows = rows(options)?;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use edge_octets::Run;
 
+use crate::bounce::kind::VISIBLE;
 use crate::bounce::names::is;
 
 /// The media type in lowercase, and the parameters behind it. `None`: the parser must say.
@@ -95,9 +96,6 @@ fn token<'m>(octets: &'m [u8], of: &[bool; 256]) -> Option<(&'m [u8], &'m [u8])>
     let len = octets.iter().position(|octet| !of[usize::from(*octet)]).unwrap_or(octets.len());
     (len > 0).then(|| octets.split_at(len))
 }
-
-/// What all of them are.
-const VISIBLE: Run<0> = Run::new(b' ', []);
 
 /// Octets that a plain name may have, and a plain value without quotes: fewer than RFC 2045 allows.
 static OF_NAME: [bool; 256] = among(b"-_.");
